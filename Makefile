@@ -1,0 +1,46 @@
+# Targets for people. Each sets the environment in .venv up first when it is missing or stale.
+.DEFAULT_GOAL := help
+.PHONY: help setup up test down reset doctor check docs lock
+
+# Any Python from 3.7 on can run the set-up; the set-up itself then looks for 3.11 to 3.14.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+
+help:  ## show this list
+	@echo 'usage: make TARGET [ARGS="..."]     for example: make up ARGS="--for 60s"'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+
+setup:  ## install what the project needs into .venv (done by the other targets when needed)
+	@if [ -z "$(PYTHON)" ]; then echo "setup: no Python found: install Python 3.11 to 3.14 (Debian, Ubuntu: apt install python3 python3-venv)" >&2; exit 78; fi
+	@$(PYTHON) infra/bootstrap.py
+
+up: setup  ## start everything on this machine, with live traffic and a live view of it
+	@$(BIN)/inferwatch up $(ARGS)
+
+test: setup  ## run the tests; ARGS go to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+down: setup  ## stop what `make up` left running
+	@$(BIN)/inferwatch down $(ARGS)
+
+reset: setup  ## stop what runs here, then delete the local data folder (it asks; ARGS=--yes does not)
+	@$(BIN)/inferwatch down
+	@$(BIN)/inferwatch reset $(ARGS)
+
+doctor: setup  ## say what works on this machine, what does not, and what to do
+	@$(BIN)/inferwatch doctor $(ARGS)
+
+check: setup  ## lint, format, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+docs: setup  ## write the generated pages again (schemas, AsyncAPI, topics, tables, settings)
+	@$(BIN)/inferwatch docs $(ARGS)
+
+lock: setup  ## resolve the versions again; ARGS="--upgrade" takes newer ones
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 pyproject.toml --group dev -o requirements.lock $(ARGS)
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 --no-deps --group model -o requirements-model.lock $(ARGS)
+	@echo 'lock: requirements.lock and requirements-model.lock are up to date with pyproject.toml'

@@ -1,0 +1,132 @@
+"""Plans batches: which waiting requests go together, in which forward passes, and when. Pure; a plan is plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.telemetry import BatchReason
+
+WINDOW_BATCHES = 4
+"""How many batches' worth of the oldest requests are looked at for company of similar length."""
+DEADLINE_MARGIN_MS = 20
+"""A batch is closed this long before a member's deadline, so that it can still be computed and told."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimit:
+    """Bounds of a batch. `tokens_max` counts one forward pass with padding: sequences times the longest."""
+
+    tokens_max: int
+    requests_max: int
+    wait_ms_max: int
+
+    @property
+    def window(self) -> int:
+        """How many of the oldest requests are looked at."""
+        return WINDOW_BATCHES * self.requests_max
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What the planner needs to know of a request: tokens of each input, when it came, when it is too late (ms)."""
+
+    lengths: tuple[int, ...]
+    since_ms: int
+    deadline_ms: int | None = None
+
+    @property
+    def longest(self) -> int:
+        """Tokens of its longest input."""
+        return max(self.lengths)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPlan:
+    """A batch: `members` are indexes into the waiting list; each of `passes` is one forward pass, a tuple of
+    (position in `members`, number of the input). Sequences of one pass are sorted by length."""
+
+    members: tuple[int, ...]
+    passes: tuple[tuple[tuple[int, int], ...], ...]
+    reason: BatchReason
+
+
+def plan_batch(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int, *, only_full: bool) -> BatchPlan | None:
+    """The next batch of `waiting` (oldest first), or None: wait for company.
+
+    The oldest is always a member, so nobody starves; its company is the closest in length, which keeps padding low.
+    `only_full` is for a busy device: a batch that could still grow while it waits anyway is not closed yet.
+    A request larger than a whole pass goes alone, in several passes.
+    """
+    if not waiting:
+        return None
+    window = waiting[: limit.window]
+    members, full = _company(window, limit)
+    reason = BatchReason.FULL if full else None if only_full else _why_now(window, limit, now_ms)
+    if reason is None:
+        return None
+    return BatchPlan(members, passes_of([window[i].lengths for i in members], limit.tokens_max), reason)
+
+
+def seconds_until_due(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> float:
+    """How long a batch that is not full may still wait, in seconds; 0 when it is due."""
+    return max(0, min(_due_ms(one, limit) for one in waiting[: limit.window]) - now_ms) / 1000
+
+
+def expired(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> list[int]:
+    """Indexes of requests within the planner's window whose deadline has passed, rising."""
+    window = waiting[: limit.window]
+    return [i for i, one in enumerate(window) if one.deadline_ms is not None and one.deadline_ms < now_ms]
+
+
+def _due_ms(one: Waiting, limit: BatchLimit) -> int:
+    due = one.since_ms + limit.wait_ms_max
+    return due if one.deadline_ms is None else min(due, one.deadline_ms - DEADLINE_MARGIN_MS)
+
+
+def _why_now(window: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> BatchReason | None:
+    if window[0].since_ms + limit.wait_ms_max <= now_ms:
+        return BatchReason.TIMEOUT
+    return BatchReason.DEADLINE if any(_due_ms(one, limit) <= now_ms for one in window) else None
+
+
+def _company(window: Sequence[Waiting], limit: BatchLimit) -> tuple[tuple[int, ...], bool]:
+    """The oldest and its neighbours by length, in order of age; and whether the batch is full."""
+    order = sorted(range(len(window)), key=lambda i: (window[i].longest, i))
+    low = order.index(0)  # the batch is order[low:high]
+    high = low + 1
+    oldest = longest = window[0].longest
+    sequences = len(window[0].lengths)
+    open_below, open_above, blocked = low > 0, high < len(order), False
+    while open_below or open_above:
+        if high - low >= limit.requests_max:
+            blocked = True
+            break
+        # Below first on a tie: shorter company never lengthens the padding of what is there.
+        down = open_below and (
+            not open_above or oldest - window[order[low - 1]].longest <= window[order[high]].longest - oldest
+        )
+        one = window[order[low - 1 if down else high]]
+        fits = (sequences + len(one.lengths)) * max(longest, one.longest) <= limit.tokens_max
+        if fits:
+            sequences, longest = sequences + len(one.lengths), max(longest, one.longest)
+            low, high = (low - 1, high) if down else (low, high + 1)
+        blocked = blocked or not fits
+        if down:
+            open_below = fits and low > 0
+        else:
+            open_above = fits and high < len(order)
+    full = blocked or high - low >= limit.requests_max or sequences * longest >= limit.tokens_max
+    return tuple(sorted(order[low:high])), full
+
+
+def passes_of(lengths: Sequence[tuple[int, ...]], tokens_max: int) -> tuple[tuple[tuple[int, int], ...], ...]:
+    """Forward passes for requests given by the tokens of their inputs: sequences sorted by length, each pass within
+    `tokens_max` with padding, a longer sequence alone."""
+    sequences = sorted((tokens, member, i) for member, one in enumerate(lengths) for i, tokens in enumerate(one))
+    passes: list[list[tuple[int, int]]] = [[]]
+    for tokens, member, i in sequences:
+        if passes[-1] and (len(passes[-1]) + 1) * tokens > tokens_max:
+            passes.append([])
+        passes[-1].append((member, i))
+    return tuple(map(tuple, passes))

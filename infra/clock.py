@@ -1,0 +1,17 @@
+"""The real clock: the one place of the applications' code that reads it."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """Wall and monotonic time of this machine."""
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970 UTC."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic(self) -> float:
+        """Seconds, never going back."""
+        return time.monotonic()

@@ -1,0 +1,97 @@
+"""Questions about the cluster: ids, partitions, offset ranges, committed offsets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+
+from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, sorted_error
+from infra.ports import RetryLater
+from infra.settings import KafkaSettings
+
+
+class KafkaCluster:
+    """Questions about the cluster: ids, partitions, offset ranges, committed offsets. Thread-safe."""
+
+    def __init__(self, settings: KafkaSettings, *, client_id: str = "inferwatch-admin") -> None:
+        self._config = client_config(settings, client_id)
+        self.admin = AdminClient(self._config, logger=LOG)
+
+    def wait_ready(self, deadline_seconds: float) -> None:
+        """Wait until a broker answers. Raises ConnectionError when none does in time."""
+        deadline = time.monotonic() + deadline_seconds
+        while True:
+            try:
+                self.admin.list_topics(timeout=min(2.0, max(0.1, deadline - time.monotonic())))
+                return
+            except KafkaException as error:
+                if time.monotonic() > deadline:
+                    raise ConnectionError(f"Kafka does not answer: {error.args[0].str()}") from None
+
+    @property
+    def cluster_id(self) -> str:
+        """The cluster's id. Raises RetryLater."""
+        return str(self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).cluster_id)
+
+    def topic_id(self, topic: str) -> str:
+        """The topic's id, as Kafka writes it (base64 for URLs, no padding): another one after the topic was deleted
+        and made again. Raises RetryLater."""
+        futures = self.admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
+        found = str(self._ask(lambda: futures[topic].result(REQUEST_SECONDS)).topic_id)
+        return found.translate(str.maketrans("+/", "-_")).rstrip("=")
+
+    def partitions(self, topic: str) -> int:
+        """How many partitions the topic has; 0 when there is no such topic. Raises RetryLater."""
+        found = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics.get(topic)
+        return 0 if found is None or found.error is not None else len(found.partitions)
+
+    def ranges(self, topic: str) -> dict[int, tuple[int, int]]:
+        """(first offset kept, next offset) of every partition. Raises RetryLater."""
+        pairs = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+        first = self._offsets(pairs, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+        after = self._offsets(pairs, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return {partition: (first[partition], after[partition]) for partition in first}
+
+    def _offsets(self, pairs: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+        futures = self.admin.list_offsets(
+            dict.fromkeys(pairs, spec),
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_SECONDS,
+        )
+        return {
+            pair.partition: self._ask(partial(future.result, REQUEST_SECONDS)).offset
+            for pair, future in futures.items()
+        }
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater."""
+        pairs = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+        asked = [ConsumerGroupTopicPartitions(group, pairs)]
+        futures = self.admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS)
+        found = self._ask(lambda: futures[group].result(REQUEST_SECONDS)).topic_partitions
+        return {p.partition: p.offset for p in found if p.offset >= 0}
+
+    def close(self) -> None:
+        """Nothing to release: the client goes with its last reference."""
+
+    def _ask(self, question: Callable[[], Any]) -> Any:
+        try:
+            return question()
+        except KafkaException as error:
+            raise sorted_error(error, "cluster") from None
+        except TimeoutError:  # the future's own: the client never answered
+            # A client that lived through a broker's restart never answers questions about groups again.
+            self.admin = AdminClient(self._config, logger=LOG)
+            raise RetryLater("cluster: no answer in time") from None

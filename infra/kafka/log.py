@@ -1,0 +1,97 @@
+"""A consumer-group member: cooperative rebalances, offsets stored by hand after delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from infra.kafka.connection import LOG, client_config, consume, sorted_error
+from infra.ports import Record
+from infra.settings import KafkaSettings
+
+PartitionsCallback = Callable[[set[tuple[str, int]]], None]
+
+
+class KafkaLog:
+    """A `Log` on Kafka: a consumer-group member, cooperative-sticky, offsets stored by hand."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        *,
+        group: str,
+        topics: Sequence[str],
+        client_id: str,
+        on_assigned: PartitionsCallback | None = None,
+        on_revoked: PartitionsCallback | None = None,
+        session_timeout_ms: int | None = None,
+    ) -> None:
+        session = session_timeout_ms or settings.session_timeout_ms
+        config = client_config(settings, client_id) | {
+            "group.id": group,
+            "enable.auto.commit": True,
+            "auto.commit.interval.ms": 1_000,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": session,
+            "heartbeat.interval.ms": max(300, session // 4),
+            "max.poll.interval.ms": max(300_000, session),
+            "fetch.wait.max.ms": 50,
+            "queued.max.messages.kbytes": 32_768,
+            "queued.min.messages": 2_000,
+            # Small fetches of each partition: what is fetched ahead is delivered partition after partition.
+            "max.partition.fetch.bytes": 262_144,
+        }
+        self._consumer = Consumer(config, logger=LOG)
+        self._owned: set[tuple[str, int]] = set()
+        self._on_assigned = on_assigned or (lambda partitions: None)
+        self._on_revoked = on_revoked or (lambda partitions: None)
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+
+    def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        new = {(p.topic, p.partition) for p in partitions}
+        self._owned |= new
+        self._on_assigned(new)
+
+    def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        gone = {(p.topic, p.partition) for p in partitions}
+        self._on_revoked(gone)
+        self._owned -= gone
+
+    def poll(self, count_max: int, timeout_seconds: float) -> list[Record]:
+        """See `Log.poll`."""
+        return consume(self._consumer, count_max, timeout_seconds)
+
+    def pause(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """See `Log.pause`."""
+        self._consumer.pause([TopicPartition(*p) for p in partitions if p in self._owned])
+
+    def resume(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """See `Log.resume`."""
+        self._consumer.resume([TopicPartition(*p) for p in partitions if p in self._owned])
+
+    def store(self, topic: str, partition: int, next_offset: int) -> None:
+        """See `Log.store`."""
+        try:
+            self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, next_offset)])
+        except KafkaException as error:
+            if error.args[0].code() not in (KafkaError._STATE, KafkaError._UNKNOWN_PARTITION):
+                raise sorted_error(error, topic) from None
+
+    def commit(self) -> None:
+        """See `Log.commit`."""
+        try:
+            self._consumer.commit(asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._NO_OFFSET:
+                raise sorted_error(error, "commit") from None
+
+    def assignment(self) -> set[tuple[str, int]]:
+        """See `Log.assignment`."""
+        return set(self._owned)
+
+    def close(self) -> None:
+        """See `Log.close`."""
+        self._consumer.close()

@@ -1,0 +1,83 @@
+"""Topics on a real cluster: what exists, and carrying out a planned change."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
+from confluent_kafka.admin._resource import ResourceType
+from confluent_kafka.cimpl import NewTopic
+
+from infra.kafka.cluster import KafkaCluster
+from infra.kafka.connection import REQUEST_SECONDS, sorted_error
+from infra.ports import RetryLater
+from infra.topic_plan import Change, CreateTopic, ExistingTopic
+
+
+class KafkaTopicAdmin:
+    """A `TopicAdmin` on Kafka."""
+
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self._cluster = cluster
+        self._admin = cluster.admin
+
+    def existing(self, names: Sequence[str]) -> dict[str, ExistingTopic]:
+        """See `TopicAdmin.existing`."""
+        try:
+            known = self._admin.list_topics(timeout=REQUEST_SECONDS).topics
+            present = [name for name in names if name in known]
+            resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
+            futures = self._admin.describe_configs(resources, request_timeout=REQUEST_SECONDS) if resources else {}
+            configs = {resource.name: future.result(REQUEST_SECONDS) for resource, future in futures.items()}
+        except KafkaException as error:
+            raise sorted_error(error, "topics") from None
+        return {
+            name: ExistingTopic(
+                len(known[name].partitions), {key: str(entry.value) for key, entry in configs[name].items()}
+            )
+            for name in present
+        }
+
+    def carry_out(self, change: Change) -> None:
+        """See `TopicAdmin.carry_out`."""
+        try:
+            if isinstance(change, CreateTopic):
+                self._create(change)
+            else:
+                entries = [
+                    ConfigEntry(
+                        name,
+                        new,
+                        source=ConfigSource.DYNAMIC_TOPIC_CONFIG,
+                        incremental_operation=AlterConfigOpType.SET,
+                    )
+                    for name, (_, new) in change.changes.items()
+                ]
+                resource = ConfigResource(ResourceType.TOPIC, change.topic.name, incremental_configs=entries)
+                futures = self._admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS)
+                for future in futures.values():
+                    future.result(REQUEST_SECONDS)
+        except KafkaException as error:
+            raise sorted_error(error, change.topic.name) from None
+
+    def _create(self, change: CreateTopic) -> None:
+        topic = NewTopic(
+            change.topic.name,
+            num_partitions=change.partitions,
+            replication_factor=change.replicas,
+            config=dict(change.config),
+        )
+        try:
+            self._admin.create_topics([topic], request_timeout=REQUEST_SECONDS)[change.topic.name].result(
+                REQUEST_SECONDS
+            )
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while self._cluster.partitions(change.topic.name) < change.partitions:
+            if time.monotonic() > deadline:
+                raise RetryLater(f"{change.topic.name}: made, but its leaders are not known yet")
+            time.sleep(0.02)

@@ -1,0 +1,142 @@
+"""What must be delivered before records are done: publishes, waits for confirmations, publishes again what failed."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from infra.ports import Clock, DeliveryCallback, Fatal, InvalidRecord, Publisher, RetryLater
+from infra.progress import Receipt
+
+LOG = logging.getLogger(__name__)
+BACK_OFF_SECONDS = (0.1, 5.0)
+"""First and longest wait before a failed record is published again; doubles in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to publish. `partition` is None when the key decides."""
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+@dataclass(slots=True)
+class _Item:
+    what: str
+    publish: Callable[[DeliveryCallback], None]
+    receipts: Sequence[Receipt]
+    size: int
+    instead: Callable[[], Outgoing] | None
+    failures: int = 0
+
+
+@dataclass(slots=True)
+class Outbox:
+    """Delivers records and settles receipts. Used by one thread; confirmations may come on another.
+
+    Bounded: with `pending_max` records or `bytes_max` bytes unconfirmed it is full, and its owner stops adding.
+    """
+
+    publisher: Publisher
+    clock: Clock
+    pending_max: int = 20_000
+    bytes_max: int = 24 * 1_048_576
+    pending: int = field(default=0, init=False)
+    _bytes: int = field(default=0, init=False)
+    _reports: deque[tuple[_Item, Exception | None]] = field(default_factory=deque, init=False)
+    _again: list[tuple[float, int, _Item]] = field(default_factory=list, init=False)
+    _order: itertools.count[int] = field(default_factory=itertools.count, init=False)
+
+    def send(
+        self,
+        outgoing: Outgoing,
+        receipts: Sequence[Receipt],
+        *,
+        instead: Callable[[], Outgoing] | None = None,
+    ) -> None:
+        """Publish; once it is durable, settle each receipt. Never raises for a broker that is away.
+
+        `instead` makes what is published when this record is refused for good, such as too large for its topic;
+        without it the refusal is raised (InvalidRecord), here or from `collect`. Fatal is always raised.
+        """
+        size = len(outgoing.value) + len(outgoing.key or b"") + 512
+        self._add(_Item(outgoing.topic, self._publishing(outgoing), receipts, size, instead))
+
+    def send_with(
+        self, what: str, publish: Callable[[DeliveryCallback], None], receipts: Sequence[Receipt], size: int
+    ) -> None:
+        """The same for a record that something else publishes, such as a dead letter of `size` bytes."""
+        self._add(_Item(what, publish, receipts, size, None))
+
+    def collect(self) -> None:
+        """Settle what was confirmed, publish again what failed and is due. Call it often; does not block."""
+        while self._reports:
+            item, error = self._reports.popleft()
+            if error is None:
+                self.pending -= 1
+                self._bytes -= item.size
+                for receipt in item.receipts:
+                    receipt.settle()
+            else:
+                self._failed(item, error)
+        while self._again and self._again[0][0] <= self.clock.monotonic():
+            self._attempt(heapq.heappop(self._again)[2])
+
+    def is_full(self) -> bool:
+        """True while nothing should be added."""
+        return self.pending >= self.pending_max or self._bytes >= self.bytes_max
+
+    def _add(self, item: _Item) -> None:
+        self.pending += 1
+        self._bytes += item.size
+        self._attempt(item)
+
+    def _attempt(self, item: _Item) -> None:
+        def delivered(offset: int | None, error: Exception | None) -> None:
+            self._reports.append((item, error))  # on the publisher's thread: hand over and be gone
+
+        try:
+            item.publish(delivered)
+        except (RetryLater, InvalidRecord) as error:
+            self._failed(item, error)
+
+    def _failed(self, item: _Item, error: Exception) -> None:
+        if isinstance(error, Fatal):
+            raise error
+        if isinstance(error, InvalidRecord):
+            if item.instead is None:
+                # What comes here is bounded to fit our topics: this is a topic's setting, no record can cause it.
+                LOG.error("%s refused a record that has no stand-in (its max.message.bytes?): %s", item.what, error)
+                raise error
+            LOG.warning("%s refused a record, sending another in its place: %s", item.what, error)
+            item.publish = self._publishing(item.instead())
+            item.instead = None
+            self._attempt(item)
+            return
+        first, longest = BACK_OFF_SECONDS
+        seconds = min(longest, first * 2 ** min(item.failures, 10))
+        item.failures += 1
+        if item.failures in (1, 5) or item.failures % 20 == 0:
+            LOG.warning("%s: delivery failed %d times, again in %.1f s: %s", item.what, item.failures, seconds, error)
+        heapq.heappush(self._again, (self.clock.monotonic() + seconds, next(self._order), item))
+
+    def _publishing(self, outgoing: Outgoing) -> Callable[[DeliveryCallback], None]:
+        def publish(on_delivery: DeliveryCallback) -> None:
+            self.publisher.publish(
+                outgoing.topic,
+                outgoing.value,
+                key=outgoing.key,
+                partition=outgoing.partition,
+                headers=outgoing.headers,
+                on_delivery=on_delivery,
+            )
+
+        return publish

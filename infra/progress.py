@@ -1,0 +1,82 @@
+"""How far one owned partition is done: begun in order, settled in any order, a contiguous prefix to commit. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """One record on its way: settled once for each delivery that it owes."""
+
+    progress: Progress
+    offset: int
+
+    def settle(self) -> None:
+        """One of the record's deliveries is durable."""
+        self.progress.settle(self.offset)
+
+    def is_alive(self) -> bool:
+        """False when the partition was given up since: the record is somebody else's, answer nothing."""
+        return not self.progress.closed
+
+
+class Progress:
+    """Offsets of one partition, from its assignment to its revocation. Offsets may have gaps (a compacted topic)."""
+
+    def __init__(self, topic: str, partition: int, deliveries: int) -> None:
+        """`deliveries`: how often each offset must be settled before it is done, at least 1."""
+        self.topic = topic
+        self.partition = partition
+        self.closed = False
+        self._deliveries = deliveries
+        self._begun: deque[int] = deque()
+        self._owed: dict[int, int] = {}
+        self._last = -1
+        self._next_offset: int | None = None
+
+    def follows(self, offset: int) -> bool:
+        """True when `offset` comes after all begun ones, as a log's next record must."""
+        return offset > self._last
+
+    def begin(self, offset: int) -> Receipt:
+        """A record was consumed. Offsets must rise."""
+        if not self.follows(offset):
+            raise ValueError(f"{self.topic}[{self.partition}]: offset {offset} after {self._last}")
+        self._last = offset
+        self._begun.append(offset)
+        self._owed[offset] = self._deliveries
+        return Receipt(self, offset)
+
+    def settle(self, offset: int) -> None:
+        """One delivery of an offset is durable. Ignored after `close`. Raises ValueError for one settled too often."""
+        if self.closed:
+            return
+        owed = self._owed.get(offset, 0)
+        if owed == 0:
+            raise ValueError(f"{self.topic}[{self.partition}]: offset {offset} was settled more often than it owes")
+        self._owed[offset] = owed - 1
+        while self._begun and self._owed[self._begun[0]] == 0:
+            done = self._begun.popleft()
+            del self._owed[done]
+            self._next_offset = done + 1
+
+    @property
+    def unfinished(self) -> int:
+        """Records begun and not done."""
+        return len(self._owed)
+
+    def take_next_offset(self) -> int | None:
+        """The offset after the done prefix when it has moved since last asked, else None."""
+        moved, self._next_offset = self._next_offset, None
+        return moved
+
+    def close(self) -> None:
+        """The partition was given up."""
+        self.closed = True
+        self._begun.clear()
+        self._owed.clear()
+
+    def __len__(self) -> int:
+        return len(self._begun)

@@ -1,0 +1,112 @@
+"""`inferwatch books`: what became of every request that the topics still hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infra.durations import Duration
+from infra.exit_codes import EXIT_INTERNAL, EXIT_TRY_AGAIN
+
+if TYPE_CHECKING:
+    from infra.up.audit import Audit
+
+
+@click.command()
+@click.option(
+    "--wait",
+    "wait_seconds",
+    type=Duration(),
+    default="20s",
+    show_default=True,
+    help="Time for what is under way when the command begins.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def books(wait_seconds: float, as_json: bool) -> None:
+    """Account for every request: sent = answered + failed + shed + dead-lettered + owed.
+
+    Counted from Kafka alone, each part on its own, and compared with telemetry and with the rows that readers see in
+    ClickHouse, for all requests that are there when the command begins. Exit code 0 when the books balance, 75 when
+    answers are still owed, 70 when something is lost or doubled.
+
+    \b
+    Example:
+      inferwatch books
+      inferwatch books --json
+    """
+    from infra.clickhouse import ClickHouse
+    from infra.clock import SystemClock
+    from infra.connect import connection
+    from infra.ports import RetryLater
+    from infra.up.audit import audit
+
+    kafka, clickhouse = connection()
+    table = ClickHouse(clickhouse)
+    try:
+        with _Bar() as bar:
+            found = audit(kafka, table, SystemClock(), bar.move, wait_seconds)
+    except RetryLater as error:
+        raise ConnectionError(str(error)) from None
+    finally:
+        table.close()
+    click.echo(json.dumps(as_object(found)) if as_json else as_text(found))
+    account = found.account
+    sys.exit(0 if account.balanced else EXIT_TRY_AGAIN if account.owed else EXIT_INTERNAL)
+
+
+def as_object(found: Audit) -> dict[str, Any]:
+    """The audit for a program."""
+    return found.account.as_json() | {
+        "repeated_answers": found.account.repeats,
+        "dead_letters": dict(sorted(found.dead_letters.items())),
+        "unreadable": found.unreadable,
+        "ranges": {str(number): list(both) for number, both in sorted(found.ranges.items())},
+        "differences": list(found.differences),
+        "notes": list(found.notes),
+    }
+
+
+def as_text(found: Audit) -> str:
+    """The audit for people."""
+    account = found.account
+    rows = [
+        ("sent", account.sent),
+        ("answered", account.answered),
+        ("failed", account.failed),
+        ("shed", account.shed),
+        ("dead-lettered", account.dead_lettered),
+        ("owed", account.owed),
+        ("answers in telemetry", account.telemetry_rows),
+        ("answers in the table", account.table_rows),
+    ]
+    lines = [f"{name:<22}{'-' if count is None else f'{count:>12,}'}" for name, count in rows]
+    if account.repeats:
+        lines.append(f"{'repeated answers':<22}{account.repeats:>12,}   (the first counts)")
+    if found.unreadable:
+        lines.append(f"{'unreadable records':<22}{found.unreadable:>12,}   (not what their topic carries; not counted)")
+    lines += [f"note: {text}" for text in found.notes]
+    lines += [f"difference: {text}" for text in found.differences]
+    return "\n".join([*lines, "balanced" if account.balanced else "NOT BALANCED"])
+
+
+class _Bar:
+    """Progress on a terminal, nothing elsewhere."""
+
+    def __enter__(self) -> _Bar:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._bar.start()
+        self._task = self._bar.add_task("reading the topics", total=None)
+        return self
+
+    def move(self, done: int, total: int) -> None:
+        self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()

@@ -1,0 +1,49 @@
+"""What alert subscribers read on `alerts`: a compacted topic, one key per incident, the last record is its state."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from schemas.anomalies import AnomalyKind, Number
+from schemas.base import Count, EpochMs, Label, Message, Share
+from schemas.windows import SeriesKey
+
+
+class AlertStatus(StrEnum):
+    """Where an incident stands."""
+
+    OPEN = "open"
+    UPDATED = "updated"
+    RESOLVED = "resolved"
+
+
+class AlertChanged(Message):
+    """An incident opened, changed or was resolved. Keyed by `incident_id`; `sequence` counts its changes from 0."""
+
+    KIND: ClassVar[str] = "alert.changed"
+
+    incident_id: Label
+    sequence: Count
+    status: AlertStatus
+    kind: AnomalyKind
+    series: SeriesKey
+    metric: Label
+    summary: Annotated[str, Field(max_length=1_000)] = Field(description="One sentence for people.")
+    opened_ms: EpochMs = Field(description="End of the window that opened it (log time).")
+    onset_ms: EpochMs = Field(description="Start of the first anomalous window.")
+    changed_ms: EpochMs = Field(description="End of the window that made this change (log time).")
+    resolved_ms: EpochMs | None = None
+    windows: Count = Field(description="Anomalous windows so far.")
+    score: Share
+    peak_score: Share
+    actual: Number
+    expected: Number
+    lower: Number
+    upper: Number
+    anomaly_id: Label = Field(description="The anomaly event that this change rests on, or the last one.")
+
+
+ALERT_KINDS: tuple[type[AlertChanged]] = (AlertChanged,)

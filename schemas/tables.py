@@ -1,0 +1,202 @@
+"""Every table of ours as typed columns, for writers and documentation. Migrations make them; a test compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from schemas.base import INT64_MAX
+
+TIME = "DateTime64(3, 'UTC')"
+NAME = "LowCardinality(String)"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its ClickHouse type, and what it means in one sentence with its unit."""
+
+    name: str
+    type: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A stored table (`name`) and the view without duplicates (`view`) that readers use."""
+
+    name: str
+    view: str
+    description: str
+    columns: tuple[Column, ...]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """Names in the order that writers send them."""
+        return tuple(column.name for column in self.columns)
+
+    @property
+    def column_types(self) -> tuple[str, ...]:
+        """ClickHouse types, parallel to `column_names`."""
+        return tuple(column.type for column in self.columns)
+
+
+def first_wins(offset: int) -> int:
+    """The row version that makes the earliest telemetry record win a merge (ReplacingMergeTree keeps the highest)."""
+    return INT64_MAX - offset
+
+
+def _columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
+    return tuple(Column(*row) for row in rows)
+
+
+_SERIES = (
+    ("scenario", NAME, "What the answers are for; empty when not known."),
+    ("model", NAME, "Model name; empty for requests that reached none."),
+    ("model_version", NAME, "Model version."),
+)
+_WINDOW = (
+    ("source_topic_id", NAME, "Id of the telemetry topic that the window was cut from."),
+    ("window_start", TIME, "Start of the window, the telemetry log's time."),
+    ("window_end", TIME, "End of the window, not included."),
+    *_SERIES,
+)
+
+REQUESTS = Table(
+    "requests_stored",
+    "requests",
+    "One row per request: what became of it, how long it took, how unusual it was.",
+    _columns(
+        ("cluster_id", NAME, "Kafka cluster of the request; identity, part 1."),
+        ("topic_id", NAME, "Id of the request topic; identity, part 2."),
+        ("partition", "UInt32", "Request partition; identity, part 3."),
+        ("offset", "UInt64", "Offset of the request's record; identity, part 4."),
+        ("appended_at", TIME, "When the request was appended to its topic (broker's time)."),
+        ("served_at", TIME, "When its telemetry was appended (broker's time); windows are cut by it."),
+        ("telemetry_offset", "UInt64", "Offset of the telemetry record, same partition number."),
+        ("version", "UInt64", "2^63-1 minus the telemetry offset: the first answer wins."),
+        ("request_id", "String", "The producer's own name for the request (ce_id)."),
+        *_SERIES,
+        ("worker_id", NAME, "The process that served it."),
+        ("outcome", NAME, "answered, failed, shed or dead_lettered."),
+        ("error", NAME, "Error class, shed reason or dead-letter reason; empty when answered."),
+        ("queue_ms", "Float64", "Append to start of its batch, milliseconds."),
+        ("tokenise_ms", "Float64", "Tokenising of its whole batch, milliseconds."),
+        ("compute_ms", "Float64", "Compute of its whole batch, milliseconds."),
+        ("total_ms", "Float64", "Append to publishing of the answer, milliseconds."),
+        ("batch_size", "UInt32", "Requests in its batch; 0 when in none."),
+        ("batch_reason", NAME, "Why the batch was closed: full, timeout, deadline; empty when in none."),
+        ("batch_tokens", "UInt32", "Tokens of its batch."),
+        ("batch_padded_tokens", "UInt32", "Tokens of its batch, padding included."),
+        ("queue_depth", "UInt32", "Requests waiting in the worker when its batch was closed."),
+        ("memory_bytes", "UInt64", "Memory of the worker (of the device on CUDA) then, bytes."),
+        ("inputs", "UInt32", "Texts in the request."),
+        ("input_bytes", "UInt32", "Bytes of text."),
+        ("tokens", "UInt32", "Tokens of the request."),
+        ("unknown_share", "Float64", "Share of tokens that the vocabulary does not know."),
+        ("output_norm", "Float64", "Mean vector length before normalising; 0 without an answer."),
+        ("truncated", "Bool", "Whether an input was cut."),
+        ("score", "Float64", "How unusual the request was, 0 to 1 (HalfSpaceTrees); 0 while learning."),
+        ("learning", "Bool", "True while the detector had not seen enough to judge."),
+    ),
+)
+WINDOWS = Table(
+    "windows_stored",
+    "windows",
+    "One row per series and window: rate, latency quantiles, tokens, errors, memory.",
+    _columns(
+        *_WINDOW,
+        ("revision", "UInt32", "0; rises when data came after the allowed lateness."),
+        ("requests", "UInt64", "Requests with any outcome."),
+        ("answered", "UInt64", "Answered requests."),
+        ("failed", "UInt64", "Failed requests."),
+        ("shed", "UInt64", "Shed requests."),
+        ("dead_lettered", "UInt64", "Requests that could not be read."),
+        ("requests_per_second", "Float64", "Requests over the window's length."),
+        ("total_ms_p50", "Float64", "Median latency, milliseconds, within 1 %."),
+        ("total_ms_p95", "Float64", "95 % quantile of latency, milliseconds."),
+        ("total_ms_p99", "Float64", "99 % quantile of latency, milliseconds."),
+        ("total_ms_max", "Float64", "Largest latency, milliseconds."),
+        ("queue_ms_p95", "Float64", "95 % quantile of waiting, milliseconds."),
+        ("compute_ms_p95", "Float64", "95 % quantile of batch compute over requests, milliseconds."),
+        ("tokens", "UInt64", "Tokens computed."),
+        ("padding_share", "Float64", "Share of computed tokens that were padding."),
+        ("error_share", "Float64", "Failed over all requests."),
+        ("unknown_share", "Float64", "Mean share of unknown tokens."),
+        ("queue_depth_max", "UInt64", "Most requests waiting in a worker."),
+        ("memory_bytes_max", "UInt64", "Most memory of a worker, bytes."),
+        ("row_score_mean", "Float64", "Mean score of its requests."),
+        ("row_score_max", "Float64", "Highest score of its requests."),
+        ("source_partitions", "Array(UInt32)", "Telemetry partitions merged."),
+        ("source_first_offsets", "Array(UInt64)", "First telemetry offset of each."),
+        ("source_next_offsets", "Array(UInt64)", "Offset after the last of each."),
+    ),
+)
+WINDOW_SCORES = Table(
+    "window_scores_stored",
+    "window_scores",
+    "One row per series, window and metric: what the detector expected and how far off it was.",
+    _columns(
+        *_WINDOW,
+        ("metric", NAME, "Column of `windows` that was scored."),
+        ("score", "Float64", "How unusual, 0 to 1."),
+        ("confidence", "Float64", "How sure the detector is of its score, 0 to 1; 0 while learning."),
+        ("actual", "Float64", "The metric's value."),
+        ("expected", "Float64", "The forecast."),
+        ("lower", "Float64", "Lower end of the expected band."),
+        ("upper", "Float64", "Upper end of the expected band."),
+        ("learning", "Bool", "True in the first windows of a series."),
+        ("anomalous", "Bool", "Whether an anomaly event was published."),
+        ("detector", NAME, "Detector name."),
+        ("config_digest", NAME, "Hash of the detector's configuration."),
+    ),
+)
+ANOMALIES = Table(
+    "anomalies_stored",
+    "anomalies",
+    "The anomaly events, as published.",
+    _columns(
+        ("anomaly_id", "String", "Function of series, metric and window."),
+        ("kind", NAME, "One of the closed list of kinds."),
+        *_WINDOW,
+        ("metric", NAME, "The metric."),
+        ("onset", TIME, "Start of the run of anomalous windows."),
+        ("score", "Float64", "0 to 1."),
+        ("confidence", "Float64", "0 to 1."),
+        ("actual", "Float64", "The metric's value."),
+        ("expected", "Float64", "The forecast."),
+        ("lower", "Float64", "Lower end of the band."),
+        ("upper", "Float64", "Upper end of the band."),
+        ("detector", NAME, "Detector name."),
+        ("config_digest", NAME, "Hash of the detector's configuration."),
+        ("state_digest", "String", "SHA-256 of the detector's state just before."),
+        ("state", "String", "That state, as JSON, so that the score can be recomputed."),
+        ("source_partitions", "Array(UInt32)", "Telemetry partitions it was made from."),
+        ("source_first_offsets", "Array(UInt64)", "First telemetry offset of each."),
+        ("source_next_offsets", "Array(UInt64)", "Offset after the last of each."),
+    ),
+)
+ALERTS = Table(
+    "alerts_stored",
+    "alerts",
+    "Incidents in their last known state, one row each.",
+    _columns(
+        ("incident_id", "String", "The alert topic's key."),
+        ("sequence", "UInt64", "Number of the change; the highest is shown."),
+        ("status", NAME, "open, updated or resolved."),
+        ("kind", NAME, "One of the closed list of kinds."),
+        *_SERIES,
+        ("metric", NAME, "The metric."),
+        ("summary", "String", "One sentence for people."),
+        ("opened_at", TIME, "End of the window that opened it."),
+        ("onset", TIME, "Start of the first anomalous window."),
+        ("changed_at", TIME, "End of the window that made the last change."),
+        ("resolved_at", f"Nullable({TIME})", "End of the window that resolved it."),
+        ("windows", "UInt64", "Anomalous windows."),
+        ("score", "Float64", "Score at the last change."),
+        ("peak_score", "Float64", "Highest score."),
+        ("actual", "Float64", "The metric's value at the last change."),
+        ("expected", "Float64", "The forecast then."),
+        ("lower", "Float64", "Lower end of the band then."),
+        ("upper", "Float64", "Upper end of the band then."),
+    ),
+)
+DECLARED: tuple[Table, ...] = (REQUESTS, WINDOWS, WINDOW_SCORES, ANOMALIES, ALERTS)

@@ -1,0 +1,132 @@
+"""What workers tell about their work on `inference.telemetry`: columnar, an outcome for every consumed offset."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from schemas.base import Count, EpochMs, Label, Message, Milliseconds, Part, Share, Slug
+from schemas.predictions import ModelRef
+
+REQUESTS_PER_EVENT_MAX = 2_000
+"""Bounds an event's size (about 100 bytes a request) well below the topic's largest message."""
+
+
+class Outcome(StrEnum):
+    """How a consumed request ended."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    SHED = "shed"
+    DEAD_LETTERED = "dead_lettered"
+
+
+class BatchReason(StrEnum):
+    """Why a batch was closed."""
+
+    FULL = "full"
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+
+
+class BatchColumns(Part):
+    """One entry per batch, parallel lists. Times in milliseconds, memory in bytes."""
+
+    model: list[Annotated[int, Field(ge=0, le=255)]] = Field(description="Index into the event's `models`.")
+    size: list[Count] = Field(description="Requests in the whole batch, also those of other partitions.")
+    tokens: list[Count]
+    padded_tokens: list[Count] = Field(description="Tokens computed, padding included.")
+    tokenise_ms: list[Milliseconds]
+    compute_ms: list[Milliseconds]
+    reason: list[BatchReason]
+    queue_depth: list[Count] = Field(description="Requests waiting in the worker when the batch was closed.")
+    memory_bytes: list[Count] = Field(description="Resident memory of the process, or device memory on CUDA.")
+
+
+class RequestColumns(Part):
+    """One entry per consumed offset, parallel lists, offsets rising. -1 in `batch` means: in no batch."""
+
+    offset: list[Count]
+    appended_ms: list[EpochMs] = Field(description="The broker's append time of the request.")
+    outcome: list[Outcome]
+    scenario: list[Annotated[int, Field(ge=-1, le=255)]] = Field(description="Index into `scenarios`; -1: not known.")
+    batch: list[Annotated[int, Field(ge=-1, le=REQUESTS_PER_EVENT_MAX)]] = Field(description="Index into `batches`.")
+    request_id: list[Annotated[str, Field(max_length=512)]]
+    queue_ms: list[Milliseconds]
+    total_ms: list[Milliseconds] = Field(description="From append to publishing the answer.")
+    inputs: list[Count]
+    input_bytes: list[Count]
+    tokens: list[Count]
+    unknown_share: list[Share] = Field(description="Share of tokens that the vocabulary does not know.")
+    output_norm: list[Annotated[float, Field(ge=0.0, le=1e12)]] = Field(description="Mean length before normalising.")
+    truncated: list[bool]
+    error: list[Annotated[str, Field(max_length=200)]] = Field(
+        description="Error class, shed reason or dead-letter reason; empty when answered."
+    )
+
+
+class WorkerRef(Part):
+    """Which process it was and where it ran."""
+
+    worker_id: Label
+    host: Label
+    pid: Count
+    device: Label
+
+
+class InferenceServed(Message):
+    """What one worker did for one request partition in the last 200 ms or less.
+
+    Sent to the same-numbered partition of the telemetry topic. Request (`cluster_id`, `topic_id`, `partition`,
+    `requests.offset[i]`) had outcome `requests.outcome[i]`.
+    """
+
+    KIND: ClassVar[str] = "inference.served"
+
+    cluster_id: Label
+    topic_id: Label
+    partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    worker: WorkerRef
+    models: Annotated[list[ModelRef], Field(max_length=256)]
+    scenarios: Annotated[list[Slug], Field(max_length=256)]
+    batches: BatchColumns
+    requests: RequestColumns
+
+    @model_validator(mode="after")
+    def _columns_agree(self) -> Self:
+        batches, requests = self.batches, self.requests
+        n_batches, n = len(batches.model), len(requests.offset)
+        if not 1 <= n <= REQUESTS_PER_EVENT_MAX:
+            raise ValueError(f"requests: {n} rows, 1 to {REQUESTS_PER_EVENT_MAX} allowed")
+        _same_length(batches, n_batches, "batches")
+        _same_length(requests, n, "requests")
+        offsets = requests.offset
+        if any(a >= b for a, b in pairwise(offsets)):
+            raise ValueError("requests.offset does not rise")
+        if max(requests.batch) >= n_batches:
+            raise ValueError("requests.batch points past the batches")
+        if max(requests.scenario) >= len(self.scenarios):
+            raise ValueError("requests.scenario points past the scenarios")
+        if n_batches and max(batches.model) >= len(self.models):
+            raise ValueError("batches.model points past the models")
+        return self
+
+
+def _same_length(columns: Part, length: int, name: str) -> None:
+    for field in type(columns).model_fields:
+        if len(getattr(columns, field)) != length:
+            raise ValueError(f"{name}.{field}: {len(getattr(columns, field))} entries, {length} expected")
+
+
+class TelemetryTicked(Message):
+    """Nothing else: carries the broker's time on an idle telemetry partition so that its windows close."""
+
+    KIND: ClassVar[str] = "telemetry.ticked"
+
+    partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+TELEMETRY_KINDS: tuple[type[InferenceServed], type[TelemetryTicked]] = (InferenceServed, TelemetryTicked)

@@ -1,0 +1,218 @@
+"""How far a metric is from where it usually is: a slow level, the usual relative deviation, a band, a score."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+
+NAME = "forecast_residual"
+BAND_SCORE = 0.5
+"""The score at the end of the band: above it a value is anomalous."""
+VALUE_MAX = 1e15
+UNSURE = 4.0
+"""A scale learnt from n windows is taken to be (1 + UNSURE / n) times as large: few windows know little."""
+YOUNG = 3
+"""For so many times `learning_windows` the level is the median of all values, later a moving mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualPolicy:
+    """What is usual for a metric, and what is worth an alarm. Values in the metric's own unit, times in seconds."""
+
+    direction: int
+    """1: only rises are anomalous; -1: only falls."""
+    deviation_min: float
+    """Smallest deviation that can be anomalous."""
+    deviation_share_min: float
+    """The same as a share of the level; the larger of the two counts."""
+    unit_min: float
+    """Deviations are learnt as shares of max(level, this): keeps a level of zero from making all of them huge."""
+    learning_windows: int = 6
+    band_scales: float = 3.0
+    """Half the band's width, in usual deviations (root mean square)."""
+    scale_share_min: float = 0.1
+    """Floor of the usual deviation, as a share: without it one flat series would alarm at every wiggle."""
+    level_seconds: float = 300.0
+    scale_seconds: float = 86_400.0
+    adapt_seconds: float = 1_800.0
+    gap_seconds: float = 60.0
+    """After so long without a value the next `learning_windows // 2` cannot alarm: starts are slow."""
+
+    def digest(self) -> str:
+        """Hash of the configuration, 16 hexadecimal characters."""
+        return hashlib.sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the detector says of a value, before it learns it. `score` is above BAND_SCORE outside the band."""
+
+    score: float
+    confidence: float
+    expected: float
+    lower: float
+    upper: float
+    learning: bool
+
+    @property
+    def anomalous(self) -> bool:
+        """Outside the band, on the side that matters, judged by a detector that has learnt."""
+        return not self.learning and self.score > BAND_SCORE
+
+
+@dataclass(slots=True)
+class _State:
+    first: list[float]
+    count: int = 0
+    level: float = 0.0
+    square: float = 0.0
+    seen_ms: int = -1
+    warm_up: int = 0
+    shift_since_ms: int = -1
+    shift_count: int = 0
+    shift_level: float = 0.0
+
+
+class ForecastResidual:
+    """An online detector of shifts of one metric of one series, with River's `score_one` and `learn_one`.
+
+    Assumes a metric that is at least 0 and stays around a slowly moving level. The first `learning_windows` values
+    give the level (their median: a cold start does not spoil it); later ones move it with a memory of
+    `level_seconds`. Values outside the band are not learnt, so that a fault does not become normal while it lasts;
+    after `adapt_seconds` of nothing else their mean is the new level. It fails on metrics with a strong daily
+    rhythm on a scale of minutes, and on faults that creep more slowly than `level_seconds`.
+
+    `x` holds `value` (missing, None or not finite: no judgement, nothing learnt) and `time_ms`, the window's end.
+    """
+
+    def __init__(self, policy: ResidualPolicy) -> None:
+        self.policy = policy
+        self._state = _State([])
+
+    def score_one(self, x: Mapping[str, Any]) -> float:
+        """0 at or better than the level, 0.5 at the end of the band, towards 1 beyond; 0 while learning."""
+        judged = self.judge(x.get("value"), x["time_ms"])
+        return 0.0 if judged is None or judged.learning else judged.score
+
+    def learn_one(self, x: Mapping[str, Any]) -> None:
+        """Take the value in."""
+        self.learn(x.get("value"), x["time_ms"])
+
+    def judge(self, value: float | None, time_ms: int) -> Judgement | None:
+        """What to say of the value now, without learning it; None when there is no usable value."""
+        if value is None or not math.isfinite(value):
+            return None
+        state, value = self._state, _clip(value)
+        if state.count == 0:
+            return Judgement(0.0, 0.0, value, value, value, True)
+        half = self._half_band()
+        beyond = max(0.0, self.policy.direction * (value - state.level) / half)
+        learning = state.warm_up > 0 or self._after_gap(time_ms)
+        return Judgement(
+            score=0.0 if learning else beyond / (1.0 + beyond),
+            confidence=0.0 if learning else state.count / (state.count + self.policy.learning_windows),
+            expected=state.level,
+            lower=max(0.0, state.level - half),
+            upper=state.level + half,
+            learning=learning,
+        )
+
+    def learn(self, value: float | None, time_ms: int) -> None:
+        """Take the value in. A time at or before the last one is ignored."""
+        state = self._state
+        if value is None or not math.isfinite(value) or time_ms <= state.seen_ms:
+            return
+        value = _clip(value)
+        if state.count == 0:
+            self._learn_first(value)
+        else:
+            if self._after_gap(time_ms):
+                state.warm_up = self.policy.learning_windows // 2
+            warm, state.warm_up = state.warm_up > 0, max(0, state.warm_up - 1)
+            half = self._half_band()
+            if self.policy.direction * (value - state.level) <= half:
+                self._learn_normal(value, half, max(0, time_ms - state.seen_ms) / 1000.0)
+            elif not warm:
+                self._learn_shift(value, time_ms)
+        state.seen_ms = time_ms
+
+    def state(self) -> dict[str, Any]:
+        """Plain numbers; exact through JSON."""
+        return asdict(self._state)
+
+    def restore(self, state: Any) -> None:
+        """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
+        try:
+            taken = replace(_State(**state), first=list(state["first"]))
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"forecast residual: {error}") from None
+        whole = (taken.count, taken.seen_ms, taken.warm_up, taken.shift_since_ms, taken.shift_count)
+        numbers = (*taken.first, taken.level, taken.square, taken.shift_level)
+        if any(type(number) is not int for number in whole):
+            raise ValueError("forecast residual: counts are not whole numbers")
+        if any(type(number) is not float or not math.isfinite(number) for number in numbers) or taken.square < 0:
+            raise ValueError("forecast residual: numbers are missing or not finite")
+        self._state = taken
+
+    def _learn_first(self, value: float) -> None:
+        """Level and scale of the first values, over and over: one slow start cannot outweigh the others."""
+        state = self._state
+        state.first.append(value)
+        if len(state.first) < self.policy.learning_windows:
+            return
+        # The lower median: of six windows three may be spoilt by a cold start.
+        state.level = _lower_median(state.first)
+        spread = 1.4826 * _lower_median([abs(one - state.level) for one in state.first]) / self._unit()
+        state.square = spread * spread
+        state.count = len(state.first)
+        if state.count >= YOUNG * self.policy.learning_windows:
+            state.first = []
+
+    def _learn_normal(self, value: float, half: float, seconds: float) -> None:
+        state, policy = self._state, self.policy
+        state.shift_since_ms, state.shift_count, state.shift_level = -1, 0, 0.0
+        if state.first:
+            self._learn_first(value)
+            return
+        residual = max(-half, value - state.level)
+        if policy.direction < 0:
+            residual = min(half, value - state.level)
+        share = residual / self._unit()
+        young = 1.0 / (state.count + 1)
+        state.square += max(young, seconds / (policy.scale_seconds + seconds)) * (share * share - state.square)
+        state.level += max(young, seconds / (policy.level_seconds + seconds)) * residual
+        state.count += 1
+
+    def _learn_shift(self, value: float, time_ms: int) -> None:
+        state = self._state
+        if state.shift_count == 0:
+            state.shift_since_ms = time_ms
+        state.shift_count += 1
+        state.shift_level += (value - state.shift_level) / state.shift_count
+        if time_ms - state.shift_since_ms >= self.policy.adapt_seconds * 1000:
+            state.level, state.first = state.shift_level, []
+            state.shift_since_ms, state.shift_count, state.shift_level = -1, 0, 0.0
+
+    def _after_gap(self, time_ms: int) -> bool:
+        return time_ms - self._state.seen_ms > self.policy.gap_seconds * 1000
+
+    def _unit(self) -> float:
+        return max(self._state.level, self.policy.unit_min)
+
+    def _half_band(self) -> float:
+        policy, state = self.policy, self._state
+        scale = max(policy.scale_share_min, math.sqrt(state.square)) * (1.0 + UNSURE / state.count) * self._unit()
+        return max(policy.band_scales * scale, policy.deviation_share_min * state.level, policy.deviation_min, 1e-9)
+
+
+def _clip(value: float) -> float:
+    return min(max(value, -VALUE_MAX), VALUE_MAX)
+
+
+def _lower_median(values: list[float]) -> float:
+    return sorted(values)[(len(values) - 1) // 2]

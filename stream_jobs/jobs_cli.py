@@ -1,0 +1,231 @@
+"""`inferwatch jobs`: runs the stream jobs. Wires real Kafka and ClickHouse to the job; owns exit codes and watchdog."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from infra.cli import EXIT_INTERNAL, EXIT_TRY_AGAIN
+
+if TYPE_CHECKING:
+    from infra.kafka import KafkaCluster
+    from infra.ports import Clock, Publisher
+    from infra.settings import ClickHouseSettings, KafkaSettings
+    from stream_jobs.partition_runner import StageSpec
+    from stream_jobs.score_job import ScoreJob
+    from stream_jobs.settings import JobSettings
+    from stream_jobs.stage import Stage
+
+LOG = logging.getLogger(__name__)
+START_SECONDS = 60.0
+"""How long to wait for Kafka and ClickHouse at start."""
+STUCK_LOOKS = 60
+"""Seconds-long looks at the event loop without a beat before the process is ended. Looks and not seconds: a process
+that was stopped and continued has looked no more often than its loop ran."""
+
+
+@click.group()
+def jobs() -> None:
+    """Run stream jobs: they score telemetry, store rows, and say what is wrong."""
+
+
+@jobs.command()
+@click.option("--metrics-port", type=click.IntRange(0, 65_535), default=0, help="Port of Prometheus metrics; 0: none.")
+def score(metrics_port: int) -> None:
+    """Score telemetry as it comes: rows and windows to ClickHouse, anomalies and alerts to Kafka.
+
+    Start as many as you like, in one group (INFERWATCH_JOBS_GROUP): they share the partitions. SIGTERM commits what is
+    done and stops. Kafka and ClickHouse are those that the environment names, else those of the stack that runs here.
+
+    \b
+    Example:
+      INFERWATCH_KAFKA_BOOTSTRAP_SERVERS=127.0.0.1:9092 INFERWATCH_CLICKHOUSE_URL=http://127.0.0.1:8123 \\
+        inferwatch jobs score
+    """
+    from infra.connect import connection
+    from infra.settings import load
+    from stream_jobs.settings import JobSettings
+
+    settings = load(JobSettings)
+    kafka, clickhouse = connection()
+    sys.exit(run_score(settings, kafka, clickhouse, metrics_port))
+
+
+def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int) -> int:
+    """Run the score job until it is stopped; the exit code. Raises ConnectionError when Kafka or ClickHouse is away."""
+    from infra import metrics
+    from infra.clickhouse import ClickHouse
+    from infra.clock import SystemClock
+    from infra.kafka import KafkaCluster, KafkaPublisher
+    from infra.logs import setup_logging
+    from stream_jobs.detectors.half_space_trees import warm_up
+    from stream_jobs.score_job import ScoreJob
+
+    stop_at_once_on_sigterm()
+    setup_logging("jobs-score")
+    # Compiling takes seconds the first time; the first record must not wait for it on the event loop.
+    threading.Thread(target=warm_up, name="compile", daemon=True).start()
+    clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
+    cluster = KafkaCluster(kafka)
+    cluster.wait_ready(START_SECONDS)
+    writer = ClickHouse(clickhouse)
+    writer.wait_ready(START_SECONDS)
+    publisher = KafkaPublisher(kafka, client_id=client_id)
+    specs = score_specs(settings, kafka, cluster, publisher, clock)
+    if metrics_port:
+        metrics.serve(metrics_port)
+    telemetry_source = next(spec.source for spec in specs.values() if spec.ticks)
+    job = ScoreJob(
+        specs,
+        writer,
+        publisher,
+        clock,
+        end_process,
+        barrier_interval_seconds=settings.barrier_interval_seconds,
+        row_flush_seconds=settings.row_flush_seconds,
+        tick_seconds=settings.tick_seconds,
+        tick=ticker(publisher, telemetry_source, clock),
+    )
+    code = run_job(job, kafka, settings.group, client_id, list(specs))
+    publisher.close(5.0)
+    writer.close()
+    return code
+
+
+def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, topics: list[str]) -> int:
+    """Run a job on Faust until it is stopped; the exit code."""
+    from stream_jobs import app
+
+    threading.Thread(target=_watch, args=(job,), name="watchdog", daemon=True).start()
+    try:
+        app.run(app.new_app(kafka, group=group, client_id=client_id, topics=topics, job=job))
+    except SystemExit as stop:
+        if stop.code not in (0, None):
+            return EXIT_INTERNAL
+    return 0 if job.committed_all else EXIT_TRY_AGAIN
+
+
+def score_specs(
+    settings: JobSettings, kafka: KafkaSettings, cluster: KafkaCluster, publisher: Publisher, clock: Clock
+) -> dict[str, StageSpec]:
+    """The two stages of the score job, by topic."""
+    from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
+    from stream_jobs.request_stage import RequestStage
+    from stream_jobs.window_stage import WindowStage
+
+    telemetry_id = cluster.topic_id(TELEMETRY.name)
+    window_partitions = cluster.partitions(WINDOWS.name)
+    telemetry_partitions = cluster.partitions(TELEMETRY.name)
+
+    def request_stage(partition: int) -> Stage:
+        return RequestStage(settings, topic_id=telemetry_id, partition=partition, window_partitions=window_partitions)
+
+    def window_stage(partition: int) -> Stage:
+        return WindowStage(settings, partition=partition, source_partitions=telemetry_partitions)
+
+    digest = hashlib.sha256(settings.model_dump_json(include={"window_seconds"}).encode()).hexdigest()[:16]
+    cluster_id = cluster.cluster_id
+    return {
+        TELEMETRY.name: new_spec(
+            TELEMETRY.name,
+            REQUEST_STATE.name,
+            f"{cluster_id}/{telemetry_id}",
+            digest,
+            request_stage,
+            (kafka, publisher, clock),
+            ticks=True,
+        ),
+        WINDOWS.name: new_spec(
+            WINDOWS.name,
+            WINDOW_STATE.name,
+            f"{cluster_id}/{cluster.topic_id(WINDOWS.name)}",
+            digest,
+            window_stage,
+            (kafka, publisher, clock),
+        ),
+    }
+
+
+def new_spec(
+    topic: str,
+    state_topic: str,
+    source: str,
+    digest: str,
+    new_stage: Callable[[int], Stage],
+    outside: tuple[KafkaSettings, Publisher, Clock],
+    *,
+    ticks: bool = False,
+) -> StageSpec:
+    """A stage over `topic` with its state on `state_topic`."""
+    from infra.metrics import STATE_FALLBACKS
+    from stream_jobs.partition_runner import StageSpec
+    from stream_jobs.state_log import PartitionState
+    from stream_jobs.state_store import KafkaStateStore
+
+    kafka, publisher, clock = outside
+    store = KafkaStateStore(kafka, publisher, state_topic, clock)
+
+    def new_state(partition: int) -> PartitionState:
+        return PartitionState(
+            store,
+            partition,
+            owner=uuid.uuid4().hex,
+            source=source,
+            digest=digest,
+            on_broken=lambda why: STATE_FALLBACKS.labels(state_topic).inc(),
+        )
+
+    return StageSpec(topic, source, digest, new_stage, new_state, ticks)
+
+
+def ticker(publisher: Publisher, source: str, clock: Clock) -> Callable[[str, int, int], None]:
+    """A function that publishes a tick on an idle telemetry partition."""
+    from schemas.base import encode, headers_for
+    from schemas.telemetry import TelemetryTicked
+
+    def tick(topic: str, partition: int, next_offset: int) -> None:
+        message = TelemetryTicked(partition=partition)
+        headers = headers_for(
+            message,
+            event_id=f"tick/{source}/{partition}/{next_offset}",
+            source="inferwatch/jobs.score",
+            time=datetime.fromtimestamp(clock.now_ms() / 1000, UTC),
+        )
+        publisher.publish(topic, encode(message), partition=partition, headers=headers)
+
+    return tick
+
+
+def stop_at_once_on_sigterm() -> None:
+    """Until the job runs, and stops in order by itself, SIGTERM just ends the process: with 0, nothing was done."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+
+
+def end_process(error: BaseException) -> None:
+    """End the process now with exit code 70: nothing more is stored, published or committed."""
+    LOG.critical("the job is broken and ends: %r", error, exc_info=error)
+    logging.shutdown()
+    os._exit(EXIT_INTERNAL)
+
+
+def _watch(job: ScoreJob) -> None:
+    """End a process whose event loop does not run any more: its partitions go to another."""
+    beats, looks = -1, 0
+    while True:
+        time.sleep(1.0)
+        looks = looks + 1 if job.beats == beats else 0
+        beats = job.beats
+        if beats and looks >= STUCK_LOOKS:
+            end_process(RuntimeError(f"the event loop did not run for {STUCK_LOOKS} looks"))

@@ -1,0 +1,204 @@
+"""Stage 1, one telemetry partition: keeps the first outcome of each request, scores it, cuts partial windows.
+
+Pure: a function of the partition's log. Windows are cut by the broker's append time, made monotone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from infra.offset_set import OffsetSet
+from infra.ports import Record
+from schemas.base import DecodeError, Reason, decode
+from schemas.tables import REQUESTS
+from schemas.telemetry import TELEMETRY_KINDS, InferenceServed, TelemetryTicked
+from schemas.windows import PartialSeries
+from stream_jobs.pages import ENTRIES_PER_GROUP, PagedStage, PageTracker, pack, unpack
+from stream_jobs.partial_events import ClosedWindow, partial_events
+from stream_jobs.row_models import RowModels
+from stream_jobs.settings import JobSettings
+from stream_jobs.stage import Effects
+from stream_jobs.telemetry_rows import Grouping, TelemetryRows, check_fits
+from stream_jobs.windows import OpenWindow
+
+REQUEST_TOPICS_MAX = 8
+"""Request topics (by id) remembered per partition; more than one only after a topic was made anew."""
+SEEN_PAGES_MAX = 128
+"""Pages of 8,192 offsets with holes remembered per request topic; 1 KB each. What is below counts as seen."""
+_SERIES = TypeAdapter(PartialSeries)
+_CLOCK, _NAMES = "clock", "models"
+
+
+class RequestStage(PagedStage):
+    """A `Stage` over one partition of the telemetry topic `topic_id`.
+
+    `window_partitions` is the number of partitions of the windows topic: each gets every closed window.
+    """
+
+    def __init__(
+        self, settings: JobSettings, *, topic_id: str, partition: int, window_partitions: int, next_offset: int = 0
+    ) -> None:
+        self.settings, self.topic_id, self.partition = settings, topic_id, partition
+        self.window_partitions = window_partitions
+        self._pages = PageTracker(self._encode)
+        self._log_ms: int
+        self._start_ms: int
+        self._end_ms: int
+        self._first_offset: int
+        self._seen: dict[tuple[str, str], OffsetSet]
+        self._models: RowModels
+        self._window: OpenWindow
+        self._clear(next_offset)
+
+    def apply(self, record: Record) -> Effects:
+        """See `Stage.apply`."""
+        event = _event(record)
+        effects = self._advance(record)
+        if isinstance(event, InferenceServed):
+            self._serve(event, record, effects)
+        self.next_offset = record.offset + 1
+        return effects
+
+    def skip(self, record: Record) -> Effects:
+        """See `Stage.skip`."""
+        effects = self._advance(record)
+        self.next_offset = record.offset + 1
+        return effects
+
+    def _advance(self, record: Record) -> Effects:
+        """Move log time; close the window that it has passed."""
+        effects = Effects()
+        self._log_ms = max(self._log_ms, record.timestamp_ms)
+        self._pages.touch(_CLOCK)
+        if self._log_ms < self._end_ms:
+            return effects
+        end_ms = (self._log_ms // self.settings.window_ms + 1) * self.settings.window_ms
+        start_ms = max(end_ms - self.settings.window_ms, self._end_ms)
+        if self._end_ms > 0:
+            closed = ClosedWindow(
+                self.topic_id, self.partition, self._start_ms, self._end_ms, start_ms, self._first_offset, record.offset
+            )
+            series = self._window.series(range(len(self._window)))
+            effects.events.extend(partial_events(closed, series, self.window_partitions))
+            self._touch_series(range(len(self._window)))
+            self._window.clear()
+        self._start_ms, self._end_ms, self._first_offset = start_ms, end_ms, record.offset
+        return effects
+
+    def _serve(self, event: InferenceServed, record: Record, effects: Effects) -> None:
+        seen = self._seen_of(event.cluster_id, event.topic_id)
+        new = seen.add(event.requests.offset)
+        seen.bound(SEEN_PAGES_MAX)
+        if not new.any():
+            return
+        self._pages.touch(f"seen-{list(self._seen.values()).index(seen)}")
+        rows = TelemetryRows(event, None if new.all() else new)
+        grouping = rows.grouping()
+        scores, learning = self._score(rows, grouping)
+        self._touch_series(self._window.add(rows.for_window(grouping, scores)))
+        effects.rows[REQUESTS.name] = rows.for_table(grouping, scores, learning, self._log_ms, record.offset)
+
+    def _score(self, rows: TelemetryRows, grouping: Grouping) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        scores, learning = np.zeros(rows.count), np.ones(rows.count, dtype=np.bool_)
+        if not grouping.in_batch.any():
+            return scores, learning
+        features = rows.features()
+        for number, key in enumerate(grouping.keys):
+            if not key.model:
+                continue
+            chosen = np.flatnonzero(grouping.series == number)
+            known = len(self._models)
+            model, scores[chosen], learning[chosen] = self._models.score_then_learn(
+                (key.model, key.scenario), features[chosen]
+            )
+            self._pages.touch(f"model-{model}")
+            if len(self._models) != known:
+                self._pages.touch(_NAMES)
+        return scores, learning
+
+    def _seen_of(self, cluster_id: str, topic_id: str) -> OffsetSet:
+        seen = self._seen.get((cluster_id, topic_id))
+        if seen is None:
+            if len(self._seen) >= REQUEST_TOPICS_MAX:
+                del self._seen[next(iter(self._seen))]
+            for number in range(len(self._seen) + 1):
+                self._pages.touch(f"seen-{number}")
+            self._pages.touch(_CLOCK)
+            seen = self._seen[cluster_id, topic_id] = OffsetSet()
+        return seen
+
+    def _touch_series(self, slots: Iterable[int]) -> None:
+        for group in {slot // ENTRIES_PER_GROUP for slot in slots}:
+            self._pages.touch(f"series-{group}")
+
+    def _clear(self, next_offset: int) -> None:
+        self.next_offset = next_offset
+        self._log_ms, self._start_ms, self._end_ms, self._first_offset = 0, 0, 0, 0
+        self._seen = {}
+        self._models = RowModels(self.settings.row_models_max, self.settings.row_window)
+        self._window = OpenWindow(self.settings.series_max)
+        self._pages.restored({})
+        self._pages.touch(_CLOCK)
+        self._pages.touch(_NAMES)
+
+    def _groups(self) -> list[str]:
+        series = range(0, len(self._window), ENTRIES_PER_GROUP)
+        return [
+            _CLOCK,
+            _NAMES,
+            *(f"seen-{number}" for number in range(len(self._seen))),
+            *(f"model-{number}" for number in range(len(self._models))),
+            *(f"series-{slot // ENTRIES_PER_GROUP}" for slot in series),
+        ]
+
+    def _encode(self, group: str) -> list[bytes]:
+        if group == _CLOCK:
+            numbers = [self._log_ms, self._start_ms, self._end_ms, self._first_offset, len(self._window)]
+            return pack([numbers, *(list(topic) for topic in self._seen)])
+        if group == _NAMES:
+            return pack([self.settings.row_window, *self._models.names()])
+        kind, _, text = group.partition("-")
+        number = int(text)
+        if kind == "seen":
+            return [seen.to_bytes() for seen in list(self._seen.values())[number : number + 1]]
+        if kind == "model":
+            return [self._models.state(number)]
+        first = number * ENTRIES_PER_GROUP
+        slots = range(first, min(first + ENTRIES_PER_GROUP, len(self._window)))
+        return pack(one.model_dump() for one in self._window.series(slots)) if slots else []
+
+    def _restore(self, groups: dict[str, list[bytes]]) -> None:
+        (log_ms, start_ms, end_ms, first_offset, count), *topics = unpack(groups[_CLOCK])
+        numbers = (log_ms, start_ms, end_ms, first_offset, count)
+        if any(type(number) is not int or number < 0 for number in numbers) or start_ms > end_ms:
+            raise ValueError("clock: not whole numbers in order")
+        self._log_ms, self._start_ms, self._end_ms, self._first_offset = log_ms, start_ms, end_ms, first_offset
+        for number, (cluster_id, topic_id) in enumerate(topics):
+            self._seen[cluster_id, topic_id] = OffsetSet.from_bytes(groups[f"seen-{number}"][0])
+        row_window, *names = unpack(groups[_NAMES])
+        if row_window == self.settings.row_window:  # else the models are learnt anew
+            self._models.restore(names, [groups[f"model-{number}"][0] for number in range(len(names))])
+        series = [
+            _SERIES.validate_python(entry)
+            for group in range(-(-count // ENTRIES_PER_GROUP))
+            for entry in unpack(groups[f"series-{group}"])
+        ]
+        if len(series) != count:
+            raise ValueError(f"{len(series)} series in the pages, {count} expected")
+        self._window.restore(series)
+        self._pages.restored(groups)
+
+
+def _event(record: Record) -> InferenceServed | TelemetryTicked:
+    event = decode(record.headers, record.value, TELEMETRY_KINDS).data
+    if not isinstance(event, InferenceServed | TelemetryTicked):
+        raise AssertionError(f"decode gave a {type(event).__name__}")
+    if event.partition != record.partition:
+        raise DecodeError(Reason.BAD_VALUE, f"partition {event.partition} in a record of partition {record.partition}")
+    if isinstance(event, InferenceServed):
+        check_fits(event)
+    return event

@@ -1,0 +1,214 @@
+"""Table rows on their way to storage: buffered per table, stored as blocks in threads, bounded, never dropped silently.
+
+Owns retry, bisection of refused blocks, and the back-pressure that stops consumption when storage is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from infra.metrics import ROWS_STORED
+from infra.ports import InvalidRecord, Record, RetryLater, TableWriter
+from schemas.base import DecodeError, Reason
+
+LOG = logging.getLogger(__name__)
+BACKOFF_SECONDS_MAX = 5.0
+REFUSALS_LISTED_MAX = 20
+"""Rows named in one dead letter; the count is always said."""
+
+
+class RowOwner(Protocol):
+    """Who handed rows over: a partition that may be lost, and that sends dead letters."""
+
+    alive: bool
+
+    def dead_letter(self, record: Record, error: DecodeError) -> None:
+        """Hand a dead letter over, counted with the partition's events."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    owner: RowOwner
+    record: Record
+    columns: dict[str, list[Any]]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    row: int
+    why: str
+
+
+class RowSink:
+    """Rows of all partitions. For the event loop's thread."""
+
+    def __init__(
+        self,
+        writer: TableWriter,
+        *,
+        block_rows: int = 20_000,
+        rows_max: int = 100_000,
+        threads: int = 2,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+    ) -> None:
+        """`block_rows`: a block is stored as soon as a table has so many; `rows_max`: above, `room` waits."""
+        self._writer, self._block_rows, self._rows_max, self._sleep = writer, block_rows, rows_max, sleep
+        self._parts: dict[str, list[_Part]] = defaultdict(list)
+        self._counts: dict[str, int] = defaultdict(int)
+        self._held = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._full = asyncio.Event()
+        self._flushing = asyncio.Lock()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rows")
+
+    async def room(self) -> None:
+        """Wait while too many rows are not stored yet."""
+        await self._room.wait()
+
+    def add(self, owner: RowOwner, record: Record, rows: Mapping[str, dict[str, list[Any]]]) -> None:
+        """Take rows that `record` gave, by table; columns of equal length. Raises ValueError when they are not."""
+        for table, columns in rows.items():
+            lengths = {len(column) for column in columns.values()}
+            if len(lengths) > 1:
+                raise ValueError(f"{table}: columns of different lengths {sorted(lengths)}")
+            count = lengths.pop() if lengths else 0
+            if count:
+                self._parts[table].append(_Part(owner, record, columns, count))
+                self._counts[table] += count
+                self._held += count
+                if self._counts[table] >= self._block_rows:
+                    self._full.set()
+        if self._held >= self._rows_max:
+            self._room.clear()
+            self._full.set()
+
+    async def run(self, interval_seconds: float) -> None:
+        """Store what is there every so often, and at once when a block is full. Runs until cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), interval_seconds)
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Store every row handed over before the call. Waits for as long as storage is away.
+
+        Cancelled, it keeps what is not stored: the next flush stores it.
+        """
+        async with self._flushing:
+            self._full.clear()
+            parts, self._parts = self._parts, defaultdict(list)
+            self._counts.clear()
+            try:
+                await asyncio.gather(*(self._store_table(table, held) for table, held in parts.items()))
+            except asyncio.CancelledError:
+                self._put_back(parts)
+                raise
+
+    def _put_back(self, parts: Mapping[str, list[_Part]]) -> None:
+        for table, left in parts.items():
+            self._parts[table] = left + self._parts[table]
+            self._counts[table] += sum(part.rows for part in left)
+
+    async def _store_table(self, table: str, parts: list[_Part]) -> None:
+        """Store block after block, removing what is stored from `parts`."""
+        while parts:
+            count, rows = 1, parts[0].rows
+            while count < len(parts) and rows + parts[count].rows <= self._block_rows:
+                rows += parts[count].rows
+                count += 1
+            await self._store_block(table, parts[:count])
+            del parts[:count]
+
+    async def _store_block(self, table: str, block: list[_Part]) -> None:
+        live = [part for part in block if part.owner.alive]
+        columns = _joined(live)
+        refused: list[_Refusal] = []
+        if live:
+            await self._store(table, columns, 0, sum(part.rows for part in live), refused)
+        if refused:
+            self._bury(table, live, refused)
+        self._held -= sum(part.rows for part in block)
+        if self._held < self._rows_max:
+            self._room.set()
+
+    async def _store(
+        self, table: str, columns: dict[str, list[Any]], first: int, after: int, refused: list[_Refusal]
+    ) -> None:
+        """Store rows `first` to `after`; halves that are refused again and again end as single refused rows."""
+        block = {name: column[first:after] for name, column in columns.items()}
+        try:
+            await self._insert(table, block)
+        except InvalidRecord as error:
+            if after - first == 1:
+                refused.append(_Refusal(first, str(error)))
+                return
+            middle = (first + after) // 2
+            await self._store(table, columns, first, middle, refused)
+            await self._store(table, columns, middle, after, refused)
+
+    async def _insert(self, table: str, block: dict[str, list[Any]]) -> None:
+        wait_seconds = 0.1
+        loop = asyncio.get_running_loop()
+        token = await loop.run_in_executor(self._threads, token_of, table, block)
+        while True:
+            try:
+                stored = await loop.run_in_executor(self._threads, self._insert_blocking, table, block, token)
+            except RetryLater as error:
+                LOG.warning("%s: rows are kept and stored again: %s", table, error)
+                await self._sleep(wait_seconds)
+                wait_seconds = min(wait_seconds * 2, BACKOFF_SECONDS_MAX)
+            else:
+                ROWS_STORED.labels(table).inc(stored)
+                return
+
+    def _insert_blocking(self, table: str, block: dict[str, list[Any]], token: str) -> int:
+        return self._writer.insert(table, block, token=token)
+
+    def _bury(self, table: str, parts: Sequence[_Part], refused: Sequence[_Refusal]) -> None:
+        """One dead letter per source record that gave refused rows."""
+        first = 0
+        for part in parts:
+            inside = [one for one in refused if first <= one.row < first + part.rows]
+            if inside:
+                listed = ", ".join(str(one.row - first) for one in inside[:REFUSALS_LISTED_MAX])
+                detail = f"{table} refused {len(inside)} of {part.rows} rows ({listed}): {inside[0].why}"
+                part.owner.dead_letter(part.record, DecodeError(Reason.REFUSED_BY_TABLE, detail))
+            first += part.rows
+
+    def close(self) -> None:
+        """Release the threads. Rows not stored are dropped: their offsets were not committed."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def token_of(table: str, columns: Mapping[str, Sequence[Any]]) -> str:
+    """The insert token: a hash of the block's table and whole content, ids included."""
+    digest = hashlib.sha256(table.encode())
+    for name, column in columns.items():
+        digest.update(name.encode() + b"\0")
+        try:
+            digest.update(orjson.dumps(list(column), option=orjson.OPT_SERIALIZE_NUMPY))
+        except TypeError:  # what JSON cannot say, such as bytes, lone surrogates or whole numbers above 64 bits
+            digest.update(repr(list(column)).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _joined(parts: Sequence[_Part]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for part in parts:
+        if columns and columns.keys() != part.columns.keys():
+            raise ValueError(f"columns differ between records: {sorted(columns.keys() ^ part.columns.keys())}")
+        for name, column in part.columns.items():
+            columns.setdefault(name, []).extend(column)
+    return columns

@@ -1,0 +1,65 @@
+"""What a stage of the stream jobs is: a pure fold over one partition of a log, with its state in pages.
+
+Stages decide; the shell (`partition_runner`, `barrier`, `sink`) stores, publishes, snapshots and commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from infra.ports import Record
+
+PAGE_BYTES_MAX = 262_144
+"""Largest state page, bytes. Above about 1 MB a record would not fit the state topic."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """An event to publish. `partition` is None when the key decides."""
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Sequence[tuple[str, bytes | None]] = ()
+
+
+@dataclass(slots=True)
+class Effects:
+    """What applying a record asks of the outside: rows by table (equal-length columns) and events, in order.
+
+    A function of the log alone: a replay gives the same rows and events, with the same ids.
+    """
+
+    rows: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    events: list[Outgoing] = field(default_factory=list)
+    late_series_dropped: int = 0
+    """Partial series that came after their window was forgotten: they are in no row of a window."""
+
+
+class Stage(Protocol):
+    """One partition's fold. Called by one thread at a time; never blocks; reads no clock, no environment."""
+
+    next_offset: int
+    """Everything below is inside the state. A record below it is ignored by the shell."""
+
+    def apply(self, record: Record) -> Effects:
+        """Fold one record in and move `next_offset` past it. Raises DecodeError for a record that cannot be used,
+        with the state untouched; the shell then makes a dead letter and calls `skip`."""
+
+    def skip(self, record: Record) -> Effects:
+        """Move `next_offset` past a record that was dead-lettered; its append time still moves the watermark."""
+
+    def dirty_pages(self) -> dict[str, bytes | None]:
+        """Pages changed since the last `mark_clean`; None for a page that is gone. Each at most PAGE_BYTES_MAX."""
+
+    def all_pages(self) -> dict[str, bytes]:
+        """The whole state."""
+
+    def mark_clean(self) -> None:
+        """The pages last given by `dirty_pages` or `all_pages` are durable. Called before the next `apply`."""
+
+    def restore(self, pages: Mapping[str, bytes], next_offset: int) -> None:
+        """Take over a state. Raises ValueError when a page is broken; the stage is then as new, at `next_offset`."""

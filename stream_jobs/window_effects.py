@@ -1,0 +1,106 @@
+"""What stage 2 asks of the outside, collected: rows of four tables, anomaly events and alerts, in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from schemas.alerts import AlertChanged
+from schemas.anomalies import AnomalyDetected
+from schemas.base import Message, encode, headers_for
+from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
+from schemas.topics import ALERTS as ALERTS_TOPIC
+from schemas.topics import ANOMALIES as ANOMALIES_TOPIC
+from stream_jobs.decide import Observation
+from stream_jobs.detectors.forecast_residual import NAME
+from stream_jobs.partial_events import SOURCE, moment
+from stream_jobs.rows import RowBuilder
+from stream_jobs.stage import Effects, Outgoing
+from stream_jobs.window_rows import SeriesWindow, WindowId, source_columns
+
+
+class WindowEffects:
+    """Effects in the making. Times in rows are epoch milliseconds."""
+
+    def __init__(self) -> None:
+        self._windows, self._scores = RowBuilder(WINDOWS), RowBuilder(WINDOW_SCORES)
+        self._anomalies, self._alerts = RowBuilder(ANOMALIES), RowBuilder(ALERTS)
+        self._events: list[Outgoing] = []
+
+    def window(self, window: SeriesWindow) -> None:
+        """A series' window, or a revision of it."""
+        self._windows.add(window.row)
+
+    def score(self, window: WindowId, seen: Observation, metric: str, config_digest: str) -> None:
+        """What the detector said of a metric."""
+        self._scores.add(
+            {
+                **window.labels(seen.series),
+                **_judged(seen.judgement, seen.actual, config_digest),
+                "metric": metric,
+                "learning": seen.judgement.learning,
+                "anomalous": seen.judgement.anomalous,
+            }
+        )
+
+    def anomaly(self, window: WindowId, event: AnomalyDetected, state: Mapping[str, Any]) -> None:
+        """An anomalous window, with the detector's state just before it."""
+        text = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
+        event = event.model_copy(update={"state_digest": hashlib.sha256(text).hexdigest()})
+        self._anomalies.add(
+            {
+                **window.labels(event.series),
+                **_judged(event.score, event.score.actual, event.score.config_digest),
+                "anomaly_id": event.anomaly_id,
+                "kind": event.kind.value,
+                "metric": event.metric,
+                "onset": event.onset_ms,
+                "state_digest": event.state_digest,
+                "state": text.decode(),
+                **source_columns(event.inputs),
+            }
+        )
+        self._publish(ANOMALIES_TOPIC.name, event, event.anomaly_id, str(event.series), event.window_end_ms)
+
+    def alert(self, change: AlertChanged) -> None:
+        """A change of an incident."""
+        names = ("incident_id", "sequence", "metric", "summary", "windows", "score", "peak_score")
+        self._alerts.add(
+            {
+                **{name: getattr(change, name) for name in (*names, "actual", "expected", "lower", "upper")},
+                "status": change.status.value,
+                "kind": change.kind.value,
+                "scenario": change.series.scenario,
+                "model": change.series.model,
+                "model_version": change.series.version,
+                "opened_at": change.opened_ms,
+                "onset": change.onset_ms,
+                "changed_at": change.changed_ms,
+                "resolved_at": change.resolved_ms,
+            }
+        )
+        event_id = f"{change.incident_id}/{change.sequence}"
+        self._publish(ALERTS_TOPIC.name, change, event_id, change.incident_id, change.changed_ms)
+
+    def into(self, effects: Effects) -> None:
+        """Hand everything over."""
+        for rows in (self._windows, self._scores, self._anomalies, self._alerts):
+            rows.into(effects.rows)
+        effects.events.extend(self._events)
+
+    def _publish(self, topic: str, message: Message, event_id: str, key: str, at_ms: int) -> None:
+        headers = headers_for(message, event_id=event_id, source=SOURCE, time=moment(at_ms), subject=key)
+        self._events.append(Outgoing(topic, encode(message), key=key.encode(), headers=headers))
+
+
+def _judged(judged: Any, actual: float, config_digest: str) -> dict[str, Any]:
+    names = ("score", "confidence", "expected", "lower", "upper")
+    return {
+        **{name: getattr(judged, name) for name in names},
+        "actual": actual,
+        "detector": NAME,
+        "config_digest": config_digest,
+    }

@@ -1,0 +1,123 @@
+"""Stage 2, one partition of the windows topic: merges partial windows of its series, closes, stores and scores them.
+
+Pure: a function of the partition's log. What is a repeat, complete, late or forgotten is `open_windows`' to say.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.ports import Record
+from schemas.base import DecodeError, Reason, decode
+from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
+from stream_jobs.metrics import metrics_of
+from stream_jobs.open_windows import Closed, OpenWindows
+from stream_jobs.pages import PagedStage, PageTracker, pack, unpack
+from stream_jobs.series_book import SeriesBook
+from stream_jobs.settings import JobSettings
+from stream_jobs.stage import Effects
+from stream_jobs.window_effects import WindowEffects
+from stream_jobs.window_rows import WindowId, merged
+
+_PROGRESS = "progress"
+
+
+class WindowStage(PagedStage):
+    """A `Stage` over one partition of the windows topic; `source_partitions` is how many the telemetry topic has."""
+
+    def __init__(self, settings: JobSettings, *, partition: int, source_partitions: int, next_offset: int = 0) -> None:
+        self.settings, self.partition, self.source_partitions = settings, partition, source_partitions
+        self._metrics = metrics_of(settings)
+        self._pages = PageTracker(self._encode)
+        self._windows: OpenWindows
+        self._book: SeriesBook
+        self._clear(next_offset)
+
+    @property
+    def late_dropped(self) -> int:
+        """Partial series that came so late that their window was forgotten."""
+        return self._windows.late_dropped
+
+    def apply(self, record: Record) -> Effects:
+        """See `Stage.apply`."""
+        event = _event(record)
+        effects = WindowEffects()
+        dropped = self._windows.late_dropped
+        taken = self._windows.take(event, record.timestamp_ms)
+        if taken is not None:
+            window, revised = taken
+            self._revise(window, revised, effects)
+            for closed in self._windows.close():
+                self._close(closed, effects)
+            self._touch_changed()
+        given = Effects(late_series_dropped=self._windows.late_dropped - dropped)
+        effects.into(given)
+        self.next_offset = record.offset + 1
+        return given
+
+    def skip(self, record: Record) -> Effects:
+        """See `Stage.skip`. The watermark here is what the partials say, so nothing else moves."""
+        self.next_offset = record.offset + 1
+        return Effects()
+
+    def _revise(self, window: WindowId, revised: list[str], effects: WindowEffects) -> None:
+        for series in revised:
+            revision = self._windows.revisions[window][series]
+            effects.window(merged(window, series, self._windows.late[window], revision))
+
+    def _close(self, closed: Closed, effects: WindowEffects) -> None:
+        names = sorted({name for share in closed.shares.values() for name in share.series})
+        found = {name: merged(closed.window, name, closed.shares, 0) for name in names}
+        for window in found.values():
+            effects.window(window)
+        self._book.score(closed.window, found, closed.complete, effects)
+
+    def _touch_changed(self) -> None:
+        self._pages.touch(_PROGRESS)
+        for group in self._windows.changed:
+            self._pages.touch(group)
+        for number in self._book.changed:
+            self._pages.touch(f"series-{number}")
+        self._windows.changed.clear()
+        self._book.changed.clear()
+
+    def _clear(self, next_offset: int) -> None:
+        self.next_offset = next_offset
+        lateness_ms = self.settings.allowed_lateness_ms
+        # While all is well there is a partial every window; a longer gap, and a window has only half used up its time.
+        gap_ms_max = max(self.settings.window_ms, lateness_ms // 2)
+        self._windows = OpenWindows(self.source_partitions, lateness_ms, gap_ms_max)
+        idle_ms = round(self.settings.idle_seconds * 1000)
+        self._book = SeriesBook(self._metrics, self.settings.series_max, idle_ms)
+        self._pages.restored({})
+        self._pages.touch(_PROGRESS)
+
+    def _groups(self) -> list[str]:
+        return [_PROGRESS, *self._windows.groups(), *(f"series-{number}" for number in self._book.groups())]
+
+    def _encode(self, group: str) -> list[bytes]:
+        if group == _PROGRESS:
+            return pack(self._windows.progress())
+        kind, _, number = group.partition("-")
+        return pack(self._book.entries(int(number)) if kind == "series" else self._windows.entries(group))
+
+    def _restore(self, groups: dict[str, list[bytes]]) -> None:
+        series: list[Any] = []
+        windows: dict[str, list[Any]] = {}
+        for group, pages in groups.items():
+            if group.startswith("series-"):
+                series.extend(unpack(pages))
+            elif group != _PROGRESS:
+                windows[group] = unpack(pages)
+        self._windows.restore(unpack(groups[_PROGRESS]), windows)
+        self._book.restore(series)
+        self._pages.restored(groups)
+
+
+def _event(record: Record) -> PartialWindowsClosed:
+    event = decode(record.headers, record.value, WINDOW_KINDS).data
+    if not event.window_start_ms < event.window_end_ms <= event.closed_through_ms:
+        raise DecodeError(Reason.BAD_VALUE, "window_start_ms, window_end_ms and closed_through_ms do not rise")
+    if event.chunk >= event.chunks or event.first_offset > event.next_offset:
+        raise DecodeError(Reason.BAD_VALUE, "chunk is past the chunks, or first_offset past next_offset")
+    return event

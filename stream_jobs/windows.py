@@ -1,0 +1,202 @@
+"""The open window of one telemetry partition: what its requests add to each series, merged by adding or by maximum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas.telemetry import Outcome
+from schemas.windows import PartialSeries, SeriesKey, Sketch
+from stream_jobs.sketch import BUCKETS, buckets_of
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+OVERFLOW = SeriesKey(model="", version="", scenario="(other)")
+"""The series that takes what is above the bound. Not a scenario's name: those have no brackets."""
+COUNTS = ("answered", "failed", "shed", "dead_lettered", "inputs", "tokens", "padded_tokens", "truncated")
+SUMS = ("unknown_share_sum", "row_score_sum")
+MAXIMA = ("row_score_max", "queue_depth_max", "memory_bytes_max")
+LATENCIES = ("total_ms", "queue_ms", "compute_ms")
+OUTCOMES: tuple[Outcome, ...] = (Outcome.ANSWERED, Outcome.FAILED, Outcome.SHED, Outcome.DEAD_LETTERED)
+_COMPACT_AT = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRows:
+    """Requests of one event, column by column. `series` numbers them into `keys`."""
+
+    keys: Sequence[SeriesKey]
+    series: Ints
+    outcome: Ints
+    """Index into OUTCOMES."""
+    in_batch: NDArray[np.bool_]
+    counts: dict[str, Ints]
+    """Whole numbers to add: inputs, tokens, truncated."""
+    padded_tokens: Floats
+    """The request's share of its batch's computed tokens."""
+    unknown_share: Floats
+    row_score: Floats
+    queue_depth: Ints
+    memory_bytes: Ints
+    latencies: dict[str, Floats]
+
+
+class OpenWindow:
+    """Sums of one window, one row a series. Rows beyond `series_max` series go to OVERFLOW."""
+
+    def __init__(self, series_max: int) -> None:
+        self.series_max = series_max
+        self.keys: list[SeriesKey] = []
+        self._slots: dict[tuple[str, str, str], int] = {}
+        self._numbers: dict[str, NDArray[Any]] = {}
+        self._latencies: dict[str, _Sketches] = {}
+        self.clear()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def clear(self) -> None:
+        """Start an empty window."""
+        self.keys, self._slots = [], {}
+        for name in COUNTS + MAXIMA[1:]:
+            self._numbers[name] = np.zeros(8, dtype=np.int64)
+        for name in (*SUMS, MAXIMA[0]):
+            self._numbers[name] = np.zeros(8)
+        self._latencies = {name: _Sketches() for name in LATENCIES}
+
+    def add(self, rows: WindowRows) -> list[int]:
+        """Fold requests in. Returns the slots (positions in `keys`) that changed."""
+        slots = np.array([self._slot(key) for key in rows.keys], dtype=np.int64)
+        at = slots[rows.series]
+        numbers = self._numbers
+        for number, outcome in enumerate(OUTCOMES):
+            chosen = at[rows.outcome == number]
+            if len(chosen):
+                np.add.at(numbers[outcome.value], chosen, 1)
+        for name, values in rows.counts.items():
+            np.add.at(numbers[name], at, values)
+        padded = np.bincount(rows.series, weights=rows.padded_tokens, minlength=len(slots))
+        np.add.at(numbers["padded_tokens"], slots, (padded + 0.5).astype(np.int64))
+        np.add.at(numbers["unknown_share_sum"], at, rows.unknown_share)
+        np.add.at(numbers["row_score_sum"], at, rows.row_score)
+        np.maximum.at(numbers["row_score_max"], at, rows.row_score)
+        np.maximum.at(numbers["queue_depth_max"], at, rows.queue_depth)
+        np.maximum.at(numbers["memory_bytes_max"], at, rows.memory_bytes)
+        masks = {"total_ms": rows.outcome == 0, "queue_ms": rows.in_batch, "compute_ms": rows.in_batch}
+        for name, sketches in self._latencies.items():
+            mask = masks[name]
+            if mask.all():
+                sketches.add(at, rows.latencies[name])
+            elif mask.any():
+                sketches.add(at[mask], rows.latencies[name][mask])
+        return sorted(set(slots.tolist()))
+
+    def series(self, slots: Sequence[int]) -> list[PartialSeries]:
+        """What these slots, rising, hold."""
+        sketches = {name: sketch.cut(slots) for name, sketch in self._latencies.items()}
+        found = []
+        for position, slot in enumerate(slots):
+            values: dict[str, Any] = {name: array[slot].item() for name, array in self._numbers.items()}
+            values.update({name: cut[position] for name, cut in sketches.items()})
+            found.append(PartialSeries.model_construct(key=self.keys[slot], **values))
+        return found
+
+    def restore(self, series: Sequence[PartialSeries]) -> None:
+        """Take over series, in the order of their slots."""
+        self.clear()
+        for slot, one in enumerate(series):
+            if self._add_slot(one.key) != slot:
+                raise ValueError(f"series {one.key} twice in one window")
+            for name, array in self._numbers.items():
+                array[slot] = getattr(one, name)
+            for name, sketches in self._latencies.items():
+                sketches.load(slot, getattr(one, name))
+
+    def _slot(self, key: SeriesKey) -> int:
+        label = (key.scenario, key.model, key.version)
+        slot = self._slots.get(label)
+        if slot is not None:
+            return slot
+        if len(self.keys) >= self.series_max and key != OVERFLOW:
+            return self._slot(OVERFLOW)
+        return self._add_slot(key)
+
+    def _add_slot(self, key: SeriesKey) -> int:
+        slot = self._slots.setdefault((key.scenario, key.model, key.version), len(self.keys))
+        if slot < len(self.keys):
+            return slot
+        self.keys.append(key)
+        if slot >= len(self._numbers["answered"]):
+            self._numbers = {name: np.concatenate((a, np.zeros_like(a))) for name, a in self._numbers.items()}
+        for sketches in self._latencies.values():
+            sketches.grow(len(self.keys))
+        return slot
+
+
+class _Sketches:
+    """One sketch a slot, as counted codes slot x BUCKETS + bucket: most buckets of most series are empty."""
+
+    def __init__(self) -> None:
+        self._codes: Ints = np.zeros(0, dtype=np.int64)
+        self._counts: Ints = np.zeros(0, dtype=np.int64)
+        self._waiting: list[Ints] = []
+        self._waiting_count = 0
+        self._sum, self._min, self._max = np.zeros(8), np.full(8, np.inf), np.zeros(8)
+
+    def grow(self, slots: int) -> None:
+        if slots > len(self._sum):
+            self._sum = np.concatenate((self._sum, np.zeros_like(self._sum)))
+            self._min = np.concatenate((self._min, np.full_like(self._min, np.inf)))
+            self._max = np.concatenate((self._max, np.zeros_like(self._max)))
+
+    def add(self, slots: Ints, values: Floats) -> None:
+        np.add.at(self._sum, slots, values)
+        np.minimum.at(self._min, slots, values)
+        np.maximum.at(self._max, slots, values)
+        self._waiting.append(slots * BUCKETS + buckets_of(values))
+        self._waiting_count += len(values)
+        if self._waiting_count > _COMPACT_AT:
+            self._compact()
+
+    def load(self, slot: int, sketch: Sketch) -> None:
+        if not sketch.bucket:
+            return
+        if sketch.bucket[-1] >= BUCKETS:
+            raise ValueError(f"bucket {sketch.bucket[-1]} of {BUCKETS}")
+        self._codes = np.concatenate((self._codes, slot * BUCKETS + np.array(sketch.bucket, dtype=np.int64)))
+        self._counts = np.concatenate((self._counts, np.array(sketch.count, dtype=np.int64)))
+        self._sum[slot], self._min[slot], self._max[slot] = sketch.sum, sketch.min, sketch.max
+
+    def cut(self, slots: Sequence[int]) -> list[Sketch]:
+        self._compact()
+        edges = np.searchsorted(self._codes, np.array(slots, dtype=np.int64) * BUCKETS).tolist()
+        ends = np.searchsorted(self._codes, (np.array(slots, dtype=np.int64) + 1) * BUCKETS).tolist()
+        return [
+            Sketch.model_construct(
+                bucket=(self._codes[start:end] - slot * BUCKETS).tolist(),
+                count=self._counts[start:end].tolist(),
+                sum=self._sum[slot].item(),
+                min=self._min[slot].item() if end > start else 0.0,
+                max=self._max[slot].item(),
+            )
+            for slot, start, end in zip(slots, edges, ends, strict=True)
+        ]
+
+    def _compact(self) -> None:
+        if not self._waiting:
+            return
+        codes, counts = np.unique(np.concatenate(self._waiting), return_counts=True)
+        merged, at = np.unique(np.concatenate((self._codes, codes)), return_inverse=True)
+        self._counts = _added(len(merged), at, np.concatenate((self._counts, counts.astype(np.int64))))
+        self._codes, self._waiting, self._waiting_count = merged, [], 0
+
+
+def _added(length: int, at: Ints, counts: Ints) -> Ints:
+    sums = np.zeros(length, dtype=np.int64)
+    np.add.at(sums, at, counts)
+    return sums

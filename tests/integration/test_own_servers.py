@@ -1,0 +1,57 @@
+"""The same commands with your own servers: named by the environment, made ready twice, asked."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from infra.clickhouse import ClickHouse
+from schemas import tables
+
+
+@pytest.fixture(scope="module")
+def environment(kafka, clickhouse, tmp_path_factory):
+    """Servers that this process did not start; a database and a data folder of this module's own."""
+    client = ClickHouse(clickhouse)
+    client.command("CREATE DATABASE own_servers_test")
+    client.close()
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("INFERWATCH_")},
+        "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "INFERWATCH_CLICKHOUSE_URL": clickhouse.url,
+        "INFERWATCH_CLICKHOUSE_DATABASE": "own_servers_test",
+        "INFERWATCH_DATA_DIR": str(tmp_path_factory.mktemp("elsewhere") / "data"),
+    }
+
+
+def said(environment, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "infra.cli", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_topics_are_made_once(environment):
+    said(environment, "topics", "apply")  # another test may have made them
+    assert said(environment, "topics", "apply").strip() == "nothing to change"
+
+
+def test_tables_are_made_once_and_can_be_asked(environment):
+    first, second = (json.loads(said(environment, "tables", "apply", "--json")) for _ in range(2))
+    assert first["changes"] == len(tables.DECLARED)
+    assert second == {"changes": 0, "dry_run": False, "said": []}
+    assert said(environment, "query", "SELECT count() AS requests FROM requests", "--json") == '{"requests":0}\n'
+    assert said(environment, "query", "SELECT 1", "--format", "csv").splitlines()[1:] == ["1"]
+
+
+def test_nothing_is_made_on_this_machine(environment):
+    said(environment, "query", "SELECT 1")
+    assert not os.path.exists(environment["INFERWATCH_DATA_DIR"])

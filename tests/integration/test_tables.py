@@ -1,0 +1,91 @@
+"""The tables on a real engine: made once, as declared, duplicates not seen, the documented questions answered."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.clickhouse import ClickHouse
+from infra.migrate import apply_tables
+from schemas import tables
+
+QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
+SQL = re.findall(r"```sql\n(.*?)```", QUERIES.read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def settings(clickhouse):
+    """A database of this module's own: other tests fill the common one."""
+    client = ClickHouse(clickhouse)
+    client.command("CREATE DATABASE tables_test")
+    client.close()
+    return clickhouse.model_copy(update={"database": "tables_test"})
+
+
+@pytest.fixture(scope="module")
+def client(settings):
+    said = []
+    assert apply_tables(settings, say=said.append) == len(tables.DECLARED)
+    found = ClickHouse(settings)
+    yield found
+    found.close()
+
+
+def test_a_second_time_changes_nothing(client, settings):
+    said = []
+    assert apply_tables(settings, say=said.append) == 0
+    assert not said
+
+
+@pytest.mark.parametrize("table", tables.DECLARED, ids=lambda table: table.view)
+def test_the_tables_are_as_declared(client, table):
+    for name in (table.name, table.view):
+        _, rows = client.query(
+            "SELECT name, type FROM system.columns WHERE database = currentDatabase() AND table = {t:String}"
+            " ORDER BY position",
+            {"t": name},
+        )
+        assert [tuple(row) for row in rows] == list(zip(table.column_names, table.column_types, strict=True))
+    _, rows = client.query(
+        "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = {t:String}",
+        {"t": table.name},
+    )
+    for needed in ("ReplacingMergeTree", "TTL", "non_replicated_deduplication_window", "ttl_only_drop_parts"):
+        assert needed in rows[0][0]
+
+
+def values(table):
+    """A row of the table."""
+    samples = {"Bool": False, "Float64": 0.5, "Array(UInt32)": [1], "Array(UInt64)": [2]}
+    time = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)  # older rows may be gone by TTL
+    return {
+        column.name: samples.get(column.type, time if "DateTime" in column.type else 1 if "Int" in column.type else "x")
+        for column in table.columns
+    }
+
+
+@pytest.mark.parametrize("table", tables.DECLARED, ids=lambda table: table.view)
+def test_a_row_goes_in_and_comes_back(client, table):
+    row = values(table)
+    assert client.insert(table.name, {name: [value] for name, value in row.items()}, token=f"in-{table.name}") == 1
+    names, rows = client.query(f"SELECT * FROM {table.view} LIMIT 1")
+    assert dict(zip(names, rows[0], strict=True)) == row
+
+
+def test_the_first_answer_wins(client, unique):
+    row = values(tables.REQUESTS) | {"cluster_id": unique}
+    for offset, worker in ((7, "late"), (3, "first"), (9, "later")):
+        row |= {"telemetry_offset": offset, "version": tables.first_wins(offset), "worker_id": worker}
+        client.insert("requests_stored", {name: [value] for name, value in row.items()}, token=unique + worker)
+    asked = {"c": unique}
+    assert client.query("SELECT worker_id FROM requests WHERE cluster_id = {c:String}", asked)[1] == [("first",)]
+
+
+@pytest.mark.parametrize("sql", SQL, ids=lambda sql: " ".join(sql.split())[:40])
+def test_a_documented_question_is_answered(client, sql):
+    assert client.query_text(sql, "TSVWithNames", {"topic_id": "t", "partition": 1, "offset": 1})
+
+
+def test_there_are_documented_questions():
+    assert len(SQL) >= 7

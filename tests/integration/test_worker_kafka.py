@@ -1,0 +1,158 @@
+"""The worker as a process on a real Kafka: nothing lost to SIGKILL, drills, an orderly stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from infra.kafka import KafkaCluster, KafkaPublisher, KafkaTail
+from infra.provision import apply_topics
+from infra.settings import StackSettings
+from schemas.base import decode, encode, headers_for
+from schemas.drills import DrillKind, DrillRequested
+from schemas.predictions import PREDICTION_KINDS, InferenceAnswered
+from schemas.telemetry import InferenceServed
+from schemas.topics import DRILLS, PREDICTIONS, REQUESTS, TELEMETRY, dead_letters_of
+from schemas.vectors import decode_vector
+
+COUNT = 400
+
+
+class Rig:
+    """Topics, a publisher, and worker processes of one group that began at the topics' ends."""
+
+    def __init__(self, kafka, group, folder):
+        apply_topics(kafka, StackSettings(), say=lambda text: None)
+        self.cluster = KafkaCluster(kafka)
+        self.group = group
+        self.publisher = KafkaPublisher(kafka, client_id=group)
+        self.start = {(REQUESTS.name, p): after for p, (_, after) in self.cluster.ranges(REQUESTS.name).items()}
+        self.kafka = kafka
+        self.tails = {name: KafkaTail(kafka, [name], start="end") for name in (PREDICTIONS.name, TELEMETRY.name)}
+        self.letters = KafkaTail(kafka, [dead_letters_of(REQUESTS).name], start="end")
+        self.told, self.answers, self.delays = {}, {}, []
+        self.workers = []
+        self.folder = folder
+
+    def worker(self):
+        environment = os.environ | {
+            "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "INFERWATCH_KAFKA_SESSION_TIMEOUT_MS": "6000",
+            "INFERWATCH_WORKER_GROUP": self.group,
+        }
+        code = "from inference_workers.worker_cli import worker; worker()"
+        with (self.folder / "worker.log").open("ab") as log:
+            process = subprocess.Popen([sys.executable, "-c", code, "--drills"], env=environment, stderr=log)
+        self.workers.append(process)
+        return process
+
+    def ask(self, value, partition=None):
+        self.publisher.publish(REQUESTS.name, value, key=b"k%d" % len(value), partition=partition)
+
+    def look(self):
+        """Read what the workers said: outcomes and answers of requests asked since the start, the first one counts."""
+        for record in self.tails[TELEMETRY.name].poll(500, 0.05):
+            event = decode(record.headers, record.value, (InferenceServed,)).data
+            assert record.partition == event.partition
+            self.delays.extend(event.batches.compute_ms)
+            for offset, outcome in zip(event.requests.offset, event.requests.outcome, strict=True):
+                self.told.setdefault((event.partition, offset), outcome.value)
+        for record in self.tails[PREDICTIONS.name].poll(500, 0.05):
+            message = decode(record.headers, record.value, PREDICTION_KINDS).data
+            assert record.partition == message.request.partition
+            self.answers.setdefault((message.request.partition, message.request.offset), message)
+        return self.told
+
+    def asked(self):
+        """Positions of all requests since the start."""
+        return {
+            (p, offset)
+            for p, (_, after) in self.cluster.ranges(REQUESTS.name).items()
+            for offset in range(self.start[REQUESTS.name, p], after)
+        }
+
+    def close(self):
+        for process in self.workers:
+            if process.poll() is None:
+                process.kill()
+            process.wait(10)
+        self.publisher.close()
+        for tail in (*self.tails.values(), self.letters):
+            tail.close()
+
+
+@pytest.fixture
+def rig(kafka, unique, tmp_path):
+    found = Rig(kafka, unique, tmp_path)
+    yield found
+    found.close()
+
+
+def test_kill_drill_and_stop(rig, until):
+    first = rig.worker()
+    for i in range(COUNT):
+        rig.ask(json.dumps({"input": f"red shoes {i}"}).encode())
+    for bad in (b"", b"{", b"\xff", b'{"input": 3}'):
+        rig.ask(bad)
+    assert rig.publisher.flush(10) == 0
+    until(lambda: len(rig.look()) > 30, "the first outcomes", 60)
+    os.kill(first.pid, signal.SIGKILL)
+
+    second = rig.worker()
+    asked = rig.asked()
+    assert len(asked) >= COUNT + 4
+    until(lambda: rig.look().keys() >= asked, "an outcome for every request", 60)
+    mine = [rig.told[one] for one in asked]
+    assert mine.count("dead_lettered") >= 4
+    assert mine.count("answered") >= COUNT
+    until(lambda: rig.look() and {o for o in asked if rig.told[o] == "answered"} <= rig.answers.keys(), "all answers")
+    answer = next(one for one in rig.answers.values() if isinstance(one, InferenceAnswered))
+    vector = decode_vector(answer.outputs[0].vector)
+    assert len(vector) == 384
+    assert sum(number * number for number in vector) == pytest.approx(1.0, abs=0.01)
+
+    drill = DrillRequested(drill_id=rig.group, kind=DrillKind.LATENCY, duration_ms=20_000, delay_ms=700)
+    headers = headers_for(drill, event_id=rig.group, source="/test", time=datetime.now(UTC))
+    rig.publisher.publish(DRILLS.name, encode(drill), key=b"d", headers=headers)
+    assert rig.publisher.flush(10) == 0
+    rig.delays.clear()
+
+    def delayed():
+        rig.ask(b'{"input": "boots"}', partition=0)
+        rig.look()
+        return any(delay >= 700 for delay in rig.delays)
+
+    until(delayed, "a batch held back by the drill", 20)
+
+    began = time.monotonic()
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0
+    assert time.monotonic() - began < 15
+    rig.publisher.flush(10)
+    committed = rig.cluster.committed(rig.group, REQUESTS.name)
+    rig.look()
+    for partition, next_offset in committed.items():
+        for offset in range(rig.start[REQUESTS.name, partition], next_offset):
+            assert (partition, offset) in rig.told, "committed, so it was told"
+    assert sum(committed.values()) - sum(rig.start.values()) >= COUNT + 4
+
+
+def test_where_nothing_runs_it_says_so_and_ends_with_75(tmp_path):
+    environment = os.environ | {
+        "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": "",
+        "INFERWATCH_DATA_DIR": str(tmp_path),
+    }
+    code = (
+        "from infra import cli; from inference_workers.worker_cli import worker;"
+        "cli.LazyCommands.get_command = lambda *_: worker; cli.main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "worker"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 75
+    assert "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS" in ended.stderr

@@ -1,0 +1,134 @@
+"""A stream job with a toy stage as a process of its own, for tests that stop, continue and kill it.
+
+The stage numbers the records of its partition; each row is (partition, offset, number), so a state that is not
+exactly the fold of the log shows as a second row for an offset, or a number that is not the offset's rank.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import time
+
+from infra.clock import SystemClock
+from infra.kafka import KafkaPublisher
+from infra.settings import KafkaSettings
+from schemas.base import DecodeError, Reason
+from stream_jobs.jobs_cli import end_process, new_spec, run_job, stop_at_once_on_sigterm
+from stream_jobs.score_job import ScoreJob
+from stream_jobs.stage import Effects, Outgoing
+
+PAGES = 16
+
+
+class CountingStage:
+    """Numbers records; counts them in pages by offset. Every hundredth makes an event."""
+
+    def __init__(self, topic, partition):
+        self.topic, self.partition = topic, partition
+        self._clear(0)
+
+    def _clear(self, next_offset):
+        self.next_offset, self.number = next_offset, 0
+        self.counts, self._dirty = [0] * PAGES, set(range(PAGES))
+
+    def apply(self, record):
+        if record.value == b"bad":
+            raise DecodeError(Reason.NOT_JSON, "it says bad")
+        return self._step(record)
+
+    def skip(self, record):
+        return self._step(record)
+
+    def _step(self, record):
+        self.number += 1
+        page = record.offset % PAGES
+        self.counts[page] += 1
+        self._dirty.add(page)
+        self.next_offset = record.offset + 1
+        if self.number % 100:
+            events = []
+        else:
+            name = f"{self.partition}/{self.number}".encode()
+            events = [Outgoing(f"{self.topic}.out", name, key=name, partition=self.partition)]
+        rows = {"partition": [self.partition], "offset": [record.offset], "number": [self.number]}
+        return Effects({"rows": rows}, events)
+
+    def _page(self, page):
+        return json.dumps([self.counts[page], self.number if page == 0 else None]).encode()
+
+    def dirty_pages(self):
+        return {f"page-{page}": self._page(page) for page in self._dirty | {0}}
+
+    def all_pages(self):
+        return {f"page-{page}": self._page(page) for page in range(PAGES)}
+
+    def mark_clean(self):
+        self._dirty.clear()
+
+    def restore(self, pages, next_offset):
+        self._clear(next_offset)
+        if pages:
+            loaded = [json.loads(pages[f"page-{page}"]) for page in range(PAGES)]
+            self.counts, self.number = [one[0] for one in loaded], loaded[0][1]
+            if sum(self.counts) != self.number:
+                raise RuntimeError(f"a torn snapshot: {self.counts} are not {self.number}")
+
+
+class FileTable:
+    """A TableWriter on a file that several processes share without locks: a stopped process would keep a lock.
+
+    A row twice is one row to the reader, as with the real tables.
+    """
+
+    def __init__(self, path):
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def insert(self, table, columns, *, token):
+        rows = zip(columns["partition"], columns["offset"], columns["number"], strict=True)
+        block = "".join(f"{partition} {offset} {number}\n" for partition, offset, number in rows)
+        os.write(self._file, block.encode())
+        return len(columns["offset"])
+
+
+def main():
+    stop_at_once_on_sigterm()
+    parser = argparse.ArgumentParser()
+    for name in ("bootstrap", "topic", "rows", "group"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--session-ms", type=int, default=3_000)
+    parser.add_argument("--barrier-seconds", type=float, default=0.3)
+    parser.add_argument("--log", default="INFO")
+    args = parser.parse_args()
+    logging.basicConfig(level=args.log, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    kafka = KafkaSettings(bootstrap_servers=args.bootstrap, session_timeout_ms=args.session_ms)
+    clock = SystemClock()
+    publisher = KafkaPublisher(kafka, client_id="toy")
+    spec = new_spec(
+        args.topic,
+        f"{args.topic}.state",
+        args.topic,
+        "digest",
+        lambda partition: CountingStage(args.topic, partition),
+        (kafka, publisher, clock),
+    )
+    job = ScoreJob(
+        {args.topic: spec},
+        FileTable(args.rows),
+        publisher,
+        clock,
+        end_process,
+        barrier_interval_seconds=args.barrier_seconds,
+        row_flush_seconds=0.1,
+        tick_seconds=1.0,
+    )
+    started = time.process_time()
+    code = run_job(job, kafka, args.group, "toy", [args.topic])
+    publisher.close(5.0)
+    print(json.dumps({"cpu_seconds": time.process_time() - started, "taken": job.owned.taken}))
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The batch planner by example; its laws are in tests/laws."""
+
+from inference_workers.batching import BatchLimit, Waiting, expired, passes_of, plan_batch, seconds_until_due
+from schemas.telemetry import BatchReason
+
+LIMIT = BatchLimit(tokens_max=32, requests_max=4, wait_ms_max=5)
+
+
+def waiting(*lengths, since_ms=0, deadline_ms=None):
+    return [Waiting((length,), since_ms, deadline_ms) for length in lengths]
+
+
+def test_nothing_waits_nothing_is_planned():
+    assert plan_batch([], LIMIT, 0, only_full=False) is None
+
+
+def test_a_small_batch_waits_for_company_and_then_goes():
+    queue = waiting(4, 5)
+    assert plan_batch(queue, LIMIT, 4, only_full=False) is None
+    assert seconds_until_due(queue, LIMIT, 4) == 0.001
+    plan = plan_batch(queue, LIMIT, 5, only_full=False)
+    assert (plan.members, plan.reason) == ((0, 1), BatchReason.TIMEOUT)
+    assert plan.passes == (((0, 0), (1, 0)),)
+
+
+def test_a_full_batch_goes_at_once():
+    plan = plan_batch(waiting(4, 4, 4, 4, 4), LIMIT, 0, only_full=True)
+    assert (len(plan.members), plan.reason) == (4, BatchReason.FULL)
+
+
+def test_a_busy_device_gets_full_batches_only():
+    assert plan_batch(waiting(4, 5), LIMIT, 1_000, only_full=True) is None
+
+
+def test_a_near_deadline_closes_the_batch():
+    queue = waiting(4) + waiting(4, deadline_ms=22)
+    assert plan_batch(queue, LIMIT, 1, only_full=False) is None
+    assert plan_batch(queue, LIMIT, 2, only_full=False).reason is BatchReason.DEADLINE
+
+
+def test_the_oldest_takes_the_company_closest_in_length():
+    plan = plan_batch(waiting(8, 2, 9, 7, 2), LIMIT, 0, only_full=False)
+    assert plan.members == (0, 2, 3)  # 7, then 9: three times 9 fit into 32, a fourth of any length would not
+
+
+def test_a_request_above_the_budget_goes_alone_in_several_passes():
+    queue = [Waiting((16, 4, 16, 16), 0), *waiting(4)]
+    plan = plan_batch(queue, LIMIT, 0, only_full=True)
+    assert plan.members == (0,)
+    assert plan.passes == (((0, 1), (0, 0)), ((0, 2), (0, 3)))
+
+
+def test_passes_hold_a_sequence_above_the_budget_alone():
+    assert passes_of([(40, 3), (3,)], 32) == (((0, 1), (1, 0)), ((0, 0),))
+
+
+def test_expired_are_those_whose_deadline_has_passed():
+    queue = waiting(4) + waiting(4, 4, deadline_ms=10)
+    assert expired(queue, LIMIT, 10) == []
+    assert expired(queue, LIMIT, 11) == [1, 2]

@@ -1,0 +1,97 @@
+"""The telemetry accumulator: one event a partition, bounded, rising offsets, receipts handed back."""
+
+import pytest
+
+from inference_workers.telemetry import EVENT_BYTES_MAX, BatchFacts, RequestFacts, TelemetryAccumulator
+from infra.progress import Progress
+from schemas.base import Identity, encode
+from schemas.predictions import ModelRef
+from schemas.telemetry import REQUESTS_PER_EVENT_MAX, BatchReason, Outcome, WorkerRef
+
+WORKER = WorkerRef(worker_id="w", host="h", pid=1, device="cpu")
+
+
+def batch(version="1"):
+    model = ModelRef(name="m", version=version)
+    return BatchFacts(model, 2, 8, 8, 0.1, 3.0004, BatchReason.FULL, 5, 100)
+
+
+def facts(offset, *, partition=0, scenario="search", **more):
+    identity = Identity(cluster_id="c", topic_id="t", partition=partition, offset=offset)
+    return RequestFacts(identity, 1_000, Outcome.ANSWERED, 12.5, scenario, **more)
+
+
+@pytest.fixture
+def telemetry():
+    return TelemetryAccumulator(WORKER, flush_ms=200)
+
+
+@pytest.fixture
+def add(telemetry):
+    progress = {}
+
+    def put(one, now_ms=0):
+        partition = one.identity.partition
+        receipt = progress.setdefault(partition, Progress("t", partition, 1))
+        telemetry.add(one, receipt.begin(one.identity.offset) if receipt.follows(one.identity.offset) else None, now_ms)
+
+    return put
+
+
+def test_events_are_due_after_the_flush_time_one_a_partition(telemetry, add):
+    assert telemetry.seconds_until_due(0) is None
+    add(facts(0), 10)
+    add(facts(0, partition=1), 50)
+    assert (telemetry.seconds_until_due(20), telemetry.take(209)) == (0.19, [])
+    [(event, receipts)] = telemetry.take(210)
+    assert (event.partition, event.requests.offset, [one.offset for one in receipts]) == (0, [0], [0])
+    assert len(telemetry) == 1
+    [(event, _)] = telemetry.take(210, everything=True)
+    assert event.partition == 1
+    assert len(telemetry) == 0
+
+
+def test_offsets_rise_and_batches_and_scenarios_are_indexed(telemetry, add):
+    first, second = batch(), batch("2")
+    add(facts(4, batch=first, scenario="ads"))
+    telemetry.add(facts(2, batch=second), Progress("t", 0, 1).begin(2), 0)
+    telemetry.add(facts(3, scenario=None), Progress("t", 0, 1).begin(3), 0)
+    [(event, _)] = telemetry.take(0, everything=True)
+    assert event.requests.offset == [2, 3, 4]
+    assert event.requests.batch == [1, -1, 0]
+    assert event.requests.scenario == [1, -1, 0]
+    assert event.scenarios == ["ads", "search"]
+    assert [model.version for model in event.models] == ["1", "2"]
+    assert event.batches.model == [0, 1]
+    assert event.batches.compute_ms == [3.0, 3.0]
+
+
+def test_an_event_holds_so_many_rows_at_most(telemetry, add):
+    for offset in range(REQUESTS_PER_EVENT_MAX + 1):
+        add(facts(offset))
+    assert telemetry.seconds_until_due(0) == 0.0
+    [(event, _)] = telemetry.take(0)
+    assert len(event.requests.offset) == REQUESTS_PER_EVENT_MAX
+    assert len(telemetry) == 1
+
+
+def test_an_event_stays_below_its_bytes_whatever_the_ids_hold(telemetry, add):
+    for offset in range(2**40, 2**40 + 600):
+        add(facts(offset, request_id="\x01" * 512, batch=batch()))
+    events = telemetry.take(0, everything=True)
+    assert len(events) > 1
+    assert sum(len(event.requests.offset) for event, _ in events) == 600
+    assert max(len(encode(event)) for event, _ in events) <= EVENT_BYTES_MAX
+
+
+def test_an_event_holds_256_scenarios_at_most(telemetry, add):
+    for offset in range(300):
+        add(facts(offset, scenario=f"s{offset}"))
+    events = telemetry.take(0, everything=True)
+    assert [len(event.scenarios) for event, _ in events] == [256, 44]
+
+
+def test_times_of_clocks_that_disagree_are_no_error(telemetry, add):
+    add(facts(0, queue_ms=-5.0))
+    [(event, _)] = telemetry.take(0, everything=True)
+    assert event.requests.queue_ms == [0.0]

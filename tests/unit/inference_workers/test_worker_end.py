@@ -1,0 +1,45 @@
+"""How a worker's process ends: 70 for what nobody foresaw, its own words for what people can put right."""
+
+import click
+import pytest
+
+from inference_workers import worker_cli
+from infra.ports import Fatal
+from infra.settings import SettingsError
+
+
+class Ended(BaseException):
+    """Stands for the end of the process."""
+
+
+def raising(error):
+    def serve():
+        raise error
+
+    return serve
+
+
+@pytest.fixture
+def codes(monkeypatch):
+    seen = []
+
+    def leave(code):
+        seen.append(code)
+        raise Ended
+
+    monkeypatch.setattr(worker_cli.os, "_exit", leave)
+    return seen
+
+
+@pytest.mark.parametrize("error", [Fatal("a newer producer took over"), RuntimeError("nobody foresaw this")])
+def test_what_is_broken_for_good_ends_the_process_with_70(codes, error):
+    with pytest.raises(Ended):
+        worker_cli.serve_guarded(raising(error))
+    assert codes == [70]
+
+
+@pytest.mark.parametrize("error", [SettingsError("x"), ConnectionError("x"), click.ClickException("x")])
+def test_what_people_can_put_right_is_told_by_the_command_line(codes, error):
+    with pytest.raises(type(error)):
+        worker_cli.serve_guarded(raising(error))
+    assert codes == []

