@@ -80,8 +80,10 @@ class OwnedPartitions:
         return [held.runner for held in self._held.values() if held.runner.alive]
 
     def assigned(self, partitions: set[tuple[str, int]], generation: int) -> None:
-        """The group gave us these partitions, and no others."""
+        """The group gave us these partitions, and no others. While closing they are left to the next owner."""
         self.revoked()
+        if self.closing:
+            return
         self._generation = generation
         for topic, partition in sorted(partitions):
             self._start(topic, partition)

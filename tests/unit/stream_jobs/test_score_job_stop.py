@@ -195,6 +195,20 @@ def test_a_stop_while_a_barrier_writes_its_snapshot_waits_for_it():
     asyncio.run(run())
 
 
+def test_partitions_that_come_after_the_stop_are_left_to_the_next_owner():
+    async def run():
+        async with Job() as job:
+            job.table.back.set()
+            await job.job.finish()
+            job.job.assigned({("in", 0)}, 2)
+            await asyncio.sleep(0.02)
+            assert job.job.owned.runners() == []
+            assert job.fatal == []
+            assert job.job.committed_all
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("stopping", [False, True])
 @pytest.mark.parametrize("error", [InvalidRecord("the manifest is too large"), Fatal("fenced")])
 def test_state_that_cannot_be_written_ends_the_process(error, stopping):
