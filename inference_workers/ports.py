@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from enum import StrEnum
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors = NDArray[np.float32]
+Floats = NDArray[np.float32]
+
+
+class Head(StrEnum):
+    """What a model gives for one item: a vector, scores of labels, or more tokens. Decides which tasks it can do."""
+
+    VECTORS = "vectors"
+    LOGITS = "logits"
+    TOKENS = "tokens"
 
 
 class EngineError(Exception):
@@ -30,27 +39,78 @@ class NonFiniteOutput(EngineError):
     code = "non_finite_output"
 
 
+class WrongShape(EngineError):
+    """The model gave another number of results than it was given items. Never a prediction."""
+
+    code = "wrong_shape"
+
+
 class DeviceLost(Exception):
     """The device's context is poisoned: nothing can be computed by this process any more. It must end."""
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded:
-    """One forward pass: `vectors` [n, dimension] and their lengths before normalising `norms` [n], float32, finite.
+class Sampling:
+    """How to generate: at most `max_tokens`, greedy at temperature 0. Equal seeds give equal tokens."""
 
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing that a model computes: token ids, special ones included, or an image; never both.
+
+    `second` is where the second text of a pair begins in `ids` (token type 1), None for a single text. `pixels` is
+    [channels, height, width] float32 as the model's processor makes it. `content` names what it is, so that equal
+    items are computed once and found in the cache: equal content, equal result of one model.
+    """
+
+    ids: Sequence[int]
+    content: bytes
+    second: int | None = None
+    pixels: Floats | None = None
+    sampling: Sampling | None = None
+    cost: int = 0
+    """Tokens it counts for in a batch's budget, at least 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What was generated: token ids without the prompt, why it ended, and the mean probability of the tokens."""
+
+    ids: tuple[int, ...]
+    finish_reason: Literal["stop", "length"]
+    probability: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """The results of one forward pass, in the order of its items.
+
+    `rows` is [n, width] float32, finite: normalised vectors (`Head.VECTORS`) or logits (`Head.LOGITS`); with
+    `Head.TOKENS` a list of `Tokens`. `norms` [n] are the vectors' lengths before normalising, zeros for other heads.
     `tokens_computed` counts the tokens that went through the model, padding included.
     """
 
-    vectors: Vectors
-    norms: Vectors
+    rows: Any
+    norms: Floats
     tokens_computed: int
 
 
 class Engine(Protocol):
     """A loaded model. Used by one thread."""
 
-    def embed(self, sequences: Sequence[Sequence[int]]) -> Embedded:
-        """One forward pass over token ids, in order. Blocks. Raises EngineError, or DeviceLost."""
+    @property
+    def head(self) -> Head:
+        """What it gives."""
+
+    def compute(self, items: Sequence[Item]) -> Forward:
+        """One forward pass, in order. Blocks. Raises EngineError, or DeviceLost."""
 
     def memory_bytes(self) -> int:
         """Memory held now: of the device on CUDA, else resident memory of the process."""
+
+    def close(self) -> None:
+        """Give the memory back. Nothing is computed after."""

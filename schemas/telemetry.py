@@ -44,6 +44,12 @@ class BatchColumns(Part):
     reason: list[BatchReason]
     queue_depth: list[Count] = Field(description="Requests waiting in the worker when the batch was closed.")
     memory_bytes: list[Count] = Field(description="Resident memory of the process, or device memory on CUDA.")
+    post_ms: list[Milliseconds] = Field(
+        default_factory=list, description="From the end of compute to the last answer handed over. Empty: not told."
+    )
+    computed: list[Count] = Field(
+        default_factory=list, description="Inputs computed; the others were in the cache or twice in the batch."
+    )
 
 
 class RequestColumns(Part):
@@ -66,6 +72,19 @@ class RequestColumns(Part):
     error: list[Annotated[str, Field(max_length=200)]] = Field(
         description="Error class, shed reason or dead-letter reason; empty when answered."
     )
+    cached: list[Share] = Field(
+        default_factory=list, description="Share of its inputs that the cache held. This and what follows: since 1.1."
+    )
+    confidence: list[Share] = Field(
+        default_factory=list, description="Probability of the best label, item or tokens; 0 where there is none."
+    )
+    entropy: list[Share] = Field(
+        default_factory=list, description="Entropy of the output, as a share of the largest possible."
+    )
+    margin: list[Share] = Field(default_factory=list, description="Best minus second best probability.")
+    fingerprint: list[Annotated[str, Field(max_length=64)]] = Field(
+        default_factory=list, description="Hash of the normalised stack of a failure; empty without one."
+    )
 
 
 class WorkerRef(Part):
@@ -77,6 +96,22 @@ class WorkerRef(Part):
     device: Label
 
 
+class ProcessSample(Part):
+    """How the worker's process and device were doing, sampled about once a second. None: not known here."""
+
+    process_cpu_share: Annotated[float, Field(ge=0.0, le=100_000.0)] = Field(
+        description="CPU seconds used per second; 1 is one core."
+    )
+    process_memory_bytes: Count
+    publish_ms: Milliseconds | None = Field(
+        default=None, description="Mean time from handing an answer over to its delivery."
+    )
+    device_utilisation: Share | None = None
+    device_memory_bytes: Count | None = None
+    power_watts: Annotated[float, Field(ge=0.0, le=100_000.0)] | None = None
+    temperature_celsius: Annotated[float, Field(ge=-100.0, le=1_000.0)] | None = None
+
+
 class InferenceServed(Message):
     """What one worker did for one request partition in the last 200 ms or less.
 
@@ -85,6 +120,7 @@ class InferenceServed(Message):
     """
 
     KIND: ClassVar[str] = "inference.served"
+    MINOR: ClassVar[int] = 1
 
     cluster_id: Label
     topic_id: Label
@@ -94,6 +130,7 @@ class InferenceServed(Message):
     scenarios: Annotated[list[Slug], Field(max_length=256)]
     batches: BatchColumns
     requests: RequestColumns
+    sample: ProcessSample | None = Field(default=None, description="Since 1.1.")
 
     @model_validator(mode="after")
     def _columns_agree(self) -> Self:
@@ -115,8 +152,14 @@ class InferenceServed(Message):
         return self
 
 
+SINCE_1_1 = frozenset({"post_ms", "computed", "cached", "confidence", "entropy", "margin", "fingerprint"})
+"""Columns that an older worker does not tell: they may be empty."""
+
+
 def _same_length(columns: Part, length: int, name: str) -> None:
     for field in type(columns).model_fields:
+        if field in SINCE_1_1 and not getattr(columns, field):
+            continue
         if len(getattr(columns, field)) != length:
             raise ValueError(f"{name}.{field}: {len(getattr(columns, field))} entries, {length} expected")
 

@@ -9,7 +9,9 @@ from schemas.alerts import ALERT_KINDS
 from schemas.anomalies import ANOMALY_KINDS
 from schemas.base import VALUE_BYTES_MAX, Message
 from schemas.dead_letters import HEADROOM_BYTES, SUFFIX
+from schemas.deployments import DEPLOYMENT_KINDS, MODEL_EVENT_KINDS
 from schemas.drills import DRILL_KINDS
+from schemas.logs import LOG_KINDS
 from schemas.predictions import PREDICTION_KINDS
 from schemas.requests import InferenceRequested
 from schemas.telemetry import TELEMETRY_KINDS
@@ -130,6 +132,34 @@ DRILLS = Topic(
     partitions=1,
     processed=True,
 )
+DEPLOYMENTS = Topic(
+    "control.deployments",
+    "Which models answer which scenario. Compacted: the last record of a scenario holds; workers follow it.",
+    DEPLOYMENT_KINDS,
+    "the scenario",
+    retention_ms=None,
+    retention_bytes=None,
+    cleanup=Cleanup.COMPACT,
+    partitions=1,
+    processed=True,
+)
+MODEL_EVENTS = Topic(
+    "model.events",
+    "What workers made of the models they were told to load: ready, refused and why, retired.",
+    MODEL_EVENT_KINDS,
+    "the worker",
+    retention_ms=30 * DAY_MS,
+    retention_bytes=16 * MIB,
+    partitions=1,
+)
+LOGS = Topic(
+    "inference.logs",
+    "What workers log, as JSON with trace ids.",
+    LOG_KINDS,
+    "the worker",
+    retention_ms=3 * DAY_MS,
+    retention_bytes=32 * MIB,
+)
 REQUEST_STATE = Topic(
     "jobs.score.requests.state",
     "State of stage 1, snapshots by owner; internal. Same partitions as the telemetry topic.",
@@ -168,6 +198,9 @@ _SOURCES = (
     ANOMALIES,
     ALERTS,
     DRILLS,
+    DEPLOYMENTS,
+    MODEL_EVENTS,
+    LOGS,
     REQUEST_STATE,
     WINDOW_STATE,
 )

@@ -1,0 +1,42 @@
+"""A loaded model as the worker serves it: what it is called, its tokeniser, its engine, what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from inference_workers.ports import Engine, Head
+from inference_workers.tokenise import Tokeniser
+from schemas.predictions import ModelRef
+from schemas.requests import Task
+
+TASKS: dict[Head, frozenset[Task]] = {
+    Head.VECTORS: frozenset({"embed", "rerank"}),
+    Head.LOGITS: frozenset({"classify", "rerank"}),
+    Head.TOKENS: frozenset({"generate"}),
+}
+"""Which tasks a head can do; a classifier ranks only when it has one label (a cross-encoder)."""
+
+
+@dataclass(slots=True, eq=False)
+class Servable:
+    """A loaded, warmed and checked model. `labels` are the names of its logits; `device` is told in telemetry.
+
+    `multi_label` says that each logit is a probability of its own (sigmoid), else they share one (softmax).
+    """
+
+    ref: ModelRef
+    tokeniser: Tokeniser
+    engine: Engine
+    device: str
+    tokens_max: int
+    labels: Sequence[str] = ()
+    multi_label: bool = False
+    images: bool = False
+    tasks: frozenset[Task] = field(init=False)
+
+    def __post_init__(self) -> None:
+        can = TASKS[self.engine.head]
+        if self.engine.head is Head.LOGITS and len(self.labels) != 1:
+            can = can - {"rerank"}
+        self.tasks = can
