@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from inference_workers.batching import Waiting
-from inference_workers.tokenise import Tokenised, Tokeniser
+from inference_workers.compute import Row
+from inference_workers.items import (
+    ImageSource,
+    OverLimit,
+    Part,
+    Prepared,
+    Refused,
+    no_images,
+    parts_of,
+    prepare,
+    texts_of,
+)
+from inference_workers.ports import Item
+from inference_workers.routing import Route, RoutingTable
+from inference_workers.servable import Servable
+from inference_workers.tasks.outputs import Wanted
+from inference_workers.tokenise import Tokenised
 from infra.ports import Clock, Record
 from infra.progress import Receipt
 from schemas.base import KEY_BYTES_MAX, DecodeError, Envelope, Identity, Reason, decode
-from schemas.requests import InferenceRequested, Task
+from schemas.requests import InferenceRequested
 
 KINDS = (InferenceRequested,)
 AHEAD_MS_MAX = 86_400_000
 """How far a broker's clock may be ahead of ours. More is no time: dates of tables end in the year 2149."""
+Lookup = Callable[[Servable, bytes], Row | None]
+"""Finds a result that was computed before."""
 
 
 @dataclass(slots=True, eq=False)
-class Ready:
-    """A request that waits for its batch. Texts and headers are not kept: what waits holds no more than it needs.
+class Asked:
+    """A request that could be read: where it came from, who asks what, and the model that its scenario and key choose.
 
-    `request_id` is the producer's own name for the request, empty when it gave none; `size` is in bytes.
+    Texts and headers are not kept: what waits holds no more than it needs. `request_id` is the producer's own name for
+    the request, empty when it gave none.
     """
 
     receipt: Receipt
@@ -29,29 +48,36 @@ class Ready:
     key: bytes | None
     appended_ms: int
     scenario: str
-    task: Task
+    wanted: Wanted
     request_id: str
     traceparent: str | None
-    tokenised: list[Tokenised]
+    route: Route
+    deadline_ms: int | None
+    inputs: int
+    input_bytes: int
+
+
+@dataclass(slots=True, eq=False)
+class Ready:
+    """A request that waits for its batch. `parts` are its items, or their rows where nothing is to be computed;
+    `cached` of them were found in the cache. `shadow` requests are computed and answered by nobody. `size` in bytes."""
+
+    asked: Asked
+    route: Route
+    parts: list[Item | Row]
+    tokens: int
+    unknown_share: float
+    truncated: bool
+    cached: int
     tokenise_ms: float
     waiting: Waiting
-    input_bytes: int
     size: int
+    shadow: bool = False
 
     @property
-    def tokens(self) -> int:
-        """Tokens of all inputs, special ones included."""
-        return sum(self.waiting.lengths)
-
-    @property
-    def truncated(self) -> bool:
-        """True when an input was longer than what is read of it."""
-        return any(one.truncated for one in self.tokenised)
-
-    @property
-    def unknown_share(self) -> float:
-        """Share of tokens that the vocabulary does not know."""
-        return sum(one.unknown for one in self.tokenised) / max(1, self.tokens)
+    def items(self) -> list[Item]:
+        """What is still to be computed, in order."""
+        return [part for part in self.parts if isinstance(part, Item)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,37 +90,148 @@ class Unusable:
     error: DecodeError
 
 
+@dataclass(frozen=True, slots=True)
+class Denied:
+    """A request that could be read and is not computed: failed, or shed when it is over a limit."""
+
+    asked: Asked
+    refusal: Refused
+
+    @property
+    def is_shed(self) -> bool:
+        """True when it asks for more than is allowed."""
+        return isinstance(self.refusal, OverLimit)
+
+
+@dataclass(slots=True)
+class _Draft:
+    asked: Asked
+    request: InferenceRequested
+    route: Route
+    parts: list[Part]
+    shadow: bool
+    tokenised: list[Tokenised] = field(default_factory=list)
+    tokenise_ms: float = 0.0
+
+
+Admitted = Ready | Unusable | Denied
+
+
 @dataclass(slots=True)
 class Admission:
-    """Decodes and tokenises records, many at once."""
+    """Decodes, routes and tokenises records, many at once. `head_starts_ms` by scenario order the waiting."""
 
-    tokeniser: Tokeniser
+    table: RoutingTable
     clock: Clock
+    lookup: Lookup = lambda servable, content: None
+    images: ImageSource = no_images
+    head_starts_ms: Mapping[str, int] = field(default_factory=dict)
+    request_tokens_max: int = 2**31
 
-    def admit(self, records: Sequence[tuple[Record, Receipt, Identity]]) -> list[Ready | Unusable]:
-        """One result for each record, in order."""
-        decoded: list[Envelope[InferenceRequested] | DecodeError] = []
-        texts: list[str] = []
-        for record, _, _ in records:
+    def admit(self, records: Sequence[tuple[Record, Receipt, Identity]], *, shadows: bool = True) -> list[Admitted]:
+        """One result for each record, in order; those of shadows come last. Without `shadows` none are made."""
+        results: list[Admitted] = []
+        places: list[tuple[int, _Draft]] = []
+        extra: list[_Draft] = []
+        for record, receipt, identity in records:
             try:
                 envelope = _decoded(record)
             except DecodeError as error:
-                decoded.append(error)
-            else:
-                decoded.append(envelope)
-                texts.extend(envelope.data.texts)
-        start = self.clock.monotonic()
-        tokenised = iter(self.tokeniser.tokenise(texts) if texts else ())
-        each_ms = (self.clock.monotonic() - start) * 1000 / max(1, len(texts))
+                results.append(Unusable(record, receipt, identity, error))
+                continue
+            route, beside = self.table.choose(envelope.data.scenario, record.key, str(identity))
+            asked = self._asked(record, receipt, identity, envelope, route)
+            draft = self._draft(asked, envelope.data, route, shadow=False)
+            if isinstance(draft, Denied):
+                results.append(draft)
+                continue
+            places.append((len(results), draft))
+            results.append(Denied(asked, Refused("", "")))  # replaced below
+            if shadows:
+                found = [self._draft(asked, envelope.data, one, shadow=True) for one in beside]
+                extra += [one for one in found if isinstance(one, _Draft)]
+        self._tokenise([*(draft for _, draft in places), *extra])
         now_ms = self.clock.now_ms()
-        results: list[Ready | Unusable] = []
-        for (record, receipt, identity), one in zip(records, decoded, strict=True):
-            if isinstance(one, DecodeError):
-                results.append(Unusable(record, receipt, identity, one))
-            else:
-                mine = [next(tokenised) for _ in one.data.texts]
-                results.append(_ready(record, receipt, identity, one, mine, each_ms * len(mine), now_ms))
+        for place, draft in places:
+            results[place] = self._finish(draft, now_ms)
+        results += [one for one in (self._finish(draft, now_ms) for draft in extra) if isinstance(one, Ready)]
         return results
+
+    def _asked(
+        self, record: Record, receipt: Receipt, identity: Identity, envelope: Envelope[InferenceRequested], route: Route
+    ) -> Asked:
+        request = envelope.data
+        appended_ms = append_time_ms(record, self.clock.now_ms())
+        return Asked(
+            receipt=receipt,
+            identity=identity,
+            key=record.key,
+            appended_ms=appended_ms,
+            scenario=request.scenario,
+            wanted=Wanted(request.task, request.encoding_format, request.top_n),
+            request_id=envelope.event_id or "",
+            traceparent=envelope.traceparent,
+            route=route,
+            deadline_ms=None if request.timeout_ms is None else appended_ms + request.timeout_ms,
+            inputs=len(request.inputs),
+            input_bytes=_text_bytes(request),
+        )
+
+    def _draft(self, asked: Asked, request: InferenceRequested, route: Route, *, shadow: bool) -> _Draft | Denied:
+        try:
+            return _Draft(asked, request, route, parts_of(request, route.servable, self.images), shadow)
+        except Refused as refusal:
+            return Denied(asked, refusal)
+
+    def _tokenise(self, drafts: Sequence[_Draft]) -> None:
+        """One call for all texts of a model. A text's share of the time is even: they cannot be told apart."""
+        by_servable: dict[Servable, list[_Draft]] = {}
+        for draft in drafts:
+            by_servable.setdefault(draft.route.servable, []).append(draft)
+        for servable, mine in by_servable.items():
+            texts = [texts_of(draft.parts) for draft in mine]
+            flat = [text for some in texts for text in some]
+            start = self.clock.monotonic()
+            tokenised = iter(servable.tokeniser.tokenise(flat) if flat else ())
+            each_ms = (self.clock.monotonic() - start) * 1000 / max(1, len(flat))
+            for draft, some in zip(mine, texts, strict=True):
+                draft.tokenised = [next(tokenised) for _ in some]
+                draft.tokenise_ms = each_ms * len(some)
+
+    def _finish(self, draft: _Draft, now_ms: int) -> Ready | Denied:
+        asked, route = draft.asked, draft.route
+        try:
+            prepared = prepare(draft.request, draft.parts, draft.tokenised, route.servable)
+            if prepared.tokens > self.request_tokens_max:
+                raise OverLimit(f"{prepared.tokens} tokens, at most {self.request_tokens_max} are taken of a request")
+        except Refused as refusal:
+            return Denied(asked, refusal)
+        parts, cached = self._known(prepared, route.servable)
+        costs = tuple(part.cost for part in parts if isinstance(part, Item))
+        head_start_ms = self.head_starts_ms.get(asked.scenario, 0)
+        return Ready(
+            asked=asked,
+            route=route,
+            parts=parts,
+            tokens=prepared.tokens,
+            unknown_share=prepared.unknown / max(1, prepared.tokens),
+            truncated=prepared.truncated,
+            cached=cached,
+            tokenise_ms=draft.tokenise_ms,
+            waiting=Waiting(costs or (0,), now_ms, asked.deadline_ms, now_ms - head_start_ms),
+            size=_size(asked, parts),
+            shadow=draft.shadow,
+        )
+
+    def _known(self, prepared: Prepared, servable: Servable) -> tuple[list[Item | Row], int]:
+        """The parts, with rows for those items that the cache holds, and how many that are."""
+        cached = 0
+        parts: list[Item | Row] = []
+        for part in prepared.parts:
+            row = self.lookup(servable, part.content) if isinstance(part, Item) else None
+            cached += row is not None
+            parts.append(part if row is None else row)
+        return parts, cached
 
 
 def append_time_ms(record: Record, now_ms: int) -> int:
@@ -109,31 +246,19 @@ def _decoded(record: Record) -> Envelope[InferenceRequested]:
     return decode(record.headers, record.value, KINDS, plain=InferenceRequested)
 
 
-def _ready(
-    record: Record,
-    receipt: Receipt,
-    identity: Identity,
-    envelope: Envelope[InferenceRequested],
-    tokenised: list[Tokenised],
-    tokenise_ms: float,
-    now_ms: int,
-) -> Ready:
-    request = envelope.data
-    appended_ms = append_time_ms(record, now_ms)
-    deadline = None if request.timeout_ms is None else appended_ms + request.timeout_ms
-    lengths = tuple(len(one.ids) for one in tokenised)
-    return Ready(
-        receipt=receipt,
-        identity=identity,
-        key=record.key,
-        appended_ms=appended_ms,
-        scenario=request.scenario,
-        task=request.task,
-        request_id=envelope.event_id or "",
-        traceparent=envelope.traceparent,
-        tokenised=tokenised,
-        tokenise_ms=tokenise_ms,
-        waiting=Waiting(lengths, now_ms, deadline),
-        input_bytes=sum(len(text.encode()) for text in request.texts),
-        size=600 + 40 * sum(lengths) + len(record.key or b""),
-    )
+def _text_bytes(request: InferenceRequested) -> int:
+    total = 0
+    for one in request.inputs if request.query is None else (request.query, *request.inputs):
+        for text in (one,) if isinstance(one, str) else (one.text, one.text_pair):
+            total += 0 if text is None else len(text.encode())
+    return total
+
+
+def _size(asked: Asked, parts: Sequence[Item | Row]) -> int:
+    size = 700 + len(asked.key or b"")
+    for part in parts:
+        if isinstance(part, Row):
+            size += 200 + part.value.nbytes if hasattr(part.value, "nbytes") else 4_096
+        else:
+            size += 200 + 40 * len(part.ids) + (0 if part.pixels is None else part.pixels.nbytes)
+    return size

@@ -6,13 +6,12 @@ import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from inference_workers.admission import Ready
-from inference_workers.compute import Fault, Vector
-from inference_workers.tasks.embed import embeddings_of
-from inference_workers.telemetry import BatchFacts, bounded_ms
+from inference_workers.admission import Asked
+from inference_workers.compute import Fault
+from inference_workers.telemetry import bounded_ms
 from infra.outbox import Outgoing
 from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, encode, headers_for
-from schemas.predictions import InferenceAnswered, InferenceFailed, ModelRef, Prediction, RequestShed, Timings
+from schemas.predictions import InferenceAnswered, InferenceFailed, Output, Prediction, RequestShed, Timings
 from schemas.telemetry import InferenceServed
 from schemas.topics import PREDICTIONS, TELEMETRY
 
@@ -26,69 +25,60 @@ ANSWER_TOO_LARGE = Fault("answer_too_large", "the answer does not fit a record: 
 class Answers:
     """Makes the records that answer requests: on the request's partition, under its key, named by its identity."""
 
-    def __init__(self, worker_id: str, model: ModelRef) -> None:
+    def __init__(self, worker_id: str) -> None:
         self._worker_id = worker_id
-        self._model = model
         self._source = f"/inferwatch/workers/{worker_id}"
         self._events = itertools.count()
 
-    def of_result(
-        self, one: Ready, result: Vector | Fault, batch: BatchFacts, queue_ms: float, now_ms: int
-    ) -> tuple[Outgoing, Fault | None]:
-        """The answer, or the failure and its fault."""
-        if isinstance(result, Fault):
-            return self.failed(one, result, now_ms), result
-        answered = InferenceAnswered(
+    def answered(
+        self, one: Asked, outputs: list[Output], times: Timings, now_ms: int, *, truncated: bool, cached: bool
+    ) -> Outgoing | None:
+        """The answer, or None when it does not fit a record."""
+        # Every field comes from what was validated or computed here; a test decodes what this makes.
+        answered = InferenceAnswered.model_construct(
             request=one.identity,
             request_id=one.request_id,
             scenario=one.scenario,
-            task=one.task,
+            task=one.wanted.task,
             worker_id=self._worker_id,
-            model=self._model,
-            outputs=embeddings_of(result.vectors),
-            timings_ms=Timings(
-                queue=bounded_ms(queue_ms),
-                tokenise=bounded_ms(one.tokenise_ms),
-                compute=bounded_ms(batch.compute_ms),
-                total=bounded_ms(now_ms - one.appended_ms),
-            ),
-            truncated=one.truncated,
+            model=one.route.ref,
+            outputs=outputs,
+            timings_ms=times,
+            truncated=truncated,
+            cached=cached,
         )
         outgoing = self._record(one, answered, now_ms)
-        if len(outgoing.value) > ANSWER_BYTES_MAX:
-            return self.failed(one, ANSWER_TOO_LARGE, now_ms), ANSWER_TOO_LARGE
-        return outgoing, None
+        return outgoing if len(outgoing.value) <= ANSWER_BYTES_MAX else None
 
-    def failed(self, one: Ready, fault: Fault, now_ms: int) -> Outgoing:
+    def failed(self, one: Asked, fault: Fault, now_ms: int) -> Outgoing:
         """A request that could not be computed."""
         failed = InferenceFailed(
             request=one.identity,
             request_id=one.request_id,
             scenario=one.scenario,
-            task=one.task,
+            task=one.wanted.task,
             worker_id=self._worker_id,
-            model=self._model,
+            model=one.route.ref,
             error=fault.code,
             message=fault.message,
             fingerprint=fault.fingerprint,
         )
         return self._record(one, failed, now_ms)
 
-    def refusal_of(self, one: Ready, now_ms: int) -> Callable[[], Outgoing]:
+    def refusal_of(self, one: Asked, now_ms: int) -> Callable[[], Outgoing]:
         """What to publish when the broker refuses the answer for good."""
         return lambda: self.failed(one, ANSWER_TOO_LARGE, now_ms)
 
-    def shed(self, one: Ready, reason: str, now_ms: int) -> Outgoing:
+    def shed(self, one: Asked, reason: str, message: str, now_ms: int) -> Outgoing:
         """A request that was given up on purpose."""
-        late = now_ms - (one.waiting.deadline_ms or now_ms)
         shed = RequestShed(
             request=one.identity,
             request_id=one.request_id,
             scenario=one.scenario,
-            task=one.task,
+            task=one.wanted.task,
             worker_id=self._worker_id,
             reason=reason,
-            message=f"its deadline passed {late} ms before it could be computed" if reason == "expired" else "",
+            message=message[:2_000],
         )
         return self._record(one, shed, now_ms)
 
@@ -100,11 +90,21 @@ class Answers:
         headers = headers_for(event, event_id=event_id[:512], source=self._source, time=_time(now_ms))
         return Outgoing(TELEMETRY.name, encode(event), None, event.partition, headers)
 
-    def _record(self, one: Ready, message: Prediction, now_ms: int) -> Outgoing:
+    def _record(self, one: Asked, message: Prediction, now_ms: int) -> Outgoing:
         headers = headers_for(
             message, event_id=str(one.identity), source=self._source, time=_time(now_ms), traceparent=one.traceparent
         )
         return Outgoing(PREDICTIONS.name, encode(message), one.key, one.identity.partition, headers)
+
+
+def timings(queue_ms: float, tokenise_ms: float, compute_ms: float, total_ms: float) -> Timings:
+    """Where the time went, bounded to what a message may say."""
+    return Timings.model_construct(
+        queue=bounded_ms(queue_ms),
+        tokenise=bounded_ms(tokenise_ms),
+        compute=bounded_ms(compute_ms),
+        total=bounded_ms(total_ms),
+    )
 
 
 def _time(now_ms: int) -> datetime:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inference_workers.ports import Item
 from schemas.telemetry import BatchReason
 
 WINDOW_BATCHES = 4
@@ -29,11 +30,16 @@ class BatchLimit:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What the planner needs to know of a request: tokens of each input, when it came, when it is too late (ms)."""
+    """What the planner needs to know of a request: the cost of each input in tokens, when it came, when it is too late.
+
+    `urgency_ms` orders the waiting: when it came, less its scenario's head start. So an urgent scenario goes first, and
+    nobody starves, for what comes later is less urgent by as much.
+    """
 
     lengths: tuple[int, ...]
     since_ms: int
     deadline_ms: int | None = None
+    urgency_ms: int = 0
 
     @property
     def longest(self) -> int:
@@ -43,19 +49,27 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """A batch: `members` are indexes into the waiting list; each of `passes` is one forward pass, a tuple of
-    (position in `members`, number of the input). Sequences of one pass are sorted by length."""
+    """A batch: `members` are indexes into the waiting list, rising; and why it was closed."""
 
     members: tuple[int, ...]
-    passes: tuple[tuple[tuple[int, int], ...], ...]
     reason: BatchReason
 
 
-def plan_batch(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int, *, only_full: bool) -> BatchPlan | None:
-    """The next batch of `waiting` (oldest first), or None: wait for company.
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """What a batch computes: its different `items`, in `passes` of one forward pass each (numbers of items, sorted by
+    cost), and `places`: for each member the numbers of its items, in order. Equal items are computed once."""
 
-    The oldest is always a member, so nobody starves; its company is the closest in length, which keeps padding low.
-    `only_full` is for a busy device: a batch that could still grow while it waits anyway is not closed yet.
+    items: tuple[Item, ...]
+    passes: tuple[tuple[int, ...], ...]
+    places: tuple[tuple[int, ...], ...]
+
+
+def plan_batch(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int, *, only_full: bool) -> BatchPlan | None:
+    """The next batch of `waiting` (most urgent first), or None: wait for company.
+
+    The most urgent is always a member, so nobody starves; its company is the closest in length, which keeps padding
+    low. `only_full` is for a busy device: a batch that could still grow while it waits anyway is not closed yet.
     A request larger than a whole pass goes alone, in several passes.
     """
     if not waiting:
@@ -65,7 +79,7 @@ def plan_batch(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int, *, on
     reason = BatchReason.FULL if full else None if only_full else _why_now(window, limit, now_ms)
     if reason is None:
         return None
-    return BatchPlan(members, passes_of([window[i].lengths for i in members], limit.tokens_max), reason)
+    return BatchPlan(members, reason)
 
 
 def seconds_until_due(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> float:
@@ -85,17 +99,17 @@ def _due_ms(one: Waiting, limit: BatchLimit) -> int:
 
 
 def _why_now(window: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> BatchReason | None:
-    if window[0].since_ms + limit.wait_ms_max <= now_ms:
+    if min(one.since_ms for one in window) + limit.wait_ms_max <= now_ms:
         return BatchReason.TIMEOUT
     return BatchReason.DEADLINE if any(_due_ms(one, limit) <= now_ms for one in window) else None
 
 
 def _company(window: Sequence[Waiting], limit: BatchLimit) -> tuple[tuple[int, ...], bool]:
-    """The oldest and its neighbours by length, in order of age; and whether the batch is full."""
+    """The most urgent and its neighbours by length, in order of urgency; and whether the batch is full."""
     order = sorted(range(len(window)), key=lambda i: (window[i].longest, i))
     low = order.index(0)  # the batch is order[low:high]
     high = low + 1
-    oldest = longest = window[0].longest
+    first = longest = window[0].longest
     sequences = len(window[0].lengths)
     open_below, open_above, blocked = low > 0, high < len(order), False
     while open_below or open_above:
@@ -104,7 +118,7 @@ def _company(window: Sequence[Waiting], limit: BatchLimit) -> tuple[tuple[int, .
             break
         # Below first on a tie: shorter company never lengthens the padding of what is there.
         down = open_below and (
-            not open_above or oldest - window[order[low - 1]].longest <= window[order[high]].longest - oldest
+            not open_above or first - window[order[low - 1]].longest <= window[order[high]].longest - first
         )
         one = window[order[low - 1 if down else high]]
         fits = (sequences + len(one.lengths)) * max(longest, one.longest) <= limit.tokens_max
@@ -120,13 +134,28 @@ def _company(window: Sequence[Waiting], limit: BatchLimit) -> tuple[tuple[int, .
     return tuple(sorted(order[low:high])), full
 
 
-def passes_of(lengths: Sequence[tuple[int, ...]], tokens_max: int) -> tuple[tuple[tuple[int, int], ...], ...]:
-    """Forward passes for requests given by the tokens of their inputs: sequences sorted by length, each pass within
-    `tokens_max` with padding, a longer sequence alone."""
-    sequences = sorted((tokens, member, i) for member, one in enumerate(lengths) for i, tokens in enumerate(one))
-    passes: list[list[tuple[int, int]]] = [[]]
-    for tokens, member, i in sequences:
-        if passes[-1] and (len(passes[-1]) + 1) * tokens > tokens_max:
+def arrange(members: Sequence[Sequence[Item]], tokens_max: int) -> Arrangement:
+    """Forward passes for the items of each member: equal ones once, each pass within `tokens_max` with padding, a
+    costlier item alone."""
+    numbers: dict[bytes, int] = {}
+    items: list[Item] = []
+    places = []
+    for member in members:
+        place = []
+        for item in member:
+            number = numbers.setdefault(item.content, len(items))
+            if number == len(items):
+                items.append(item)
+            place.append(number)
+        places.append(tuple(place))
+    return Arrangement(tuple(items), passes_of([item.cost for item in items], tokens_max), tuple(places))
+
+
+def passes_of(costs: Sequence[int], tokens_max: int) -> tuple[tuple[int, ...], ...]:
+    """Numbers of items sorted by cost, cut into passes within `tokens_max` with padding; a costlier item alone."""
+    passes: list[list[int]] = []
+    for number in sorted(range(len(costs)), key=lambda i: (costs[i], i)):
+        if not passes or (len(passes[-1]) + 1) * costs[number] > tokens_max:
             passes.append([])
-        passes[-1].append((member, i))
+        passes[-1].append(number)
     return tuple(map(tuple, passes))

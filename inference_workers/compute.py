@@ -1,4 +1,4 @@
-"""Runs planned batches on a thread of its own, at most one prefetched; a failing request fails alone."""
+"""Runs arranged batches on a thread of its own, at most one prefetched; an item that fails fails alone."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 
-from inference_workers.batching import BatchPlan, passes_of
-from inference_workers.ports import DeviceLost, Engine, EngineError, Vectors
+from inference_workers.batching import Arrangement
+from inference_workers.ports import DeviceLost, Engine, EngineError, Item, NonFiniteOutput, OutOfMemory, WrongShape
 from infra.ports import Clock
 
 PREFETCHED_MAX = 1
-"""Batches planned while one is computed. More would only grow old."""
-_Job = tuple[int, BatchPlan, Sequence[Sequence[Sequence[int]]]]
+"""Batches arranged while one is computed. More would only grow old."""
 
 
 @dataclass(frozen=True, slots=True)
-class Vector:
-    """A request's result: `vectors` [inputs, dimension] and the mean of their lengths before normalising."""
+class Row:
+    """An item's result: a vector or logits (float32 [width]) or `Tokens`; `norm` is a vector's length before
+    normalising, 0 for the rest."""
 
-    vectors: Vectors
-    norm: float
+    value: Any
+    norm: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why a request could not be computed. Final. `fingerprint` is equal for equal stacks."""
+    """Why an item could not be computed. Final. `fingerprint` is equal for equal stacks."""
 
     code: str
     message: str
@@ -40,20 +40,27 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """A batch's results, one a member in the plan's order, and what it took."""
+    """A batch's results, one an item of the arrangement, and what it took.
 
-    results: tuple[Vector | Fault, ...]
+    `exhausted_tokens` is the smallest forward pass that ran out of memory, in tokens with padding; None when none did.
+    """
+
+    results: tuple[Row | Fault, ...]
     started_ms: int
     compute_ms: float
     tokens_computed: int
     memory_bytes: int
+    exhausted_tokens: int | None = None
+
+
+_Job = tuple[int, Engine, Arrangement]
 
 
 class Compute(Protocol):
     """Where batches are computed. Called by the loop's thread; nothing blocks."""
 
-    def submit(self, ticket: int, plan: BatchPlan, sequences: Sequence[Sequence[Sequence[int]]]) -> None:
-        """Compute a batch: token ids by member and input. Call it only when there is room."""
+    def submit(self, ticket: int, engine: Engine, arrangement: Arrangement) -> None:
+        """Compute a batch. Call it only when there is room."""
 
     def collect(self) -> list[tuple[int, Computed]]:
         """What is done since last asked, by ticket. Raises what ended the computing for good."""
@@ -65,21 +72,19 @@ class Compute(Protocol):
 class ComputeThread:
     """A `Compute` on one thread of this process."""
 
-    def __init__(
-        self, engine: Engine, clock: Clock, tokens_max: int, *, delay: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, clock: Clock, *, delay: Callable[[], None] = lambda: None) -> None:
         """`delay` is called before each batch: a drill makes it wait."""
-        self._engine, self._clock, self._tokens_max, self._delay = engine, clock, tokens_max, delay
+        self._clock, self._delay = clock, delay
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Computed] | BaseException] = queue.SimpleQueue()
         self._under_way = 0
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
         self._thread.start()
 
-    def submit(self, ticket: int, plan: BatchPlan, sequences: Sequence[Sequence[Sequence[int]]]) -> None:
+    def submit(self, ticket: int, engine: Engine, arrangement: Arrangement) -> None:
         """See `Compute.submit`."""
         self._under_way += 1
-        self._jobs.put((ticket, plan, sequences))
+        self._jobs.put((ticket, engine, arrangement))
 
     def collect(self) -> list[tuple[int, Computed]]:
         """See `Compute.collect`."""
@@ -103,72 +108,82 @@ class ComputeThread:
     def _run(self) -> None:
         try:
             while (job := self._jobs.get()) is not None:
-                ticket, plan, sequences = job
-                done = compute(self._engine, self._clock, self._tokens_max, plan, sequences, self._delay)
-                self._done.put((ticket, done))
+                ticket, engine, arrangement = job
+                self._done.put((ticket, compute(engine, self._clock, arrangement, self._delay)))
+                del job, engine, arrangement  # an idle thread shall not keep a retired model alive
         except BaseException as error:  # handed to the loop's thread, which ends the process
             self._done.put(error)
 
 
 def compute(
-    engine: Engine,
-    clock: Clock,
-    tokens_max: int,
-    plan: BatchPlan,
-    sequences: Sequence[Sequence[Sequence[int]]],
-    delay: Callable[[], None] = lambda: None,
+    engine: Engine, clock: Clock, arrangement: Arrangement, delay: Callable[[], None] = lambda: None
 ) -> Computed:
-    """Compute one batch. A batch that fails is halved until the request that fails is alone. Raises DeviceLost."""
+    """Compute one batch. A pass that fails is halved until the item that fails is alone. Raises DeviceLost."""
     started_ms, start = clock.now_ms(), clock.monotonic()
     delay()
-    results: list[Vector | Fault | None] = [None] * len(sequences)
-    tokens = _attempt(engine, tokens_max, plan.passes, list(range(len(sequences))), sequences, results)
+    run = _Run(engine, arrangement.items)
+    for one in arrangement.passes:
+        run.attempt(one)
     return Computed(
-        tuple(one for one in results if one is not None),
+        tuple(run.results[number] for number in range(len(arrangement.items))),
         started_ms,
         (clock.monotonic() - start) * 1000,
-        tokens,
+        run.tokens,
         engine.memory_bytes(),
+        run.exhausted_tokens,
     )
 
 
-def _attempt(
-    engine: Engine,
-    tokens_max: int,
-    passes: Sequence[Sequence[tuple[int, int]]],
-    members: Sequence[int],
-    sequences: Sequence[Sequence[Sequence[int]]],
-    results: list[Vector | Fault | None],
-) -> int:
-    """Fill in the results of `members` (numbers in `sequences`); passes name positions in `members`. Returns tokens."""
-    rows: dict[tuple[int, int], tuple[Vectors, float]] = {}
-    tokens = 0
-    try:
-        for one in passes:
-            embedded = engine.embed([sequences[members[position]][i] for position, i in one])
-            tokens += embedded.tokens_computed
-            rows.update(zip(one, zip(embedded.vectors, embedded.norms.tolist(), strict=True), strict=True))
-    except DeviceLost:
-        raise
-    except Exception as error:  # whatever an input makes the model do, it is that request's failure and no crash
-        fault = _fault_of(error)
-    else:
-        for position, member in enumerate(members):
-            found = [rows[position, i] for i in range(len(sequences[member]))]
-            norm = sum(norm for _, norm in found) / len(found)
-            results[member] = Vector(np.stack([vector for vector, _ in found]), norm)
-        return tokens
-    if len(members) == 1:
-        results[members[0]] = fault
-        return tokens
-    middle = len(members) // 2
-    for half in (members[:middle], members[middle:]):
-        again = passes_of([tuple(map(len, sequences[member])) for member in half], tokens_max)
-        tokens += _attempt(engine, tokens_max, again, half, sequences, results)
-    return tokens
+@dataclass(slots=True)
+class _Run:
+    engine: Engine
+    items: Sequence[Item]
+    results: dict[int, Row | Fault] = field(default_factory=dict)
+    tokens: int = 0
+    exhausted_tokens: int | None = None
+
+    def attempt(self, numbers: Sequence[int]) -> None:
+        """Fill in the results of these items."""
+        try:
+            found = self._forward(numbers)
+        except DeviceLost:
+            raise
+        except Exception as error:  # whatever an item makes the model do, it is that item's failure and no crash
+            fault = fault_of(error)
+            if isinstance(error, OutOfMemory):
+                tokens = len(numbers) * max(self.items[number].cost for number in numbers)
+                self.exhausted_tokens = min(tokens, self.exhausted_tokens or tokens)
+        else:
+            self.results.update(zip(numbers, found, strict=True))
+            return
+        # Outside the handler: inside, its traceback would keep the tensors that took the memory.
+        if len(numbers) == 1:
+            self.results[numbers[0]] = fault
+            return
+        middle = len(numbers) // 2
+        self.attempt(numbers[:middle])
+        self.attempt(numbers[middle:])
+
+    def _forward(self, numbers: Sequence[int]) -> list[Row | Fault]:
+        forward = self.engine.compute([self.items[number] for number in numbers])
+        rows, norms = forward.rows, forward.norms
+        if len(rows) != len(numbers) or len(norms) != len(numbers):
+            raise WrongShape(f"the model gave {len(rows)} results for {len(numbers)} items")
+        self.tokens += forward.tokens_computed
+        if not isinstance(rows, np.ndarray):
+            return [Row(row) for row in rows]
+        if rows.ndim != 2:
+            raise WrongShape(f"the model gave an array of {rows.ndim} dimensions")
+        finite = np.isfinite(rows).all(axis=1) & np.isfinite(norms)
+        if bool(finite.all()):
+            return [Row(row, norm) for row, norm in zip(rows, norms.tolist(), strict=True)]
+        bad = fault_of(NonFiniteOutput("the model gave NaN or infinity"))
+        each = zip(rows, norms.tolist(), finite.tolist(), strict=True)
+        return [Row(row, norm) if good else bad for row, norm, good in each]
 
 
-def _fault_of(error: Exception) -> Fault:
+def fault_of(error: Exception) -> Fault:
+    """A failure as data: its code, its words, and the fingerprint of its stack."""
     code = error.code if isinstance(error, EngineError) else type(error).__name__
     frames = [
         f"{frame.name}@{frame.filename.rpartition('/')[2]}" for frame in traceback.extract_tb(error.__traceback__)

@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from inference_workers.bert import BertEncoder, is_plain_bert
-from inference_workers.ports import DeviceLost, Embedded, EngineError, NonFiniteOutput, OutOfMemory
+from inference_workers.ports import DeviceLost, EngineError, Forward, Head, Item, NonFiniteOutput, OutOfMemory
 from inference_workers.registry import ModelFolder, Pooling
 from inference_workers.spec import WorkerSettings, check_limits, choose_device, choose_dtype, cpu_has_bfloat16
 
@@ -39,7 +39,7 @@ def load_engine(settings: WorkerSettings, model: ModelFolder) -> TorchEngine:
     encoder = _load_encoder(model, device, getattr(torch, dtype))
     engine = TorchEngine(encoder, model.pooling, normalise=model.normalise, device=device, dtype=dtype)
     # The first passes build kernels; the first request shall not wait for that.
-    engine.embed([[0] * length for length in WARM_UP_LENGTHS])
+    engine.compute([Item([0] * length, b"", cost=length) for length in WARM_UP_LENGTHS])
     return engine
 
 
@@ -60,8 +60,18 @@ class TorchEngine:
         name = torch.cuda.get_device_name() if self.device == "cuda" else platform.machine()
         return f"{self.device} {name} {self.dtype}"[:200]
 
-    def embed(self, sequences: Sequence[Sequence[int]]) -> Embedded:
-        """See `Engine.embed`. Pooling, norms and normalising are computed in float32 whatever the dtype."""
+    @property
+    def head(self) -> Head:
+        """See `Engine.head`."""
+        return Head.VECTORS
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        del self._encoder
+
+    def compute(self, items: Sequence[Item]) -> Forward:
+        """See `Engine.compute`. Pooling, norms and normalising are computed in float32 whatever the dtype."""
+        sequences = [item.ids for item in items]
         try:
             with torch.inference_mode():
                 states, computed = self._encoder.encode(sequences)
@@ -74,7 +84,7 @@ class TorchEngine:
             failure = _sorted(error)
         else:
             if np.isfinite(vectors).all() and np.isfinite(lengths).all():
-                return Embedded(np.ascontiguousarray(vectors, dtype="<f4"), lengths, computed)
+                return Forward(np.ascontiguousarray(vectors, dtype="<f4"), lengths, computed)
             failure = NonFiniteOutput(f"the model gave NaN or infinity for some of {len(sequences)} inputs")
         # Outside the handler: inside, its traceback would keep the tensors that took the memory.
         if isinstance(failure, OutOfMemory) and self.device == "cuda":

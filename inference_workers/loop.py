@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from inference_workers.admission import Admission, Ready, Unusable, append_time_ms
-from inference_workers.answers import Answers
-from inference_workers.batching import BatchLimit, BatchPlan, Waiting, expired, plan_batch, seconds_until_due
-from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Fault
-from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator
+from inference_workers.admission import Admission, Ready, Unusable
+from inference_workers.batching import Arrangement, BatchPlan, arrange
+from inference_workers.cache import ResultCache
+from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Fault, Row
+from inference_workers.lanes import Lane, Lanes
+from inference_workers.outcomes import Outcomes, size_of
+from inference_workers.ports import Item
+from inference_workers.routing import RoutingTable
+from inference_workers.servable import Servable
+from inference_workers.telemetry import BatchFacts
 from infra import metrics
 from infra.batch_loop import PartitionSet
-from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox
 from infra.ports import Clock, Record, RetryLater
 from infra.progress import Receipt
 from schemas.base import Identity
-from schemas.predictions import ModelRef
-from schemas.telemetry import Outcome
+from schemas.telemetry import ProcessSample
 
 LOG = logging.getLogger(__name__)
 DELIVERIES_PER_RECORD = 2
@@ -33,11 +37,36 @@ BUSY_SECONDS = 0.002
 """How often a finished batch is looked for."""
 IDLE_SECONDS = 0.1
 IDENTITY_RETRY_SECONDS = 0.5
-SCENARIO_LABELS_MAX = 100
-"""Scenarios that get a metric label of their own; the producers choose their names, so the rest is `other`."""
 
 IdentityOf = Callable[[str], tuple[str, str]]
 """Topic name to (cluster id, topic id); may raise RetryLater."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkLimit:
+    """What the worker holds at most: requests and bytes. Above either, fetching pauses."""
+
+    requests_max: int
+    bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    lane: Lane
+    plan: BatchPlan
+    members: list[Ready]
+    arrangement: Arrangement
+    depth: int
+
+
+@dataclass(slots=True)
+class Models:
+    """What the loop may compute with. `changes` gives a new table when deployments changed, between batches; `retired`
+    is called with each model that nothing uses any more."""
+
+    changes: Callable[[], RoutingTable | None] = lambda: None
+    retired: Callable[[Servable], None] = lambda servable: None
+    leaving: set[Servable] = field(default_factory=set)
 
 
 class InferenceWork:
@@ -46,30 +75,27 @@ class InferenceWork:
     def __init__(
         self,
         admission: Admission,
+        lanes: Lanes,
         compute: Compute,
-        answers: Answers,
-        telemetry: TelemetryAccumulator,
-        dead_letters: DeadLetters,
+        cache: ResultCache,
+        outcomes: Outcomes,
         identity_of: IdentityOf,
         clock: Clock,
+        limit: WorkLimit,
         *,
-        model: ModelRef,
-        limit: BatchLimit,
-        queue_requests_max: int,
-        queue_bytes_max: int,
+        models: Models | None = None,
+        sample: Callable[[], ProcessSample | None] = lambda: None,
     ) -> None:
-        self._admission, self._compute, self._answers = admission, compute, answers
-        self._telemetry, self._dead_letters, self._identity_of = telemetry, dead_letters, identity_of
-        self._clock, self._model, self._limit = clock, model, limit
-        self._queue_requests_max, self._queue_bytes_max = queue_requests_max, queue_bytes_max
+        self._admission, self._lanes, self._compute, self._cache = admission, lanes, compute, cache
+        self._outcomes, self._identity_of, self._clock, self._limit = outcomes, identity_of, clock, limit
+        self._models, self._sample = models or Models(), sample
         self._topics: dict[tuple[str, int], tuple[str, str]] = {}
         self._identity_due = 0.0
         self._incoming: deque[tuple[Record, Receipt]] = deque()
-        self._queue: list[Ready] = []
-        self._held_bytes = 0
-        self._started: dict[int, tuple[BatchPlan, list[Ready], int]] = {}
+        self._incoming_bytes = 0
+        self._started: dict[int, _Started] = {}
         self._tickets = 0
-        self._scenarios: set[str] = set()
+        admission.lookup = self._lookup
 
     def assigned(self, partitions: PartitionSet) -> None:
         """See `Work.assigned`: ask for the topic's id again, for it may have been made anew."""
@@ -79,50 +105,72 @@ class InferenceWork:
     def dropped(self, partitions: PartitionSet) -> None:
         """See `Work.dropped`."""
         self._incoming = deque(one for one in self._incoming if (one[0].topic, one[0].partition) not in partitions)
-        self._queue = [one for one in self._queue if _where(one.receipt) not in partitions]
-        self._held_bytes = sum(_size(one) for one, _ in self._incoming) + sum(one.size for one in self._queue)
+        self._incoming_bytes = sum(size_of(record) for record, _ in self._incoming)
+        self._lanes.drop(lambda one: _where(one.asked.receipt) in partitions)
 
     def accept(self, records: Sequence[tuple[Record, Receipt]]) -> None:
         """See `Work.accept`."""
         self._incoming.extend(records)
-        self._held_bytes += sum(_size(record) for record, _ in records)
+        self._incoming_bytes += sum(size_of(record) for record, _ in records)
 
     def is_full(self) -> bool:
         """See `Work.is_full`."""
-        return self.waiting() >= self._queue_requests_max or self._held_bytes >= self._queue_bytes_max
+        return (
+            self.waiting() >= self._limit.requests_max
+            or self._incoming_bytes + self._lanes.held_bytes >= self._limit.bytes_max
+        )
 
     def under_way(self) -> int:
         """See `Work.under_way`: batches, and outcomes not yet told."""
-        return self._compute.under_way() + len(self._telemetry)
+        return self._compute.under_way() + len(self._outcomes.telemetry)
 
     def waiting(self) -> int:
         """See `Work.waiting`."""
-        return len(self._incoming) + len(self._queue)
+        return len(self._incoming) + len(self._lanes)
 
     def step(self, outbox: Outbox, *, start: bool) -> float:
         """See `Work.step`."""
         for ticket, computed in self._compute.collect():
-            self._fold(ticket, computed, outbox)
+            self._fold(self._started.pop(ticket), computed, outbox)
+        self._switch()
         if start:
             self._admit(outbox)
             self._start(outbox)
         now_ms = self._clock.now_ms()
+        telemetry = self._outcomes.telemetry
         last = not start and self._compute.under_way() == 0
-        for event, receipts in self._telemetry.take(now_ms, everything=last):
-            outbox.send(self._answers.telemetry(event, now_ms), receipts)
-        metrics.QUEUE_DEPTH.set(len(self._queue))
+        for event, receipts in telemetry.take(now_ms, everything=last, sample=self._sample()):
+            outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
+        metrics.QUEUE_DEPTH.set(len(self._lanes))
         return self._seconds_until_next(now_ms)
 
     def _seconds_until_next(self, now_ms: int) -> float:
         if self._incoming and self._clock.monotonic() >= self._identity_due:
             return 0.0
-        due = self._telemetry.seconds_until_due(now_ms)
+        due = self._outcomes.telemetry.seconds_until_due(now_ms)
         seconds = IDLE_SECONDS if due is None else min(due, IDLE_SECONDS)
         if self._compute.under_way():
             return min(seconds, BUSY_SECONDS)
-        if self._queue:
-            return min(seconds, seconds_until_due(self._window(), self._limit, now_ms))
-        return seconds
+        batch_due = self._lanes.seconds_until_due(now_ms)
+        return seconds if batch_due is None else min(seconds, batch_due)
+
+    def _switch(self) -> None:
+        """Take a new routing table over; let go of models that nothing uses any more."""
+        table = self._models.changes()
+        leaving = self._models.leaving
+        if table is not None:
+            leaving |= self._admission.table.servables()
+            self._admission.table = table
+        if not leaving:
+            return
+        leaving -= self._admission.table.servables()
+        used = self._lanes.using() | {id(one.lane.route.servable) for one in self._started.values()}
+        for servable in [one for one in leaving if id(one) not in used]:
+            leaving.discard(servable)
+            self._cache.forget(servable.cache_name)
+            self._models.retired(servable)
+        kept = {id(one) for one in (*self._admission.table.servables(), *leaving)}
+        self._lanes.retire(kept)
 
     def _admit(self, outbox: Outbox) -> None:
         """Decode and tokenise a bounded slice of what came in."""
@@ -137,14 +185,24 @@ class InferenceWork:
                 cluster_id=cluster_id, topic_id=topic_id, partition=record.partition, offset=record.offset
             )
             chosen.append((record, receipt, identity))
-            size += _size(record)
-        self._held_bytes -= size
-        for one in self._admission.admit(chosen):
-            if isinstance(one, Unusable):
-                self._dead_letter(one, outbox)
+            size += size_of(record)
+        self._incoming_bytes -= size
+        # A shadow gives way: it is computed only while the worker has room.
+        room = 2 * self.waiting() < self._limit.requests_max
+        for one in self._admission.admit(chosen, shadows=room):
+            if isinstance(one, Ready):
+                self._take_in(one, outbox)
+            elif isinstance(one, Unusable):
+                self._outcomes.unusable(one, outbox)
             else:
-                self._queue.append(one)
-                self._held_bytes += one.size
+                self._outcomes.denied(one, outbox)
+
+    def _take_in(self, one: Ready, outbox: Outbox) -> None:
+        if one.items:
+            self._lanes.add(one)
+        elif not one.shadow:
+            queue_ms = self._clock.now_ms() - one.asked.appended_ms
+            self._outcomes.finished(one, _rows(one, {}), outbox, batch=None, queue_ms=queue_ms)
 
     def _know_identities(self) -> bool:
         """Ask for the ids of newly assigned topics. False while the cluster does not answer."""
@@ -165,130 +223,66 @@ class InferenceWork:
 
     def _start(self, outbox: Outbox) -> None:
         """Shed what is too late; give the compute thread batches while it has room."""
-        while self._queue and self._compute.under_way() <= PREFETCHED_MAX:
+        while len(self._lanes) and self._compute.under_way() <= PREFETCHED_MAX:
             now_ms = self._clock.now_ms()
-            waiting = self._window()
-            late = expired(waiting, self._limit, now_ms)
+            late = self._lanes.late(now_ms)
+            for one in late:
+                if not one.shadow:
+                    self._outcomes.expired(one, outbox)
             if late:
-                for one in self._take(late):
-                    self._shed(one, "expired", now_ms, outbox)
                 continue
-            plan = plan_batch(waiting, self._limit, now_ms, only_full=self._compute.under_way() > 0)
-            if plan is None:
+            found = self._lanes.plan(now_ms, only_full=self._compute.under_way() > 0)
+            if found is None:
                 return
-            depth = len(self._queue)
-            members = self._take(plan.members)
+            lane, plan = found
+            depth = len(self._lanes)
+            members = self._lanes.take(lane, plan.members)
+            arrangement = arrange([one.items for one in members], lane.limit.tokens_max)
             self._tickets += 1
-            self._started[self._tickets] = plan, members, depth
-            self._compute.submit(self._tickets, plan, [[text.ids for text in one.tokenised] for one in members])
+            self._started[self._tickets] = _Started(lane, plan, members, arrangement, depth)
+            self._compute.submit(self._tickets, lane.route.servable.engine, arrangement)
 
-    def _window(self) -> list[Waiting]:
-        return [one.waiting for one in self._queue[: self._limit.window]]
-
-    def _take(self, indexes: Sequence[int]) -> list[Ready]:
-        chosen = set(indexes)
-        taken = [self._queue[i] for i in indexes]
-        self._queue = [one for i, one in enumerate(self._queue) if i not in chosen]
-        self._held_bytes -= sum(one.size for one in taken)
-        return taken
-
-    def _fold(self, ticket: int, computed: Computed, outbox: Outbox) -> None:
+    def _fold(self, started: _Started, computed: Computed, outbox: Outbox) -> None:
         """Publish a batch's answers and note its outcomes."""
-        plan, members, depth = self._started.pop(ticket)
+        members, arrangement = started.members, started.arrangement
+        start = self._clock.monotonic()
+        started.lane.learn(computed.exhausted_tokens)
         facts = BatchFacts(
-            model=self._model,
+            model=started.lane.route.ref,
             size=len(members),
             tokens=sum(one.tokens for one in members),
             padded_tokens=computed.tokens_computed,
             tokenise_ms=sum(one.tokenise_ms for one in members),
             compute_ms=computed.compute_ms,
-            reason=plan.reason,
-            queue_depth=depth,
+            reason=started.plan.reason,
+            queue_depth=started.depth,
             memory_bytes=computed.memory_bytes,
+            computed=len(arrangement.items),
         )
         metrics.BATCH_SECONDS.observe(computed.compute_ms / 1000)
-        for one, result in zip(members, computed.results, strict=True):
-            if not one.receipt.is_alive():
-                continue  # its partition went to another worker, who answers it
-            now_ms = self._clock.now_ms()
-            queue_ms = computed.started_ms - one.appended_ms
-            outgoing, fault = self._answers.of_result(one, result, facts, queue_ms, now_ms)
-            outbox.send(outgoing, [one.receipt], instead=self._answers.refusal_of(one, now_ms))
-            norm = 0.0 if isinstance(result, Fault) else result.norm
-            outcome = Outcome.ANSWERED if fault is None else Outcome.FAILED
-            error = "" if fault is None else fault.code
-            self._tell(one, outcome, now_ms, batch=facts, queue_ms=queue_ms, output_norm=norm, error=error)
+        name = started.lane.route.servable.cache_name
+        for item, result in zip(arrangement.items, computed.results, strict=True):
+            if isinstance(result, Row):
+                self._cache.put(name, item.content, result)
+        for one, place in zip(members, arrangement.places, strict=True):
+            if one.shadow or not one.asked.receipt.is_alive():
+                continue  # a shadow answers nothing; or its partition went to another worker, who answers it
+            results = {i: computed.results[number] for i, number in enumerate(place)}
+            queue_ms = computed.started_ms - one.asked.appended_ms
+            self._outcomes.finished(one, _rows(one, results), outbox, batch=facts, queue_ms=queue_ms)
+        facts.post_ms = (self._clock.monotonic() - start) * 1000
 
-    def _shed(self, one: Ready, reason: str, now_ms: int, outbox: Outbox) -> None:
-        outbox.send(self._answers.shed(one, reason, now_ms), [one.receipt])
-        self._tell(one, Outcome.SHED, now_ms, queue_ms=now_ms - one.appended_ms, error=reason)
+    def _lookup(self, servable: Servable, content: bytes) -> Row | None:
+        return self._cache.get(servable.cache_name, content)
 
-    def _tell(
-        self,
-        one: Ready,
-        outcome: Outcome,
-        now_ms: int,
-        *,
-        batch: BatchFacts | None = None,
-        queue_ms: float,
-        output_norm: float = 0.0,
-        error: str,
-    ) -> None:
-        facts = RequestFacts(
-            identity=one.identity,
-            appended_ms=one.appended_ms,
-            outcome=outcome,
-            total_ms=now_ms - one.appended_ms,
-            scenario=one.scenario,
-            batch=batch,
-            request_id=one.request_id,
-            queue_ms=queue_ms,
-            inputs=len(one.tokenised),
-            input_bytes=one.input_bytes,
-            tokens=one.tokens,
-            unknown_share=one.unknown_share,
-            output_norm=min(output_norm, 1e12),
-            truncated=one.truncated,
-            error=error,
-        )
-        self._telemetry.add(facts, one.receipt, now_ms)
-        scenario = self._label(one.scenario)
-        metrics.REQUESTS.labels(scenario, outcome.value).inc()
-        metrics.REQUEST_SECONDS.labels(scenario).observe(max(0.0, facts.total_ms / 1000))
 
-    def _dead_letter(self, one: Unusable, outbox: Outbox) -> None:
-        record, error, now_ms = one.record, one.error, self._clock.now_ms()
-        outbox.send_with(
-            "dead letters",
-            lambda on_delivery: self._dead_letters.send(record, error, on_delivery),
-            [one.receipt],
-            _size(record),
-        )
-        appended_ms = append_time_ms(record, now_ms)
-        facts = RequestFacts(
-            identity=one.identity,
-            appended_ms=appended_ms,
-            outcome=Outcome.DEAD_LETTERED,
-            total_ms=now_ms - appended_ms,
-            queue_ms=now_ms - appended_ms,
-            input_bytes=len(record.value or b""),
-            error=error.reason.value,
-        )
-        self._telemetry.add(facts, one.receipt, now_ms)
-        metrics.REQUESTS.labels("", Outcome.DEAD_LETTERED.value).inc()
-
-    def _label(self, scenario: str) -> str:
-        if scenario not in self._scenarios:
-            if len(self._scenarios) >= SCENARIO_LABELS_MAX:
-                return "other"
-            self._scenarios.add(scenario)
-        return scenario
+def _rows(one: Ready, computed: dict[int, Row | Fault]) -> list[Row | Fault]:
+    """A request's results by part: those computed, in the order of its items, between those that were there."""
+    if len(computed) == len(one.parts):
+        return list(computed.values())
+    results = iter(computed.values())
+    return [next(results) if isinstance(part, Item) else part for part in one.parts]
 
 
 def _where(receipt: Receipt) -> tuple[str, int]:
     return receipt.progress.topic, receipt.progress.partition
-
-
-def _size(record: Record) -> int:
-    headers: Iterable[tuple[str, bytes | None]] = record.headers or ()
-    return 300 + len(record.value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in headers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,9 +35,13 @@ class Servable:
     multi_label: bool = False
     images: bool = False
     tasks: frozenset[Task] = field(init=False)
+    cache_name: bytes = field(init=False)
+    """What its results depend on: weights, number type, how much of a text it reads."""
 
     def __post_init__(self) -> None:
         can = TASKS[self.engine.head]
         if self.engine.head is Head.LOGITS and len(self.labels) != 1:
             can = can - {"rerank"}
         self.tasks = can
+        named = f"{self.ref.digest}|{self.ref.name}|{self.ref.version}|{self.device}|{self.tokens_max}"
+        self.cache_name = hashlib.blake2b(named.encode(), digest_size=16).digest()

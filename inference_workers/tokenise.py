@@ -18,11 +18,13 @@ UTF8_CONTINUATION = 0b1000_0000
 
 @dataclass(frozen=True, slots=True)
 class Tokenised:
-    """One text as token ids, special ones included. `unknown` counts those that the vocabulary does not know."""
+    """A text or a pair as token ids, special ones included. `unknown` counts those that the vocabulary does not know;
+    `second` is where the second text begins, by token types, None for one text or a model without token types."""
 
     ids: list[int]
     unknown: int
     truncated: bool
+    second: int | None = None
 
 
 def cut_utf8(text: str, bytes_max: int) -> tuple[str, bool]:
@@ -55,17 +57,32 @@ class Tokeniser:
         self._text_bytes_max = text_bytes_max
         self._unknown_id = self._tokenizer.token_to_id(_unknown_token(folder)) if _unknown_token(folder) else None
 
-    def tokenise(self, texts: Sequence[str]) -> list[Tokenised]:
-        """Tokens of each text, in order. An empty text gives the special tokens alone."""
-        cut = [cut_utf8(text, self._text_bytes_max) for text in texts]
+    def tokenise(self, texts: Sequence[str | tuple[str, str]]) -> list[Tokenised]:
+        """Tokens of each text or pair, in order. An empty text gives the special tokens alone."""
+        cut = [self._cut(text) for text in texts]
         encodings = self._tokenizer.encode_batch_fast([text for text, _ in cut])
         unknown_id = self._unknown_id
         tokenised = []
-        for encoding, (_, was_cut) in zip(encodings, cut, strict=True):
+        for encoding, (text, was_cut) in zip(encodings, cut, strict=True):
             ids = encoding.ids
             unknown = 0 if unknown_id is None else ids.count(unknown_id)
-            tokenised.append(Tokenised(ids, unknown, was_cut or bool(encoding.overflowing)))
+            second = None if isinstance(text, str) else _second_of(encoding.type_ids)
+            tokenised.append(Tokenised(ids, unknown, was_cut or bool(encoding.overflowing), second))
         return tokenised
+
+    def text_of(self, ids: Sequence[int]) -> str:
+        """Token ids as text, without special tokens."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
+
+    def _cut(self, text: str | tuple[str, str]) -> tuple[str | tuple[str, str], bool]:
+        if isinstance(text, str):
+            return cut_utf8(text, self._text_bytes_max)
+        (first, cut_first), (second, cut_second) = (cut_utf8(one, self._text_bytes_max) for one in text)
+        return (first, second), cut_first or cut_second
+
+
+def _second_of(type_ids: Sequence[int]) -> int | None:
+    return type_ids.index(1) if 1 in type_ids else None
 
 
 def _unknown_token(folder: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import click
 
+from infra.answer_text import outputs_in_short
 from infra.durations import Duration
 from infra.ports import Record
 from schemas.alerts import AlertChanged
@@ -138,7 +139,7 @@ def _prediction_line(record: Record, message: Message) -> str:
         what = (
             f"{timings.total:8.1f} ms (queue {timings.queue:.1f}, tokenise {timings.tokenise:.1f}, "
             f"compute {timings.compute:.1f})  "
-            f"{len(message.outputs)} x {message.outputs[0].dimension}  {message.model.name}"
+            f"{outputs_in_short(message)}  {message.model.name}"
         )
         outcome = "answered"
     elif isinstance(message, InferenceFailed):

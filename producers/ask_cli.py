@@ -7,20 +7,20 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import click
 
+from infra.answer_text import output_lines
 from infra.durations import Duration
 from infra.exit_codes import EXIT_NOT_ANSWERED, EXIT_TRY_AGAIN
 from infra.ports import Record, RetryLater, TableReader
 from infra.tail_cli import printable
 from schemas.base import DecodeError, Identity, decode
 from schemas.predictions import PREDICTION_KINDS, InferenceAnswered, InferenceFailed, Prediction, RequestShed
+from schemas.requests import Task
 from schemas.topics import PREDICTIONS, REQUESTS
-from schemas.vectors import decode_vector
 
-FIRST_NUMBERS = 6
 ROW_SQL = (
     "SELECT * FROM requests WHERE cluster_id = {cluster_id:String} AND topic_id = {topic_id:String} "
     "AND partition = {partition:UInt32} AND offset = {offset:UInt64}"
@@ -141,6 +141,9 @@ def why_no_answer(cluster: Cluster, group: str, identity: Identity) -> str:
 @click.command()
 @click.argument("text", nargs=-1, required=True)
 @click.option("--scenario", default="search", show_default=True, help="What the answer is for.")
+@click.option("--task", type=click.Choice(get_args(Task)), default="embed", show_default=True, help="What to compute.")
+@click.option("--query", help="rerank: what the TEXTs are ranked by.")
+@click.option("--max-tokens", type=click.IntRange(1, 4_096), help="generate: most tokens.")
 @click.option("--key", help="Kafka key; default: none.")
 @click.option(
     "--timeout",
@@ -161,7 +164,16 @@ def why_no_answer(cluster: Cluster, group: str, identity: Identity) -> str:
     "--json", "as_json", is_flag=True, help="Print one JSON object: answer with its whole vector, row, what is missing."
 )
 def ask(
-    text: tuple[str, ...], scenario: str, key: str | None, timeout: float, group: str, no_row: bool, as_json: bool
+    text: tuple[str, ...],
+    scenario: str,
+    task: Task,
+    query: str | None,
+    max_tokens: int | None,
+    key: str | None,
+    timeout: float,
+    group: str,
+    no_row: bool,
+    as_json: bool,
 ) -> None:
     """Send one request, show its answer and where it is stored. Several TEXTs are one request of several inputs.
 
@@ -171,6 +183,7 @@ def ask(
     Example:
       inferwatch ask "red shoes"
       inferwatch ask "red shoes" --scenario recommendation --json | jq .row.score
+      inferwatch ask "red shoes" "blue jeans" "shoe rack" --task rerank --query "crimson sneakers"
     """
     from infra.connect import clickhouse_connection, kafka_connection
     from infra.kafka import KafkaCluster, KafkaTail
@@ -185,7 +198,15 @@ def ask(
             started = time.monotonic()
             inputs = text[0] if len(text) == 1 else text
             try:
-                sent = producer.send(inputs, key=key, scenario=scenario, timeout_ms=max(1, round(timeout * 1000)))
+                sent = producer.send(
+                    inputs,
+                    key=key,
+                    scenario=scenario,
+                    task=task,
+                    query=query,
+                    generation=None if max_tokens is None else {"max_tokens": max_tokens},
+                    timeout_ms=max(1, round(timeout * 1000)),
+                )
             except InvalidRequest as error:
                 raise click.UsageError(str(error)) from None
             asked = Asked(sent.request_id, _delivered(sent.result, timeout))
@@ -252,12 +273,7 @@ def _answer_lines(answer: Prediction, seconds: float) -> list[str]:
     if isinstance(answer, RequestShed):
         return [head, f"reason    {printable(answer.reason)} {printable(answer.message)}"]
     lines = [head, f"model     {answer.model.name}, version {answer.model.version}"]
-    for output in answer.outputs:
-        try:
-            first = ", ".join(f"{number:.4f}" for number in decode_vector(output.vector)[:FIRST_NUMBERS])
-        except DecodeError as error:
-            first = str(error)
-        lines.append(f"vector    {output.dimension} numbers: {first}, ...")
+    lines += [f"{line[:8]:<8}  {printable(line[9:])}" for line in output_lines(answer)]
     timings = answer.timings_ms
     lines.append(
         f"time      {timings.total:.1f} ms from append to answer: queue {timings.queue:.1f}, "

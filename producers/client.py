@@ -15,11 +15,11 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pydantic import ValidationError
 
@@ -31,7 +31,7 @@ from producers.partitioning import partition_of, partition_of_turn
 from producers.pending import Counts, Pending
 from producers.sent_request import InvalidRequest, NotDelivered, OnDelivery, SentRequest
 from schemas.base import VALUE_BYTES_MAX, Identity, encode, headers_for, traceparent_of
-from schemas.requests import InferenceRequested
+from schemas.requests import Generation, InferenceRequested, TypedInput
 from schemas.topics import REQUESTS
 
 __all__ = ["InvalidRequest", "NotDelivered", "Producer", "RequestTopic", "SentRequest", "request_topic"]
@@ -40,6 +40,7 @@ PENDING_RECORDS_MAX = 10_000
 PENDING_BYTES_MAX = 32 * 1_048_576
 BLOCK_SECONDS = 10.0
 NAME_CHARACTERS_MAX = 512
+AnyInput = str | TypedInput | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +110,24 @@ class Producer:
 
     def send(
         self,
-        input: str | Sequence[str],
+        input: AnyInput | Sequence[AnyInput],
         *,
         key: str | bytes | None = None,
         scenario: str = "search",
         task: str = "embed",
+        query: AnyInput | None = None,
+        top_n: int | None = None,
+        encoding_format: str = "base64",
+        generation: Generation | Mapping[str, Any] | None = None,
         timeout_ms: int | None = None,
         request_id: str | None = None,
         traceparent: str | None = None,
         on_delivery: OnDelivery | None = None,
     ) -> SentRequest:
-        """Send one request: a text, or 1 to 64 texts answered together.
+        """Send one request: an input, or 1 to 64 answered together.
+
+        An input is a text, or a `TypedInput` (or mapping): a text pair, a ready-made embedding, an image by reference.
+        `query` and `top_n` belong to the task `rerank`, `generation` to `generate`.
 
         Requests with the same `key` (user, session, query) keep their order. `timeout_ms` after arriving at Kafka an
         answer is of no more use. `request_id` is your own name for it, made when not given; `traceparent` is a W3C
@@ -129,6 +137,10 @@ class Producer:
             "input": list(input) if isinstance(input, tuple) else input,
             "scenario": scenario,
             "task": task,
+            "query": query,
+            "top_n": top_n,
+            "encoding_format": encoding_format,
+            "generation": generation,
             "timeout_ms": timeout_ms,
         }
         try:

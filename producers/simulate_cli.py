@@ -127,9 +127,7 @@ class Traffic:
             self.summary.sent_good += 1
             return
         time_ = datetime.fromtimestamp(self._clock.now_ms() / 1000, UTC)
-        record = broken_record(
-            request.broken, request.request.texts[0], request_id=request_id, source=SOURCE, time=time_
-        )
+        record = broken_record(request.broken, request.text, request_id=request_id, source=SOURCE, time=time_)
         try:
             self._publisher.publish(
                 REQUESTS.name,

@@ -51,6 +51,12 @@ class PlannedRequest:
     request: InferenceRequested
     broken: BrokenKind | None
 
+    @property
+    def text(self) -> str:
+        """What it asks about: its first text."""
+        first = self.request.inputs[0]
+        return first if isinstance(first, str) else first.text or ""
+
     def request_id(self, seed: int) -> str:
         """The producer's name for it: the same in every run of the same seed."""
         return f"sim-{seed}-{self.number}"
@@ -96,6 +102,6 @@ def plan(replay: Replay, policy: TrafficPolicy) -> Iterator[PlannedRequest]:
 _KINDS = tuple(BrokenKind)
 
 
-def _recommendation(texts: list[str], arrival: Arrival) -> InferenceRequested:
+def _recommendation(texts: Sequence[str], arrival: Arrival) -> InferenceRequested:
     count = min(TEXTS_MAX, 1 + arrival.input_tokens // TOKENS_PER_TEXT)
-    return InferenceRequested(input=texts[:count], scenario="recommendation")
+    return InferenceRequested(input=[*texts[:count]], scenario="recommendation")

@@ -20,7 +20,7 @@ class Arm(Part):
 
     arm: Slug = Field(description="stable, canary, ...")
     model: Annotated[str, Field(min_length=1, max_length=1_000)] = Field(
-        description="Installed Python package with a `model` folder, path of a local folder, or hub id. Safetensors only."
+        description="Package with a `model` folder, path of a local folder, or hub id. Safetensors only."
     )
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
         default=None, description="Commit of a hub id; needed for one."

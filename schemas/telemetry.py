@@ -72,9 +72,11 @@ class RequestColumns(Part):
     error: list[Annotated[str, Field(max_length=200)]] = Field(
         description="Error class, shed reason or dead-letter reason; empty when answered."
     )
-    cached: list[Share] = Field(
-        default_factory=list, description="Share of its inputs that the cache held. This and what follows: since 1.1."
+    model: list[Annotated[int, Field(ge=-1, le=255)]] = Field(
+        default_factory=list,
+        description="Index into `models`, also of what was in no batch; -1: reached none. Since 1.1.",
     )
+    cached: list[Share] = Field(default_factory=list, description="Share of its inputs that the cache held.")
     confidence: list[Share] = Field(
         default_factory=list, description="Probability of the best label, item or tokens; 0 where there is none."
     )
@@ -147,12 +149,12 @@ class InferenceServed(Message):
             raise ValueError("requests.batch points past the batches")
         if max(requests.scenario) >= len(self.scenarios):
             raise ValueError("requests.scenario points past the scenarios")
-        if n_batches and max(batches.model) >= len(self.models):
-            raise ValueError("batches.model points past the models")
+        if max((*batches.model, *requests.model), default=-1) >= len(self.models):
+            raise ValueError("a model column points past the models")
         return self
 
 
-SINCE_1_1 = frozenset({"post_ms", "computed", "cached", "confidence", "entropy", "margin", "fingerprint"})
+SINCE_1_1 = frozenset({"post_ms", "computed", "model", "cached", "confidence", "entropy", "margin", "fingerprint"})
 """Columns that an older worker does not tell: they may be empty."""
 
 

@@ -1,0 +1,162 @@
+"""What becomes of each request: its answer (or failure, shed event, dead letter) goes out, and the outcome is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
+from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
+from inference_workers.compute import Fault, Row, fault_of
+from inference_workers.ports import EngineError
+from inference_workers.tasks.outputs import outputs_of
+from inference_workers.tasks.statistics import NONE, Statistics
+from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator
+from infra import metrics
+from infra.dead_letters import DeadLetters
+from infra.outbox import Outbox, Outgoing
+from infra.ports import Clock, Record
+from schemas.telemetry import Outcome
+
+SCENARIO_LABELS_MAX = 100
+"""Scenarios that get a metric label of their own; the producers choose their names, so the rest is `other`."""
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """One outcome for every consumed offset. Used by the loop's thread."""
+
+    answers: Answers
+    telemetry: TelemetryAccumulator
+    dead_letters: DeadLetters
+    clock: Clock
+    _scenarios: set[str] = field(default_factory=set)
+
+    def finished(
+        self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
+    ) -> None:
+        """All parts of a request are there, in order: answer it, or say what failed."""
+        asked, now_ms = one.asked, self.clock.now_ms()
+        outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
+        outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
+        norms = [row.norm for row in rows if isinstance(row, Row)] if fault is None else []
+        facts = self._facts(asked, Outcome.ANSWERED if fault is None else Outcome.FAILED, now_ms, queue_ms, fault=fault)
+        facts.batch = batch
+        facts.tokens = one.tokens
+        facts.unknown_share = one.unknown_share
+        facts.truncated = one.truncated
+        facts.cached = one.cached / len(one.parts)
+        facts.output_norm = min(1e12, sum(norms) / len(norms)) if norms else 0.0
+        facts.statistics = statistics
+        self._tell(asked, facts, now_ms)
+
+    def _answer(
+        self, one: Ready, rows: Sequence[Row | Fault], batch: BatchFacts | None, queue_ms: float, now_ms: int
+    ) -> tuple[Outgoing, Fault | None, Statistics]:
+        asked = one.asked
+        good = [row for row in rows if isinstance(row, Row)]
+        fault = next((row for row in rows if isinstance(row, Fault)), None)
+        if fault is None:
+            try:
+                outputs, statistics = outputs_of(asked.wanted, good, one.route.servable)
+            except EngineError as error:
+                fault = fault_of(error)
+            else:
+                times = timings(
+                    queue_ms, one.tokenise_ms, 0.0 if batch is None else batch.compute_ms, now_ms - asked.appended_ms
+                )
+                cached = one.cached == len(one.parts)
+                outgoing = self.answers.answered(asked, outputs, times, now_ms, truncated=one.truncated, cached=cached)
+                if outgoing is not None:
+                    return outgoing, None, statistics
+                fault = ANSWER_TOO_LARGE
+        return self.answers.failed(asked, fault, now_ms), fault, NONE
+
+    def expired(self, one: Ready, outbox: Outbox) -> None:
+        """A request whose deadline passed before it could be computed."""
+        now_ms = self.clock.now_ms()
+        late_ms = now_ms - (one.asked.deadline_ms or now_ms)
+        self._shed(one.asked, "expired", f"its deadline passed {late_ms} ms before it could be computed", outbox)
+
+    def denied(self, one: Denied, outbox: Outbox) -> None:
+        """A request that is not computed here: shed when it is over a limit, else failed."""
+        asked, refusal = one.asked, one.refusal
+        if one.is_shed:
+            self._shed(asked, refusal.code, str(refusal), outbox)
+            return
+        now_ms = self.clock.now_ms()
+        fault = Fault(refusal.code, str(refusal)[:2_000], "")
+        outbox.send(self.answers.failed(asked, fault, now_ms), [asked.receipt])
+        self._tell(asked, self._facts(asked, Outcome.FAILED, now_ms, now_ms - asked.appended_ms, fault=fault), now_ms)
+
+    def unusable(self, one: Unusable, outbox: Outbox) -> None:
+        """A record that could not be read."""
+        record, error, now_ms = one.record, one.error, self.clock.now_ms()
+        outbox.send_with(
+            "dead letters",
+            lambda on_delivery: self.dead_letters.send(record, error, on_delivery),
+            [one.receipt],
+            size_of(record),
+        )
+        appended_ms = append_time_ms(record, now_ms)
+        facts = RequestFacts(
+            identity=one.identity,
+            appended_ms=appended_ms,
+            outcome=Outcome.DEAD_LETTERED,
+            total_ms=now_ms - appended_ms,
+            queue_ms=now_ms - appended_ms,
+            input_bytes=len(record.value or b""),
+            error=error.reason.value,
+        )
+        self.telemetry.add(facts, one.receipt, now_ms)
+        metrics.REQUESTS.labels("", Outcome.DEAD_LETTERED.value).inc()
+
+    def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
+        now_ms = self.clock.now_ms()
+        outbox.send(self.answers.shed(asked, reason, message, now_ms), [asked.receipt])
+        facts = self._facts(asked, Outcome.SHED, now_ms, now_ms - asked.appended_ms, error=reason)
+        self._tell(asked, facts, now_ms)
+
+    def _facts(
+        self,
+        asked: Asked,
+        outcome: Outcome,
+        now_ms: int,
+        queue_ms: float,
+        *,
+        fault: Fault | None = None,
+        error: str = "",
+    ) -> RequestFacts:
+        return RequestFacts(
+            identity=asked.identity,
+            appended_ms=asked.appended_ms,
+            outcome=outcome,
+            total_ms=now_ms - asked.appended_ms,
+            scenario=asked.scenario,
+            model=asked.route.ref,
+            request_id=asked.request_id,
+            queue_ms=queue_ms,
+            inputs=asked.inputs,
+            input_bytes=asked.input_bytes,
+            error=error if fault is None else fault.code,
+            fingerprint="" if fault is None else fault.fingerprint,
+        )
+
+    def _tell(self, asked: Asked, facts: RequestFacts, now_ms: int) -> None:
+        self.telemetry.add(facts, asked.receipt, now_ms)
+        scenario = self._label(asked.scenario)
+        metrics.REQUESTS.labels(scenario, facts.outcome.value).inc()
+        metrics.REQUEST_SECONDS.labels(scenario).observe(max(0.0, facts.total_ms / 1000))
+
+    def _label(self, scenario: str) -> str:
+        if scenario not in self._scenarios:
+            if len(self._scenarios) >= SCENARIO_LABELS_MAX:
+                return "other"
+            self._scenarios.add(scenario)
+        return scenario
+
+
+def size_of(record: Record) -> int:
+    """What a record takes in memory, roughly, in bytes."""
+    headers: Iterable[tuple[str, bytes | None]] = record.headers or ()
+    return 300 + len(record.value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in headers)

@@ -1,0 +1,48 @@
+"""The task `rerank`: items ranked by how well they fit a query, with a bi-encoder or a cross-encoder. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from inference_workers.ports import EngineError, Floats
+from inference_workers.tasks.statistics import Statistics
+from schemas.predictions import Ranked
+
+
+class DimensionMismatch(EngineError):
+    """A ready-made vector has another number of dimensions than the others."""
+
+    code = "dimension_mismatch"
+
+
+def cosines(query: Floats, items: Sequence[Floats]) -> list[float]:
+    """Cosine of the query's vector with each item's, -1 to 1; 0 for a vector of length 0. Raises DimensionMismatch."""
+    wrong = {len(item) for item in items} - {len(query)}
+    if wrong:
+        raise DimensionMismatch(f"the query has {len(query)} dimensions, an item {min(wrong)}")
+    matrix = np.stack(items).astype(np.float64)
+    vector = query.astype(np.float64)
+    lengths = np.linalg.norm(matrix, axis=1) * np.linalg.norm(vector)
+    found = matrix @ vector / np.where(lengths > 0, lengths, 1.0)
+    return [float(one) for one in np.clip(found, -1.0, 1.0)]
+
+
+def probability_of(logit: float) -> float:
+    """A cross-encoder's score, 0 to 1 (the logistic function, as sentence-transformers applies it to one label)."""
+    return 1.0 / (1.0 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1.0 + math.exp(logit))
+
+
+def ranking_of(scores: Sequence[float], top_n: int | None) -> list[Ranked]:
+    """The items, best first; the earlier one first among equals."""
+    order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    return [Ranked.model_construct(index=i, score=scores[i]) for i in order[:top_n]]
+
+
+def ranking_statistics(scores: Sequence[float]) -> Statistics:
+    """The best score and how far the second is behind it."""
+    ordered = sorted(scores, reverse=True)
+    margin = ordered[0] - ordered[1] if len(ordered) > 1 else 0.0
+    return Statistics(confidence=min(1.0, max(0.0, ordered[0])), margin=min(1.0, max(0.0, margin)))
