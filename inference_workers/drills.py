@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
-from infra.ports import Clock, Record, RetryLater
+from inference_workers.control import Tail, TopicWatch
+from infra.ports import Clock, Record
 from schemas.base import DecodeError, decode
 from schemas.drills import DRILL_KINDS
 
@@ -16,16 +16,6 @@ LOOK_BACK_MS = 3_600_000
 """The longest drill: one that began so long ago may still run when a worker starts."""
 DRILLS_MAX = 1_000
 """Bounds the drills held at once; more are ignored, the newest first."""
-
-
-class Tail(Protocol):
-    """Reads a topic without a group."""
-
-    def poll(self, count_max: int, timeout_seconds: float) -> list[Record]:
-        """See `KafkaTail.poll`."""
-
-    def close(self) -> None:
-        """Release the connection."""
 
 
 class DrillPlan:
@@ -53,7 +43,7 @@ class DrillPlan:
 
 
 class DrillWatch:
-    """Keeps a `DrillPlan` up to date on a thread of its own, and holds batches back."""
+    """Keeps a `DrillPlan` up to date from the drill topic, and holds batches back."""
 
     def __init__(
         self,
@@ -62,37 +52,20 @@ class DrillWatch:
         stop: threading.Event,
         on_broken: Callable[[Record, DecodeError], None],
     ) -> None:
-        """`open_tail` opens the drill topic at a time in milliseconds; may raise RetryLater. `on_broken` gets what
-        cannot be used and came after this watch began: what came before is its predecessors'."""
+        """`open_tail` opens the drill topic at a time in milliseconds; see `TopicWatch` for the rest."""
         self.plan = DrillPlan()
-        self._open_tail, self._clock, self._stop, self._on_broken = open_tail, clock, stop, on_broken
-        self._began_ms = clock.now_ms()
-        threading.Thread(target=self._run, name="drills", daemon=True).start()
+        self._clock, self._stop = clock, stop
+        TopicWatch(
+            "drills",
+            lambda: open_tail(clock.now_ms() - LOOK_BACK_MS),
+            lambda record: self.plan.apply(record, clock.now_ms()),
+            clock,
+            stop,
+            on_broken,
+        )
 
     def hold_back(self) -> None:
         """Wait as long as the drills that run now say; less when the worker is stopped."""
         delay = self.plan.delay_ms(self._clock.now_ms())
         if delay:
             self._stop.wait(delay / 1000)
-
-    def _run(self) -> None:
-        tail: Tail | None = None
-        while not self._stop.is_set():
-            try:
-                if tail is None:
-                    tail = self._open_tail(self._clock.now_ms() - LOOK_BACK_MS)
-                for record in tail.poll(100, 0.5):
-                    self._take(record)
-            except RetryLater as error:
-                LOG.info("the drill topic is away, trying again: %s", error)
-                self._stop.wait(2.0)
-        if tail is not None:
-            tail.close()
-
-    def _take(self, record: Record) -> None:
-        try:
-            self.plan.apply(record, self._clock.now_ms())
-        except DecodeError as error:
-            LOG.warning("a drill at offset %d cannot be used: %s", record.offset, error)
-            if record.timestamp_ms >= self._began_ms:
-                self._on_broken(record, error)

@@ -142,7 +142,8 @@ def _given(embedding: str | list[float]) -> Row:
         numbers = decode_vector(embedding) if isinstance(embedding, str) else embedding
     except DecodeError as error:
         raise Refused("bad_embedding", error.detail) from None
-    vector = np.array(numbers, dtype=np.float32)
+    with np.errstate(over="ignore"):
+        vector = np.array(numbers, dtype=np.float32)
     if not len(vector) or not np.isfinite(vector).all():
         raise Refused("bad_embedding", "the vector is empty or holds NaN or infinity as float32")
     norm = math.sqrt(float(np.square(vector.astype(np.float64)).sum()))

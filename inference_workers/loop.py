@@ -61,11 +61,11 @@ class _Started:
 
 @dataclass(slots=True)
 class Models:
-    """What the loop may compute with. `changes` gives a new table when deployments changed, between batches; `retired`
-    is called with each model that nothing uses any more."""
+    """What the loop may compute with. `changes` gives a new table when deployments changed, between batches; `retire`
+    is called with each model that nothing uses any more, and again when it says False."""
 
     changes: Callable[[], RoutingTable | None] = lambda: None
-    retired: Callable[[Servable], None] = lambda servable: None
+    retire: Callable[[Servable], bool] = lambda servable: True
     leaving: set[Servable] = field(default_factory=set)
 
 
@@ -166,9 +166,9 @@ class InferenceWork:
         leaving -= self._admission.table.servables()
         used = self._lanes.using() | {id(one.lane.route.servable) for one in self._started.values()}
         for servable in [one for one in leaving if id(one) not in used]:
-            leaving.discard(servable)
-            self._cache.forget(servable.cache_name)
-            self._models.retired(servable)
+            if self._models.retire(servable):
+                leaving.discard(servable)
+                self._cache.forget(servable.cache_name)
         kept = {id(one) for one in (*self._admission.table.servables(), *leaving)}
         self._lanes.retire(kept)
 

@@ -15,6 +15,8 @@ from infra.settings import PREFIX, Settings, SettingsError
 Device = Literal["cpu", "cuda"]
 DType = Literal["float32", "bfloat16"]
 WORKER_PREFIX = PREFIX + "WORKER_"
+_PRIORITY = r"[a-z0-9][a-z0-9_.\-]{0,63}=-?[0-9]{1,6}"
+PRIORITIES_PATTERN = rf"^({_PRIORITY}(,{_PRIORITY})*)?$"
 
 
 class WorkerSettings(Settings):
@@ -68,6 +70,19 @@ class WorkerSettings(Settings):
     queue_bytes_max: Annotated[int, Field(ge=1_048_576, le=2**36)] = Field(
         default=67_108_864, description="Bytes of requests held by the worker; above it fetching pauses."
     )
+    request_tokens_max: Annotated[int, Field(ge=1, le=16_777_216)] = Field(
+        default=16_384,
+        description="Tokens of one request, all inputs together. Above it is shed as over_limit: 64 inputs of 256 fit.",
+    )
+    priorities: Annotated[str, Field(pattern=PRIORITIES_PATTERN, max_length=4_096)] = Field(
+        default="",
+        description="Head starts of scenarios in milliseconds, such as checkout=500,reports=-2000. A request goes "
+        "before those that came so much earlier; nobody starves.",
+    )
+    cache_bytes_max: Annotated[int, Field(ge=0, le=2**40)] = Field(
+        default=67_108_864,
+        description="Bytes of results kept for equal inputs; the least recently used go first. 0: none are kept.",
+    )
     telemetry_flush_ms: Annotated[int, Field(ge=1, le=200)] = Field(
         default=200, description="Longest time that an outcome waits to be told, milliseconds."
     )
@@ -83,6 +98,12 @@ class WorkerSettings(Settings):
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
         default=0, description="Port of /metrics on loopback; 0: not served."
     )
+
+    @property
+    def head_starts_ms(self) -> dict[str, int]:
+        """The priorities, by scenario."""
+        pairs = (one.split("=") for one in self.priorities.split(",") if one)
+        return {scenario: int(milliseconds) for scenario, milliseconds in pairs}
 
     @property
     def batch_limit(self) -> BatchLimit:

@@ -24,8 +24,8 @@ from schemas.telemetry import (
     WorkerRef,
 )
 
-EVENT_BYTES_MAX = 500_000
-"""Bounds an event as JSON to half of what the topic takes."""
+EVENT_BYTES_MAX = 700_000
+"""Bounds an event as JSON to two thirds of what the topic takes."""
 ROW_BYTES, BATCH_BYTES, REQUEST_ID_BYTES_PER_CHARACTER = 300, 200, 6
 """Upper bounds: a row's numbers are at most so long; a character of JSON is at most six bytes."""
 SCENARIOS_MAX = 256

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,17 +15,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from inference_workers.compute import Compute
-    from inference_workers.engine import TorchEngine
-    from inference_workers.loop import InferenceWork
     from inference_workers.registry import ModelFolder
+    from inference_workers.servable import Servable
     from inference_workers.spec import WorkerSettings
-    from infra.batch_loop import BatchLoop, Work
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaCluster
-    from infra.ports import Clock, Publisher
+    from infra.ports import Clock
     from infra.settings import KafkaSettings
-    from schemas.predictions import ModelRef
 
 LOG = logging.getLogger(__name__)
 EXIT_INTERNAL = 70
@@ -77,15 +72,17 @@ def serve_guarded(serve_: Callable[[], None]) -> None:
 
 def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
     """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits."""
+    from infra.clock import SystemClock
+
     with ThreadPoolExecutor(3, thread_name_prefix="start") as pool:
         model = pool.submit(_find_model, settings)
-        engine = pool.submit(_load, settings, model)
-        cluster = _connect(kafka)
+        servable = pool.submit(_load, settings, model)
         pool.submit(lambda: model.result().digest)
+        cluster = _connect(kafka)
         if stop.is_set():
             return
-        parts = engine.result(), model.result()
-    _run(settings, kafka, cluster, *parts, stop)
+        own = servable.result()
+    _run(settings, kafka, cluster, own, SystemClock(), stop)
 
 
 def _find_model(settings: WorkerSettings) -> ModelFolder:
@@ -94,10 +91,21 @@ def _find_model(settings: WorkerSettings) -> ModelFolder:
     return find_model(settings.model)
 
 
-def _load(settings: WorkerSettings, model: Future[ModelFolder]) -> TorchEngine:
+def _load(settings: WorkerSettings, model: Future[ModelFolder]) -> Servable:
     from inference_workers.engine import load_engine
+    from inference_workers.servable import Servable
+    from inference_workers.tokenise import Tokeniser
+    from schemas.predictions import ModelRef
 
-    return load_engine(settings, model.result())
+    folder = model.result()
+    engine = load_engine(settings, folder)
+    return Servable(
+        ModelRef(name=settings.model_name, version=settings.version, digest=folder.digest),
+        Tokeniser(folder.path, tokens_max=folder.tokens_max, text_bytes_max=settings.text_bytes_max),
+        engine,
+        engine.description,
+        folder.tokens_max,
+    )
 
 
 def _connect(kafka: KafkaSettings) -> KafkaCluster:
@@ -134,88 +142,26 @@ def _run(
     settings: WorkerSettings,
     kafka: KafkaSettings,
     cluster: KafkaCluster,
-    engine: TorchEngine,
-    folder: ModelFolder,
+    own: Servable,
+    clock: Clock,
     stop: threading.Event,
 ) -> None:
     from inference_workers.compute import ComputeThread
+    from inference_workers.routing import RoutingTable, own_route
+    from inference_workers.serving import Outside, new_loop, new_work
     from infra import metrics
-    from infra.clock import SystemClock
     from infra.dead_letters import DeadLetters
-    from infra.kafka import KafkaPublisher
-    from schemas.predictions import ModelRef
-
-    clock = SystemClock()
-    worker_id = settings.name_of_worker()
-    model = ModelRef(name=settings.model_name, version=settings.version, digest=folder.digest)
-    publisher = KafkaPublisher(kafka, client_id=worker_id)
-    dead_letters = DeadLetters(publisher, "worker")
-    delay = _delay(settings, kafka, clock, stop, dead_letters)
-    compute = ComputeThread(engine, clock, settings.batch_tokens_max, delay=delay)
-    work = _work(settings, cluster, folder, engine.description, model, worker_id, compute, dead_letters, clock)
-    loop = _loop(settings, kafka, worker_id, publisher, work, clock, stop)
-    if settings.metrics_port:
-        metrics.serve(settings.metrics_port)
-    LOG.info("serving %s %s on %s as %s", model.name, model.version, engine.description, worker_id)
-    loop.run()
-    compute.close()
-    publisher.close()
-    LOG.info("stopped in order")
-
-
-def _work(
-    settings: WorkerSettings,
-    cluster: KafkaCluster,
-    folder: ModelFolder,
-    device: str,
-    model: ModelRef,
-    worker_id: str,
-    compute: Compute,
-    dead_letters: DeadLetters,
-    clock: Clock,
-) -> InferenceWork:
-    """What is done with records, from its pure parts."""
-    from inference_workers.admission import Admission
-    from inference_workers.answers import Answers
-    from inference_workers.loop import InferenceWork
-    from inference_workers.telemetry import TelemetryAccumulator
-    from inference_workers.tokenise import Tokeniser
-    from schemas.telemetry import WorkerRef
-
-    ref = WorkerRef(worker_id=worker_id, host=socket.gethostname()[:200], pid=os.getpid(), device=device)
-    tokeniser = Tokeniser(folder.path, tokens_max=folder.tokens_max, text_bytes_max=settings.text_bytes_max)
-    return InferenceWork(
-        Admission(tokeniser, clock),
-        compute,
-        Answers(worker_id, model),
-        TelemetryAccumulator(ref, settings.telemetry_flush_ms),
-        dead_letters,
-        lambda topic: (cluster.cluster_id, cluster.topic_id(topic)),
-        clock,
-        model=model,
-        limit=settings.batch_limit,
-        queue_requests_max=settings.queue_requests_max,
-        queue_bytes_max=settings.queue_bytes_max,
-    )
-
-
-def _loop(
-    settings: WorkerSettings,
-    kafka: KafkaSettings,
-    worker_id: str,
-    publisher: Publisher,
-    work: Work,
-    clock: Clock,
-    stop: threading.Event,
-) -> BatchLoop:
-    """The consume loop, not yet a member of the group."""
-    from inference_workers.loop import DELIVERIES_PER_RECORD
-    from infra.batch_loop import BatchLoop, LoopLimit
-    from infra.kafka import KafkaLog
-    from infra.outbox import Outbox
+    from infra.kafka import KafkaLog, KafkaPublisher
     from schemas.topics import REQUESTS
 
-    return BatchLoop(
+    worker_id = settings.name_of_worker()
+    publisher = KafkaPublisher(kafka, client_id=worker_id)
+    dead_letters = DeadLetters(publisher, "worker")
+    outside = Outside(clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)))
+    compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
+    work = new_work(settings, RoutingTable(own_route(own)), compute, outside)
+    loop = new_loop(
+        settings,
         lambda assigned, revoked: KafkaLog(
             kafka,
             group=settings.group,
@@ -224,13 +170,17 @@ def _loop(
             on_assigned=assigned,
             on_revoked=revoked,
         ),
-        Outbox(publisher, clock),
         work,
-        clock,
-        LoopLimit(deliveries_per_record=DELIVERIES_PER_RECORD, held_records_max=settings.queue_requests_max),
-        stop=stop,
-        wait=threading.Event().wait,
+        outside,
+        stop,
     )
+    if settings.metrics_port:
+        metrics.serve(settings.metrics_port)
+    LOG.info("serving %s %s on %s as %s", own.ref.name, own.ref.version, own.device, worker_id)
+    loop.run()
+    compute.close()
+    publisher.close()
+    LOG.info("stopped in order")
 
 
 def _delay(

@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_workers.batching import BatchLimit, Waiting, plan_batch
+from inference_workers.batching import BatchLimit, Waiting, arrange, plan_batch
+from inference_workers.ports import Item
 
 LIMITS = st.builds(
     BatchLimit, tokens_max=st.integers(16, 200), requests_max=st.integers(1, 12), wait_ms_max=st.integers(0, 20)
@@ -34,21 +35,31 @@ def test_every_request_is_in_exactly_one_batch(queue, limit):
     assert sorted(i for members, _ in drain(queue, limit) for i in members) == list(range(len(queue)))
 
 
+def items_of(queue, members):
+    """Items of the members; what two have in common they have from `content`."""
+    return [[Item([0] * n, b"%d" % n, cost=n) for n in queue[number].lengths] for number in members]
+
+
 @given(QUEUES, LIMITS)
-def test_every_input_is_in_exactly_one_pass(queue, limit):
-    for members, plan in drain(queue, limit):
-        inputs = [(position, i) for position, number in enumerate(members) for i in range(len(queue[number].lengths))]
-        assert sorted(one for passed in plan.passes for one in passed) == inputs
+def test_every_input_has_its_place_and_every_item_one_pass(queue, limit):
+    for members, _ in drain(queue, limit):
+        mine = items_of(queue, members)
+        found = arrange(mine, limit.tokens_max)
+        assert [[found.items[n].content for n in place] for place in found.places] == [
+            [item.content for item in member] for member in mine
+        ]
+        assert sorted(n for one in found.passes for n in one) == list(range(len(found.items)))
+        assert len({item.content for item in found.items}) == len(found.items), "equal items are computed once"
 
 
 @given(QUEUES, LIMITS)
 def test_the_budgets_hold(queue, limit):
-    for members, plan in drain(queue, limit):
+    for members, _ in drain(queue, limit):
         assert len(members) <= limit.requests_max
-        for passed in plan.passes:
-            longest = max(queue[members[position]].lengths[i] for position, i in passed)
-            assert len(passed) * longest <= limit.tokens_max
-        if len(plan.passes) > 1:
+        found = arrange(items_of(queue, members), limit.tokens_max)
+        for one in found.passes:
+            assert len(one) * max(found.items[n].cost for n in one) <= limit.tokens_max
+        if len(found.passes) > 1:
             assert len(members) == 1, "only a request above the budget takes several passes"
 
 

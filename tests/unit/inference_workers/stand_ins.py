@@ -9,10 +9,15 @@ import numpy as np
 from inference_workers.admission import Admission
 from inference_workers.answers import Answers
 from inference_workers.batching import BatchLimit
+from inference_workers.cache import ResultCache
 from inference_workers.compute import compute
-from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork
-from inference_workers.ports import Embedded, EngineError, NonFiniteOutput
+from inference_workers.lanes import Lanes
+from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, WorkLimit
+from inference_workers.outcomes import Outcomes
+from inference_workers.ports import EngineError, Forward, Head, OutOfMemory
 from inference_workers.registry import find_model
+from inference_workers.routing import RoutingTable, own_route
+from inference_workers.servable import Servable
 from inference_workers.telemetry import TelemetryAccumulator
 from inference_workers.tokenise import Tokeniser
 from infra.batch_loop import BatchLoop, LoopLimit
@@ -36,46 +41,63 @@ def model_folder() -> Path:
 class FakeEngine:
     """Vectors that tell their input: [number of tokens, first real token]. `broken` tokens make it raise."""
 
-    def __init__(self, broken=(), nan=(), bug=()):
+    def __init__(self, broken=(), nan=(), bug=(), head=Head.VECTORS, tokens_max=None):
         self.broken, self.nan, self.bug = set(broken), set(nan), set(bug)
-        self.calls = 0
+        self.head, self.tokens_max = head, tokens_max
+        self.calls, self.closed = 0, False
+        self.seen = []
 
-    def embed(self, sequences):
+    def compute(self, items):
         self.calls += 1
-        tokens = {token for one in sequences for token in one}
+        self.seen.append([tuple(item.ids) for item in items])
+        tokens = {token for one in items for token in one.ids}
         if tokens & self.broken:
             raise EngineError("it cannot")
-        if tokens & self.nan:
-            raise NonFiniteOutput("NaN")
         if tokens & self.bug:
             raise TypeError("nobody foresaw this \ud800")
-        vectors = np.array([[len(one), one[1]] for one in sequences], np.float32)
-        return Embedded(vectors, np.full(len(sequences), 2.0, np.float32), sum(map(len, sequences)))
+        if self.tokens_max is not None and len(items) * max(one.cost for one in items) > self.tokens_max:
+            raise OutOfMemory("CUDA out of memory")
+        computed = sum(len(one.ids) for one in items)
+        return Forward(self.rows(items), np.full(len(items), 2.0, np.float32), computed)
+
+    def rows(self, items):
+        rows = np.array([[len(one.ids), one.ids[1]] for one in items], np.float32)
+        for row, one in zip(rows, items, strict=True):
+            if set(one.ids) & self.nan:
+                row[1] = np.nan
+        return rows
 
     def memory_bytes(self):
         return 1_000
+
+    def close(self):
+        self.closed = True
 
 
 @dataclass
 class InlineCompute:
     """Computes when collected, unless `held`."""
 
-    engine: FakeEngine
     clock: FakeClock
     held: bool = False
     jobs: list = field(default_factory=list)
 
-    def submit(self, ticket, plan, sequences):
-        self.jobs.append((ticket, plan, sequences))
+    def submit(self, ticket, engine, arrangement):
+        self.jobs.append((ticket, engine, arrangement))
 
     def collect(self):
         if self.held:
             return []
         jobs, self.jobs = self.jobs, []
-        return [(ticket, compute(self.engine, self.clock, TOKENS_MAX, plan, s)) for ticket, plan, s in jobs]
+        return [(ticket, compute(engine, self.clock, arrangement)) for ticket, engine, arrangement in jobs]
 
     def under_way(self):
         return len(self.jobs)
+
+
+def servable(engine=None, ref=MODEL, **more):
+    tokeniser = Tokeniser(model_folder(), tokens_max=TOKENS_MAX, text_bytes_max=2_000)
+    return Servable(ref, tokeniser, engine or FakeEngine(), "cpu", TOKENS_MAX, **more)
 
 
 class World:
@@ -86,26 +108,38 @@ class World:
         self.broker = broker or FakeBroker(self.clock)
         self.publisher = FakePublisher(self.broker)
         self.engine = engine or FakeEngine()
-        self.compute = InlineCompute(self.engine, self.clock)
+        self.compute = InlineCompute(self.clock)
+        self.servable = servable(self.engine, **limits.get("servable", {}))
         self.topic_id = "topic-1"
         self.identity_failures = []
         self.stop = threading.Event()
         self.log = None
         self.polls_left = 0
         self.at_poll = {}
-        worker = WorkerRef(worker_id="w", host="h", pid=1, device="cpu")
+        self.admission = Admission(
+            RoutingTable(own_route(self.servable)),
+            self.clock,
+            head_starts_ms=limits.get("head_starts_ms", {}),
+            request_tokens_max=limits.get("request_tokens_max", 2**31),
+            **({"images": limits["images"]} if "images" in limits else {}),
+        )
+        self.lanes = Lanes(BatchLimit(TOKENS_MAX, 8, 5))
+        self.cache = ResultCache(limits.get("cache_bytes_max", 0))
         self.work = InferenceWork(
-            Admission(Tokeniser(model_folder(), tokens_max=TOKENS_MAX, text_bytes_max=2_000), self.clock),
+            self.admission,
+            self.lanes,
             self.compute,
-            Answers("w", MODEL),
-            TelemetryAccumulator(worker, 200),
-            DeadLetters(self.publisher, "worker"),
+            self.cache,
+            Outcomes(
+                Answers("w"),
+                TelemetryAccumulator(WorkerRef(worker_id="w", host="h", pid=1, device="cpu"), 200),
+                DeadLetters(self.publisher, "worker"),
+                self.clock,
+            ),
             self._identity_of,
             self.clock,
-            model=MODEL,
-            limit=BatchLimit(TOKENS_MAX, 8, 5),
-            queue_requests_max=limits.get("queue_requests_max", 100),
-            queue_bytes_max=10_000_000,
+            WorkLimit(limits.get("queue_requests_max", 100), 10_000_000),
+            models=limits.get("models"),
         )
         self.outbox = Outbox(self.publisher, self.clock)
         self.loop = BatchLoop(

@@ -1,6 +1,7 @@
 """The batch planner by example; its laws are in tests/laws."""
 
-from inference_workers.batching import BatchLimit, Waiting, expired, passes_of, plan_batch, seconds_until_due
+from inference_workers.batching import BatchLimit, Waiting, arrange, expired, passes_of, plan_batch, seconds_until_due
+from inference_workers.ports import Item
 from schemas.telemetry import BatchReason
 
 LIMIT = BatchLimit(tokens_max=32, requests_max=4, wait_ms_max=5)
@@ -20,7 +21,6 @@ def test_a_small_batch_waits_for_company_and_then_goes():
     assert seconds_until_due(queue, LIMIT, 4) == 0.001
     plan = plan_batch(queue, LIMIT, 5, only_full=False)
     assert (plan.members, plan.reason) == ((0, 1), BatchReason.TIMEOUT)
-    assert plan.passes == (((0, 0), (1, 0)),)
 
 
 def test_a_full_batch_goes_at_once():
@@ -47,11 +47,26 @@ def test_a_request_above_the_budget_goes_alone_in_several_passes():
     queue = [Waiting((16, 4, 16, 16), 0), *waiting(4)]
     plan = plan_batch(queue, LIMIT, 0, only_full=True)
     assert plan.members == (0,)
-    assert plan.passes == (((0, 1), (0, 0)), ((0, 2), (0, 3)))
+    assert passes_of([16, 4, 16, 16], 32) == ((1, 0), (2, 3))
 
 
 def test_passes_hold_a_sequence_above_the_budget_alone():
-    assert passes_of([(40, 3), (3,)], 32) == (((0, 1), (1, 0)), ((0, 0),))
+    assert passes_of([40, 3, 3], 32) == ((1, 2), (0,))
+
+
+def test_equal_items_are_computed_once():
+    red, blue = Item([1, 2], b"red", cost=2), Item([1, 3], b"blue", cost=2)
+    found = arrange([[red, blue], [blue], [red, red]], 32)
+    assert (found.items, found.passes, found.places) == ((red, blue), ((0, 1),), ((0, 1), (1,), (0, 0)))
+
+
+def test_a_head_start_goes_before_what_came_earlier_and_ages():
+    early, urgent = Waiting((4,), 0, urgency_ms=0), Waiting((4,), 300, urgency_ms=-200)
+    later = Waiting((4,), 600, urgency_ms=100)
+    queue = sorted([early, later, urgent], key=lambda one: one.urgency_ms)
+    assert queue == [urgent, early, later]
+    one = BatchLimit(tokens_max=32, requests_max=1, wait_ms_max=5)
+    assert plan_batch(queue, one, 1_000, only_full=False).members == (0,)
 
 
 def test_expired_are_those_whose_deadline_has_passed():

@@ -6,7 +6,7 @@ import torch
 
 from inference_workers.bert import is_plain_bert
 from inference_workers.engine import TorchEngine, _load_encoder, _pool, _sorted, _TransformersEncoder, load_engine
-from inference_workers.ports import DeviceLost, EngineError, NonFiniteOutput, OutOfMemory
+from inference_workers.ports import DeviceLost, EngineError, Item, NonFiniteOutput, OutOfMemory
 from inference_workers.registry import Pooling, find_model
 from inference_workers.spec import WorkerSettings
 from inference_workers.tokenise import Tokeniser
@@ -36,7 +36,7 @@ def engine(model):
 @pytest.fixture(scope="module")
 def sequences(model):
     tokeniser = Tokeniser(model.path, tokens_max=model.tokens_max, text_bytes_max=8_192)
-    return [one.ids for one in tokeniser.tokenise(TEXTS)]
+    return [Item(one.ids, b"", cost=len(one.ids)) for one in tokeniser.tokenise(TEXTS)]
 
 
 def cosines(left, right):
@@ -49,16 +49,16 @@ def test_it_equals_transformers_one_by_one(model, engine, sequences):
     reference = AutoModel.from_pretrained(str(model.path), local_files_only=True, dtype=torch.float32).eval()
     expected, norms = [], []
     with torch.inference_mode():
-        for ids in sequences:
+        for ids in (one.ids for one in sequences):
             mean = reference(input_ids=torch.tensor([ids])).last_hidden_state[0].mean(0)
             norms.append(float(mean.norm()))
             expected.append((mean / mean.norm()).numpy())
-    found = engine.embed(sequences)
-    assert cosines(found.vectors, np.stack(expected)).min() >= 0.9999
-    assert np.abs(found.vectors - np.stack(expected)).max() < 1e-5
+    found = engine.compute(sequences)
+    assert cosines(found.rows, np.stack(expected)).min() >= 0.9999
+    assert np.abs(found.rows - np.stack(expected)).max() < 1e-5
     assert np.allclose(found.norms, norms, rtol=1e-4)
-    assert found.vectors.dtype == np.dtype("<f4")
-    assert found.tokens_computed == sum(map(len, sequences)), "no padding outside attention"
+    assert found.rows.dtype == np.dtype("<f4")
+    assert found.tokens_computed == sum(one.cost for one in sequences), "no padding outside attention"
 
 
 def test_other_architectures_take_the_padded_way_and_agree(model, engine, sequences):
@@ -70,18 +70,18 @@ def test_other_architectures_take_the_padded_way_and_agree(model, engine, sequen
         device="cpu",
         dtype="float32",
     )
-    found = padded.embed(sequences)
-    assert np.abs(found.vectors - engine.embed(sequences).vectors).max() < 1e-5
-    assert found.tokens_computed == len(sequences) * max(map(len, sequences))
+    found = padded.compute(sequences)
+    assert np.abs(found.rows - engine.compute(sequences).rows).max() < 1e-5
+    assert found.tokens_computed == len(sequences) * max(one.cost for one in sequences)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_company_does_not_change_an_embedding(model, sequences, dtype):
     encoder = _load_encoder(model, "cpu", getattr(torch, dtype))
     engine = TorchEngine(encoder, model.pooling, normalise=True, device="cpu", dtype=dtype)
-    together = engine.embed(sequences).vectors
-    alone = np.concatenate([engine.embed([one]).vectors for one in sequences])
-    backwards = engine.embed(sequences[::-1]).vectors[::-1]
+    together = engine.compute(sequences).rows
+    alone = np.concatenate([engine.compute([one]).rows for one in sequences])
+    backwards = engine.compute(sequences[::-1]).rows[::-1]
     least = 0.999999 if dtype == "float32" else 0.9995
     assert cosines(together, alone).min() >= least
     assert cosines(together, backwards).min() >= least
@@ -91,7 +91,7 @@ def test_bfloat16_means_the_same(model, engine, sequences):
     half = TorchEngine(
         _load_encoder(model, "cpu", torch.bfloat16), model.pooling, normalise=True, device="cpu", dtype="bfloat16"
     )
-    assert cosines(half.embed(sequences).vectors, engine.embed(sequences).vectors).min() >= 0.999
+    assert cosines(half.compute(sequences).rows, engine.compute(sequences).rows).min() >= 0.999
 
 
 class Says:
@@ -110,7 +110,7 @@ class Says:
 def test_numbers_that_are_none_are_an_error(value):
     engine = TorchEngine(Says(value), Pooling.MEAN, normalise=True, device="cpu", dtype="float32")
     with pytest.raises(NonFiniteOutput):
-        engine.embed([[1, 2]])
+        engine.compute([Item([1, 2], b"", cost=2)])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_numbers_that_are_none_are_an_error(value):
 def test_failures_are_sorted(error, fate):
     engine = TorchEngine(Says(error), Pooling.MEAN, normalise=True, device="cpu", dtype="float32")
     with pytest.raises(fate):
-        engine.embed([[1, 2]])
+        engine.compute([Item([1, 2], b"", cost=2)])
     assert type(_sorted(error)) is fate
 
 

@@ -2,18 +2,26 @@
 
 import pytest
 
+from inference_workers.tasks.statistics import Statistics
 from inference_workers.telemetry import EVENT_BYTES_MAX, BatchFacts, RequestFacts, TelemetryAccumulator
 from infra.progress import Progress
 from schemas.base import Identity, encode
 from schemas.predictions import ModelRef
-from schemas.telemetry import REQUESTS_PER_EVENT_MAX, BatchReason, Outcome, WorkerRef
+from schemas.telemetry import (
+    REQUESTS_PER_EVENT_MAX,
+    BatchReason,
+    InferenceServed,
+    Outcome,
+    ProcessSample,
+    WorkerRef,
+)
 
 WORKER = WorkerRef(worker_id="w", host="h", pid=1, device="cpu")
 
 
 def batch(version="1"):
     model = ModelRef(name="m", version=version)
-    return BatchFacts(model, 2, 8, 8, 0.1, 3.0004, BatchReason.FULL, 5, 100)
+    return BatchFacts(model, 2, 8, 8, 0.1, 3.0004, BatchReason.FULL, 5, 100, 2)
 
 
 def facts(offset, *, partition=0, scenario="search", **more):
@@ -59,8 +67,8 @@ def test_offsets_rise_and_batches_and_scenarios_are_indexed(telemetry, add):
     [(event, _)] = telemetry.take(0, everything=True)
     assert event.requests.offset == [2, 3, 4]
     assert event.requests.batch == [1, -1, 0]
-    assert event.requests.scenario == [1, -1, 0]
-    assert event.scenarios == ["ads", "search"]
+    assert [event.scenarios[i] if i >= 0 else None for i in event.requests.scenario] == ["search", None, "ads"]
+    assert sorted(event.scenarios) == ["ads", "search"]
     assert [model.version for model in event.models] == ["1", "2"]
     assert event.batches.model == [0, 1]
     assert event.batches.compute_ms == [3.0, 3.0]
@@ -89,6 +97,17 @@ def test_an_event_holds_256_scenarios_at_most(telemetry, add):
         add(facts(offset, scenario=f"s{offset}"))
     events = telemetry.take(0, everything=True)
     assert [len(event.scenarios) for event, _ in events] == [256, 44]
+
+
+def test_what_is_made_without_checks_passes_them(telemetry, add):
+    add(facts(0, batch=batch(), model=ModelRef(name="m", version="1", arm="canary"), fingerprint="f", cached=0.5))
+    add(facts(1, scenario=None, statistics=Statistics(0.9, 0.5, 0.1)))
+    sample = ProcessSample(process_cpu_share=0.5, process_memory_bytes=1)
+    [(event, _)] = telemetry.take(0, everything=True, sample=sample)
+    assert InferenceServed.model_validate_json(encode(event)) == event
+    assert [one.arm for one in event.models] == ["canary", ""]
+    assert (event.requests.model, event.batches.model) == ([0, -1], [1])
+    assert (event.requests.confidence, event.requests.margin, event.requests.entropy) == ([0, 0.9], [0, 0.5], [0, 0.1])
 
 
 def test_times_of_clocks_that_disagree_are_no_error(telemetry, add):

@@ -218,10 +218,10 @@ def test_batches_that_outlive_their_partition_are_not_answered():
 
 def test_an_unforeseen_error_ends_the_loop_with_nothing_unfinished_acknowledged():
     class Lost(FakeEngine):
-        def embed(self, sequences):
+        def compute(self, items):
             if self.calls >= 1:
                 raise DeviceLost("device-side assert")
-            return super().embed(sequences)
+            return super().compute(items)
 
     world = World(Lost())
     world.ask('{"input": "red"}')
@@ -282,10 +282,8 @@ def test_a_topic_made_again_gets_its_new_id():
 
 def test_an_answer_that_fits_no_record_is_a_failure():
     class Wide(FakeEngine):
-        def embed(self, sequences):
-            embedded = super().embed(sequences)
-            wide = embedded.vectors.repeat(10_000, axis=1)
-            return type(embedded)(wide, embedded.norms, embedded.tokens_computed)
+        def rows(self, items):
+            return super().rows(items).repeat(10_000, axis=1)
 
     world = World(Wide())
     world.ask(json.dumps({"input": ["red"] * 64}))

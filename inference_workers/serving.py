@@ -1,0 +1,86 @@
+"""Puts a worker together from its parts: nothing is decided here, and nothing runs until `loop.run()`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inference_workers.admission import Admission
+from inference_workers.answers import Answers
+from inference_workers.cache import ResultCache
+from inference_workers.compute import Compute
+from inference_workers.items import ImageSource, no_images
+from inference_workers.lanes import Lanes
+from inference_workers.loop import DELIVERIES_PER_RECORD, IdentityOf, InferenceWork, Models, WorkLimit
+from inference_workers.outcomes import Outcomes
+from inference_workers.routing import RoutingTable
+from inference_workers.spec import WorkerSettings
+from inference_workers.telemetry import TelemetryAccumulator
+from infra.batch_loop import BatchLoop, LoopLimit, OpenLog, Work
+from infra.dead_letters import DeadLetters
+from infra.outbox import Outbox
+from infra.ports import Clock, Publisher
+from schemas.telemetry import ProcessSample, WorkerRef
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """What a worker needs of the world."""
+
+    clock: Clock
+    publisher: Publisher
+    dead_letters: DeadLetters
+    identity_of: IdentityOf
+    sample: Callable[[], ProcessSample | None] = lambda: None
+    images: ImageSource = no_images
+
+
+def new_work(
+    settings: WorkerSettings, table: RoutingTable, compute: Compute, outside: Outside, models: Models | None = None
+) -> InferenceWork:
+    """What is done with records."""
+    worker_id = settings.name_of_worker()
+    ref = WorkerRef(
+        worker_id=worker_id, host=socket.gethostname()[:200], pid=os.getpid(), device=table.own.servable.device
+    )
+    return InferenceWork(
+        Admission(
+            table,
+            outside.clock,
+            images=outside.images,
+            head_starts_ms=settings.head_starts_ms,
+            request_tokens_max=settings.request_tokens_max,
+        ),
+        Lanes(settings.batch_limit),
+        compute,
+        ResultCache(settings.cache_bytes_max),
+        Outcomes(
+            Answers(worker_id),
+            TelemetryAccumulator(ref, settings.telemetry_flush_ms),
+            outside.dead_letters,
+            outside.clock,
+        ),
+        outside.identity_of,
+        outside.clock,
+        WorkLimit(settings.queue_requests_max, settings.queue_bytes_max),
+        models=models,
+        sample=outside.sample,
+    )
+
+
+def new_loop(
+    settings: WorkerSettings, open_log: OpenLog, work: Work, outside: Outside, stop: threading.Event
+) -> BatchLoop:
+    """The consume loop, not yet a member of the group."""
+    return BatchLoop(
+        open_log,
+        Outbox(outside.publisher, outside.clock),
+        work,
+        outside.clock,
+        LoopLimit(deliveries_per_record=DELIVERIES_PER_RECORD, held_records_max=settings.queue_requests_max),
+        stop=stop,
+        wait=threading.Event().wait,
+    )

@@ -1,0 +1,175 @@
+"""The four tasks through the worker's loop, with engines that give what a test wants."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from inference_workers.items import Refused
+from inference_workers.ports import Forward, Head, Item, Tokens
+from inference_workers.tasks.classify import probabilities_of
+from inference_workers.tasks.rerank import cosines, probability_of
+from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
+from schemas.topics import TELEMETRY
+from schemas.vectors import decode_vector, encode_vector
+from tests.unit.inference_workers.stand_ins import FakeEngine, World
+
+RED, SHOES, BOOTS = 2417, 6007, 6879
+
+
+class Logits(FakeEngine):
+    """Logits that depend on the tokens: [tokens, ...] minus 3, `width` of them."""
+
+    def __init__(self, width):
+        super().__init__(head=Head.LOGITS)
+        self.width, self.items = width, []
+
+    def compute(self, items):
+        self.items += items
+        rows = np.array([[len(one.ids) - 3.0 - i for i in range(self.width)] for one in items], np.float32)
+        return Forward(rows, np.zeros(len(items), np.float32), sum(one.cost for one in items))
+
+
+class Writer(FakeEngine):
+    """Generates its prompt backwards."""
+
+    def __init__(self):
+        super().__init__(head=Head.TOKENS)
+        self.items = []
+
+    def compute(self, items):
+        self.items += items
+        rows = [Tokens(tuple(reversed(one.ids[1:-1])), "stop", 0.5) for one in items]
+        return Forward(rows, np.zeros(len(items), np.float32), sum(one.cost for one in items))
+
+
+def answer_of(world, **request):
+    world.ask(json.dumps(request))
+    world.run()
+    return world.predictions()[-1][1]
+
+
+def test_numbers_instead_of_base64_when_asked_for():
+    answer = answer_of(World(), input="red shoes", encoding_format="float")
+    assert answer.outputs[0].numbers == [4.0, RED]
+
+
+def test_ready_made_vectors_are_normalised_and_nothing_is_computed():
+    world = World()
+    wire = encode_vector(np.array([3.0, 4.0], "<f4").data)
+    answer = answer_of(world, input=[{"embedding": wire}, {"embedding": [0.0, 0.0]}])
+    assert [list(decode_vector(one.vector)) for one in answer.outputs] == [pytest.approx([0.6, 0.8]), [0.0, 0.0]]
+    assert world.engine.calls == 0
+    assert not answer.cached
+
+
+def test_a_bi_encoder_ranks_by_cosine():
+    world = World()
+    answer = answer_of(world, task="rerank", query="red", input=["red shoes", "boots", {"embedding": [1.0, 0.0]}])
+    expected = cosines(np.array([3.0, RED]), [np.array([4.0, RED]), np.array([3.0, BOOTS]), np.array([1.0, 0.0])])
+    assert [one.index for one in answer.outputs] == sorted(range(3), key=lambda i: -expected[i])
+    assert [one.score for one in answer.outputs] == sorted(expected, reverse=True)
+    assert answer_of(world, task="rerank", query="red", input=["a", "b"], top_n=1).outputs[0].index in (0, 1)
+
+
+def test_vectors_of_another_dimension_fail_in_words():
+    world = World()
+    answer = answer_of(world, task="rerank", query="red", input=["shoes", {"embedding": [1.0]}])
+    assert (type(answer), answer.error) == (InferenceFailed, "dimension_mismatch")
+    assert world.outcomes()[0, 0] == ("failed", "dimension_mismatch")
+
+
+def test_a_cross_encoder_ranks_pairs_by_probability():
+    engine = Logits(1)
+    world = World(engine, servable={"labels": ["LABEL_0"]})
+    answer = answer_of(world, task="rerank", query="red", input=["shoes", "red boots shoes"])
+    assert [one.index for one in answer.outputs] == [1, 0]
+    assert [one.score for one in answer.outputs] == [probability_of(7 - 3.0), probability_of(5 - 3.0)]
+    assert engine.items[0].ids == [101, RED, 102, SHOES, 102]
+    assert engine.items[0].second == 3, "token types tell query and item apart"
+
+
+def test_a_classifier_gives_labels_with_probabilities_and_how_sure_it_is():
+    world = World(Logits(3), servable={"labels": ["a", "b", "c"]})
+    answer = answer_of(world, task="classify", input=["red shoes", {"text": "red", "text_pair": "boots"}])
+    assert [[one.label for one in output.labels] for output in answer.outputs] == [["a", "b", "c"]] * 2
+    first = probabilities_of(np.array([1.0, 0.0, -1.0], np.float32), multi_label=False)
+    assert [one.probability for one in answer.outputs[0].labels] == pytest.approx(first)
+    [record] = world.broker.of(TELEMETRY.name)
+    rows = json.loads(record.value)["requests"]
+    entropy = -sum(p * math.log(p) for p in first) / math.log(3)
+    assert rows["confidence"] == [pytest.approx(first[0], abs=1e-3)]
+    assert rows["margin"] == [pytest.approx(first[0] - first[1], abs=1e-3)]
+    assert rows["entropy"] == [pytest.approx(entropy, abs=1e-3)]
+
+
+def test_labels_of_their_own_are_not_shared_out():
+    world = World(Logits(2), servable={"labels": ["a", "b"], "multi_label": True})
+    [output] = answer_of(world, task="classify", input="red shoes").outputs
+    assert [one.probability for one in output.labels] == pytest.approx([probability_of(1.0), probability_of(0.0)])
+
+
+def test_a_text_is_generated_with_its_own_sampling():
+    engine = Writer()
+    world = World(engine)
+    sampling = {"max_tokens": 7, "temperature": 0.5, "seed": 3}
+    [output] = answer_of(world, task="generate", input="red shoes", generation=sampling).outputs
+    assert (output.text, output.tokens, output.finish_reason) == ("shoes red", 2, "stop")
+    assert (engine.items[0].sampling.max_tokens, engine.items[0].sampling.seed) == (7, 3)
+    assert engine.items[0].cost == 4 + 7
+
+
+def test_a_prompt_that_leaves_no_room_is_shed():
+    answer = answer_of(World(Writer()), task="generate", input="red shoes", generation={"max_tokens": 253})
+    assert (type(answer), answer.reason) == (RequestShed, "over_limit")
+    assert "256 tokens" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"input": "a", "task": "classify"}, "unsupported_task"),
+        ({"input": "a", "task": "generate"}, "unsupported_task"),
+        ({"input": {"text": "a", "text_pair": "b"}}, "unsupported_input"),
+        ({"input": {"image": {"name": "a.png", "media_type": "image/png"}}}, "unsupported_input"),
+        ({"input": {"embedding": ""}}, "bad_embedding"),
+        ({"input": {"embedding": "AAAAAAA="}}, "bad_embedding"),
+        ({"input": {"embedding": [1e300]}}, "bad_embedding"),
+    ],
+)
+def test_what_the_model_cannot_do_fails_at_once(request_, code):
+    world = World()
+    answer = answer_of(world, **request_)
+    assert (type(answer), answer.error) == (InferenceFailed, code)
+    assert world.outcomes() == {(0, 0): ("failed", code)}
+    assert world.engine.calls == 0
+    assert world.committed() == {0: 1}
+
+
+def test_an_image_that_cannot_be_read_fails_alone():
+    def images(reference):
+        if reference.name == "bad.png":
+            raise Refused("image_not_found", "no bad.png")
+        return Item((), b"image", pixels=np.zeros((3, 2, 2), np.float32), cost=5)
+
+    class Pictures(FakeEngine):
+        def rows(self, items):
+            return np.array([[0.0 if one.pixels is None else 1.0] for one in items], np.float32)
+
+    world = World(Pictures(), servable={"images": True}, images=images)
+    picture = {"image": {"name": "a.png", "media_type": "image/png"}}
+    assert list(decode_vector(answer_of(world, input=picture).outputs[0].vector)) == [1.0]
+    bad = answer_of(world, input={"image": {"name": "bad.png", "media_type": "image/png"}})
+    assert (type(bad), bad.error) == (InferenceFailed, "image_not_found")
+
+
+def test_a_request_above_the_token_limit_is_shed_and_the_next_is_answered():
+    world = World(request_tokens_max=6)
+    world.ask(json.dumps({"input": ["red shoes", "boots", "red"]}))
+    world.ask(json.dumps({"input": "red"}))
+    world.run()
+    by_offset = {message.request.offset: message for _, message in world.predictions()}
+    assert (type(by_offset[0]), by_offset[0].reason) == (RequestShed, "over_limit")
+    assert isinstance(by_offset[1], InferenceAnswered)
+    assert world.outcomes()[0, 0] == ("shed", "over_limit")
