@@ -1,4 +1,4 @@
-"""Generated reference pages: JSON Schemas, AsyncAPI, topics, tables, settings. `make docs` writes, a test compares."""
+"""Generated pages: schemas, AsyncAPI, topics, tables, metrics, settings. `make docs` writes, a test compares."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from infra.metrics import CATALOGUE
+from infra.metrics_page import metrics_page
 from infra.settings import Settings
 from infra.settings_check import OTHER_VARIABLES, SHARED, variable_of
 from schemas import tables, topics
@@ -57,6 +59,7 @@ def pages(settings: Iterable[type[Settings]] = ()) -> dict[str, str]:
     found["asyncapi.json"] = _json(asyncapi(READERS_TOPICS))
     found["topics.md"] = topics_page(topics.DECLARED)
     found["tables.md"] = tables_page(tables.DECLARED)
+    found["metrics.md"] = metrics_page(CATALOGUE, NOTE)
     found["settings.md"] = settings_page([*SHARED, *settings])
     return found
 

@@ -65,11 +65,15 @@ def score(metrics_port: int) -> None:
 
 def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int) -> int:
     """Run the score job until it is stopped; the exit code. Raises ConnectionError when Kafka or ClickHouse is away."""
-    from infra import metrics
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
+    from infra.health import Readiness
+    from infra.health_server import HealthServer
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
+    from infra.meters import Exposition
+    from infra.metrics import CATALOGUE, EVERY, JOBS
+    from infra.settings import HealthSettings, load
     from stream_jobs.detectors.half_space_trees import warm_up
     from stream_jobs.score_job import ScoreJob
 
@@ -78,14 +82,17 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     # Compiling takes seconds the first time; the first record must not wait for it on the event loop.
     threading.Thread(target=warm_up, name="compile", daemon=True).start()
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
+    health = load(HealthSettings)
+    readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")
+    if metrics_port:
+        shown = Exposition(CATALOGUE, {EVERY, JOBS})
+        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
     writer = ClickHouse(clickhouse)
     writer.wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
     specs = score_specs(settings, kafka, cluster, publisher, clock)
-    if metrics_port:
-        metrics.serve(metrics_port)
     telemetry_source = next(spec.source for spec in specs.values() if spec.ticks)
     job = ScoreJob(
         specs,
@@ -98,17 +105,31 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         tick_seconds=settings.tick_seconds,
         tick=ticker(publisher, telemetry_source, clock),
     )
-    code = run_job(job, kafka, settings.group, client_id, list(specs))
+    readiness.loaded()
+
+    def beat() -> None:
+        """A job answers nobody: it is ready while its event loop runs. Its lag says whether it keeps up."""
+        readiness.joined(clock.monotonic())
+
+    code = run_job(job, kafka, settings.group, client_id, list(specs), on_beat=beat)
     publisher.close(5.0)
     writer.close()
     return code
 
 
-def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, topics: list[str]) -> int:
-    """Run a job on Faust until it is stopped; the exit code."""
+def run_job(
+    job: ScoreJob,
+    kafka: KafkaSettings,
+    group: str,
+    client_id: str,
+    topics: list[str],
+    *,
+    on_beat: Callable[[], None] = lambda: None,
+) -> int:
+    """Run a job on Faust until it is stopped; the exit code. `on_beat` is called each second in which it ran."""
     from stream_jobs import app
 
-    threading.Thread(target=_watch, args=(job,), name="watchdog", daemon=True).start()
+    threading.Thread(target=_watch, args=(job, on_beat), name="watchdog", daemon=True).start()
     try:
         app.run(app.new_app(kafka, group=group, client_id=client_id, topics=topics, job=job))
     except SystemExit as stop:
@@ -220,12 +241,14 @@ def end_process(error: BaseException) -> None:
     os._exit(EXIT_INTERNAL)
 
 
-def _watch(job: ScoreJob) -> None:
+def _watch(job: ScoreJob, on_beat: Callable[[], None]) -> None:
     """End a process whose event loop does not run any more: its partitions go to another."""
     beats, looks = -1, 0
     while True:
         time.sleep(1.0)
         looks = looks + 1 if job.beats == beats else 0
         beats = job.beats
+        if beats and not looks:
+            on_beat()
         if beats and looks >= STUCK_LOOKS:
             end_process(RuntimeError(f"the event loop did not run for {STUCK_LOOKS} looks"))
