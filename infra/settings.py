@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra.health import HealthPolicy
+from infra.redaction import keep_secret
 from schemas.topics import PARTITIONS
 
 PREFIX = "INFERWATCH_"
@@ -209,11 +210,19 @@ class LogSettings(Settings):
 
 
 def load(cls: type[S], **values: Any) -> S:
-    """Read settings. Raises SettingsError naming each wrong one, its value, why, and the ways to fix it."""
+    """Read settings. Raises SettingsError naming each wrong one, its value, why, and the ways to fix it.
+
+    The secrets among them are kept out of logs from then on.
+    """
     try:
-        return cls(**values)
+        found = cls(**values)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(cls, one) for one in error.errors(include_url=False))) from None
+    for name in cls.model_fields:
+        value = getattr(found, name)
+        if isinstance(value, SecretStr):
+            keep_secret(value.get_secret_value())
+    return found
 
 
 def _explain(cls: type[Settings], error: Any) -> str:
