@@ -83,6 +83,11 @@ class KafkaCluster:
         found = self._ask(lambda: futures[group].result(REQUEST_SECONDS)).topic_partitions
         return {p.partition: p.offset for p in found if p.offset >= 0}
 
+    def members(self, group: str) -> int:
+        """How many members the group has now; 0 for one that nobody is in. Raises RetryLater."""
+        futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        return len(self._ask(lambda: futures[group].result(REQUEST_SECONDS)).members)
+
     def close(self) -> None:
         """Nothing to release: the client goes with its last reference."""
 
