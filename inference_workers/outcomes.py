@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
@@ -12,14 +12,10 @@ from inference_workers.ports import EngineError
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
 from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator
-from infra import metrics
 from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox, Outgoing
 from infra.ports import Clock, Record
 from schemas.telemetry import Outcome
-
-SCENARIO_LABELS_MAX = 100
-"""Scenarios that get a metric label of their own; the producers choose their names, so the rest is `other`."""
 
 
 @dataclass(slots=True)
@@ -30,7 +26,6 @@ class Outcomes:
     telemetry: TelemetryAccumulator
     dead_letters: DeadLetters
     clock: Clock
-    _scenarios: set[str] = field(default_factory=set)
 
     def finished(
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
@@ -109,7 +104,6 @@ class Outcomes:
             error=error.reason.value,
         )
         self.telemetry.add(facts, one.receipt, now_ms)
-        metrics.REQUESTS.labels("", Outcome.DEAD_LETTERED.value).inc()
 
     def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
         now_ms = self.clock.now_ms()
@@ -144,16 +138,6 @@ class Outcomes:
 
     def _tell(self, asked: Asked, facts: RequestFacts, now_ms: int) -> None:
         self.telemetry.add(facts, asked.receipt, now_ms)
-        scenario = self._label(asked.scenario)
-        metrics.REQUESTS.labels(scenario, facts.outcome.value).inc()
-        metrics.REQUEST_SECONDS.labels(scenario).observe(max(0.0, facts.total_ms / 1000))
-
-    def _label(self, scenario: str) -> str:
-        if scenario not in self._scenarios:
-            if len(self._scenarios) >= SCENARIO_LABELS_MAX:
-                return "other"
-            self._scenarios.add(scenario)
-        return scenario
 
 
 def size_of(record: Record) -> int:

@@ -147,9 +147,9 @@ def _run(
     stop: threading.Event,
 ) -> None:
     from inference_workers.compute import ComputeThread
+    from inference_workers.observation import start_observer
     from inference_workers.routing import RoutingTable, own_route
     from inference_workers.serving import Outside, new_loop, new_work
-    from infra import metrics
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaLog, KafkaPublisher
     from schemas.topics import REQUESTS
@@ -175,7 +175,7 @@ def _run(
         stop,
     )
     if settings.metrics_port:
-        metrics.serve(settings.metrics_port)
+        start_observer(settings, clock, stop)
     LOG.info("serving %s %s on %s as %s", own.ref.name, own.ref.version, own.device, worker_id)
     loop.run()
     compute.close()

@@ -67,8 +67,9 @@ class OwnUsage:
 class DeviceWatch:
     """Reads a device about once a second on a thread of its own: a driver that hangs holds up nobody else."""
 
-    def __init__(self, device: Device, clock: Clock) -> None:
-        self._device, self._clock = device, clock
+    def __init__(self, open_device: Callable[[], Device | None], clock: Clock) -> None:
+        """`open_device` is called on that thread too; None: there is none, and the thread ends."""
+        self._open_device, self._clock = open_device, clock
         self._latest: tuple[float, DeviceReading] | None = None
         self._failing = False
 
@@ -76,10 +77,10 @@ class DeviceWatch:
         """Read until `stop` is set."""
         threading.Thread(target=self._run, args=(stop,), name="device-stats", daemon=True).start()
 
-    def look(self) -> None:
+    def look(self, device: Device) -> None:
         """Read once. Never raises."""
         try:
-            reading = self._device.read()
+            reading = device.read()
         except Exception as error:  # whatever the driver does: it only tells, it must not harm
             if not self._failing:
                 LOG.warning("the device tells nothing: %s", error)
@@ -95,9 +96,12 @@ class DeviceWatch:
         return self._latest[1]
 
     def _run(self, stop: threading.Event) -> None:
-        self.look()
+        device = self._open_device()
+        if device is None:
+            return
+        self.look(device)
         while not stop.wait(SAMPLE_SECONDS):
-            self.look()
+            self.look(device)
 
 
 class ProcessSampler:
@@ -116,10 +120,9 @@ class ProcessSampler:
         self._sample: ProcessSample | None = None
         self._cpu: float | None = None
         self._at = self._due = clock.monotonic()
-        self.sample()
 
     def sample(self) -> ProcessSample | None:
-        """The newest sample, not older than about a second; None before the first second is over. Mostly it only
+        """The newest sample, not older than about a second; None in the first second. Mostly it only
         looks at the clock."""
         now = self._clock.monotonic()
         if now >= self._due:

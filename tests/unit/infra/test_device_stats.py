@@ -62,6 +62,7 @@ def test_a_sample_is_made_once_a_second(clock):
 def test_a_process_that_cannot_be_looked_at_gives_no_sample(clock, error):
     usage = FakeUsage()
     sampler = ProcessSampler(usage, clock)
+    sampler.sample()
     usage.error = error
     clock.advance(1)
     assert sampler.sample() is None
@@ -72,6 +73,7 @@ def test_a_process_that_cannot_be_looked_at_gives_no_sample(clock, error):
 
 def test_a_reading_that_no_device_can_have_gives_no_sample(clock):
     sampler = ProcessSampler(FakeUsage(), clock, device=lambda: DeviceReading(utilisation=655.35))
+    sampler.sample()
     clock.advance(1)
     assert sampler.sample() is None
 
@@ -84,9 +86,9 @@ def test_the_real_process_has_cpu_time_and_memory():
 
 def test_a_device_that_fails_tells_nothing_after_a_while_and_is_said_once(clock, caplog):
     device = SimpleNamespace(read=lambda: READING)
-    watch = DeviceWatch(device, clock)
+    watch = DeviceWatch(lambda: device, clock)
     assert watch.latest() == DeviceReading()
-    watch.look()
+    watch.look(device)
     assert watch.latest() == READING
 
     def broken():
@@ -95,7 +97,7 @@ def test_a_device_that_fails_tells_nothing_after_a_while_and_is_said_once(clock,
     device.read = broken
     for _ in range(6):
         clock.advance(1)
-        watch.look()
+        watch.look(device)
     assert watch.latest() == DeviceReading()
     assert caplog.text.count("GPU is lost") == 1
 
@@ -109,7 +111,7 @@ def test_a_driver_that_hangs_holds_up_nobody():
         return READING
 
     clock = SystemClock()
-    watch = DeviceWatch(SimpleNamespace(read=hang), clock)
+    watch = DeviceWatch(lambda: SimpleNamespace(read=hang), clock)
     watch.start(stop)
     assert reading.wait(5)
     began = time.monotonic()
@@ -118,6 +120,17 @@ def test_a_driver_that_hangs_holds_up_nobody():
     assert time.monotonic() - began < 1
     stop.set()
     hold.set()
+
+
+def test_without_a_device_no_thread_stays(clock):
+    asked = threading.Event()
+    DeviceWatch(asked.set, clock).start(threading.Event())
+    assert asked.wait(5)
+    for _ in range(100):
+        if not any(one.name == "device-stats" and one.is_alive() for one in threading.enumerate()):
+            return
+        time.sleep(0.02)
+    pytest.fail("the thread stays")
 
 
 class NVMLError(Exception):
