@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
@@ -20,6 +21,7 @@ from schemas.telemetry import Outcome
 
 SCENARIO_LABELS_MAX = 100
 """Scenarios that get a metric label of their own; the producers choose their names, so the rest is `other`."""
+OTHER = "other"
 
 
 @dataclass(slots=True)
@@ -30,7 +32,7 @@ class Outcomes:
     telemetry: TelemetryAccumulator
     dead_letters: DeadLetters
     clock: Clock
-    _scenarios: set[str] = field(default_factory=set)
+    _children: dict[tuple[str, Outcome], tuple[Any, Any]] = field(default_factory=dict)
 
     def finished(
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
@@ -144,16 +146,20 @@ class Outcomes:
 
     def _tell(self, asked: Asked, facts: RequestFacts, now_ms: int) -> None:
         self.telemetry.add(facts, asked.receipt, now_ms)
-        scenario = self._label(asked.scenario)
-        metrics.REQUESTS.labels(scenario, facts.outcome.value).inc()
-        metrics.REQUEST_SECONDS.labels(scenario).observe(max(0.0, facts.total_ms / 1000))
+        counter, histogram = self._metrics_of(asked.scenario, facts.outcome)
+        counter.inc()
+        histogram.observe(max(0.0, facts.total_ms / 1000))
 
-    def _label(self, scenario: str) -> str:
-        if scenario not in self._scenarios:
-            if len(self._scenarios) >= SCENARIO_LABELS_MAX:
-                return "other"
-            self._scenarios.add(scenario)
-        return scenario
+    def _metrics_of(self, scenario: str, outcome: Outcome) -> tuple[Any, Any]:
+        """The children of the metrics: looking them up by label takes longer than counting."""
+        found = self._children.get((scenario, outcome))
+        if found is None:
+            known = {name for name, _ in self._children}
+            if scenario not in known and len(known) >= SCENARIO_LABELS_MAX:
+                return self._metrics_of(OTHER, outcome)
+            found = metrics.REQUESTS.labels(scenario, outcome.value), metrics.REQUEST_SECONDS.labels(scenario)
+            self._children[scenario, outcome] = found
+        return found
 
 
 def size_of(record: Record) -> int:

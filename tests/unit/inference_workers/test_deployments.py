@@ -38,8 +38,8 @@ class Site:
         models = Models(lambda: self.deployments.take(), lambda one: self.deployments.retire(one))
         self.world = World(models=models, **limits)
         listener = ModelListener(
-            lambda arm, scenario, error: self.events.append(("refused", arm.version, error.reason)),
-            lambda one: self.events.append(("retired", one.ref.version, "")),
+            refused=lambda arm, scenario, error: self.events.append(("refused", arm.version, error.reason)),
+            retired=lambda one: self.events.append(("retired", one.ref.version, "")),
         )
         self.deployments = Deployments(self.world.servable, self.load, listener)
 
