@@ -64,11 +64,12 @@ class Servers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a run takes place."""
+    """Where a run takes place. `where`: as `View.where`, for people."""
 
     addresses: Addresses
     folder: StackFolder
     groups: Groups
+    where: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,7 @@ class Up:
     def _open_display(self) -> None:
         from infra.up.live import display_for
 
+        self._log.write("".join(f"{name}: {place}\n" for name, place in self._site.where).encode("utf-8", "replace"))
         self._display = display_for(sys.stderr)
         self._display.open()
 
@@ -218,7 +220,7 @@ class Up:
             processes=self._rows,
             snapshot=None if self._watch is None else self._watch.snapshot(),
             events=tuple(self._events),
-            where=where_to_look(self._site.addresses, self._site.folder),
+            where=self._site.where,
         )
 
     def _finish(self, traffic_began: float) -> Summary:
@@ -282,16 +284,3 @@ class Up:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def where_to_look(addresses: Addresses, folder: StackFolder) -> tuple[tuple[str, str], ...]:
-    """The ways in, for people."""
-    return (
-        ("Kafka", f"{addresses.kafka_bootstrap_servers}   alerts: inferwatch alerts tail (topic alerts)"),
-        ("ClickHouse", addresses.clickhouse_url),
-        ("first query", 'inferwatch query "SELECT outcome, count() FROM requests GROUP BY outcome"'),
-        ("with curl", f"curl '{addresses.clickhouse_url}/?query=SELECT+count()+FROM+requests'"),
-        ("try it", 'inferwatch ask "red shoes"   inferwatch drill latency'),
-        ("logs", str(folder.logs)),
-        ("stop", "Ctrl-C here, or inferwatch down"),
-    )
