@@ -31,7 +31,7 @@ Pair = tuple[str, str | Text]
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """How much is shown. `boxed`: a frame around each part and a table of processes, which takes more lines."""
+    """How much is shown. `boxed`: frames around the parts and a table of processes, which takes more lines."""
 
     boxed: bool
     lines: int
@@ -70,7 +70,9 @@ class Picture:
 
     def _choices(self, width: int) -> Iterator[list[RenderableType]]:
         for detail in DETAILS:
-            yield boxed(self._view, detail, width) if detail.boxed else compact(self._view, detail, width)
+            parts = boxed(self._view, detail, width) if detail.boxed else compact(self._view, detail, width)
+            # Never boxed: in a frame the first query would not fit on one line of 80 columns.
+            yield [*parts, Rule("where to look", align="left", style="dim"), places(self._view, detail.places)]
         yield [Text(status_line(self._view)), places(self._view, ESSENTIAL)]
 
 
@@ -83,7 +85,7 @@ def boxed(view: View, detail: Detail, width: int) -> list[RenderableType]:
     parts.append(_box(processes(view.processes), "processes"))
     if view.events:
         parts.append(_box(Text("\n".join(newest(view.events, detail.lines))), "events"))
-    return [*parts, _box(places(view, detail.places), "where to look")]
+    return parts
 
 
 def compact(view: View, detail: Detail, width: int) -> list[RenderableType]:
@@ -95,8 +97,6 @@ def compact(view: View, detail: Detail, width: int) -> list[RenderableType]:
         Rule(title(view), align="left", style="dim"),
         figures(view, detail, width),
         _columns([(name, _on_one_line(text)) for name, text in rows]),
-        Rule("where to look", align="left", style="dim"),
-        places(view, detail.places),
     ]
 
 

@@ -127,7 +127,7 @@ NEEDED = ("250/s", "sent", "latency", "lag", "owed", "127.0.0.1:41234", "http://
 QUERY = 'inferwatch query "SELECT outcome, count() FROM requests GROUP BY 1"'
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 24), (120, 30), (120, 60), (200, 24)])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (80, 60), (100, 24), (120, 30), (120, 60), (200, 24)])
 @pytest.mark.parametrize("view", [CALM, BUSY, replace(CALM, events=())], ids=["calm", "busy", "new"])
 def test_figures_and_where_to_look_fit_the_terminal(view, width, height):
     text = drawn(view, width, height)
