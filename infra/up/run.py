@@ -74,10 +74,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class RunLimit:
-    """How long: `traffic_seconds` None is until told to stop. `drain_seconds` bounds the wait for what is under way."""
+    """How long: `traffic_seconds` None is until told to stop. `drain_seconds` bounds the wait for what is under way.
+    `until_answered`: the first prediction ends the traffic sooner."""
 
     traffic_seconds: float | None
     drain_seconds: float
+    until_answered: bool = False
 
 
 class Up:
@@ -154,15 +156,18 @@ class Up:
 
     def _run(self) -> Summary | None:
         traffic_began: float | None = None
-        limit = self._limit.traffic_seconds
         while not self._stop_signals:
             self._look()
             if traffic_began is None and self._traffic_flows():
                 traffic_began = self._clock.monotonic()
-            if None not in (limit, traffic_began) and self._clock.monotonic() - traffic_began >= limit:  # type: ignore[operator]
-                assert traffic_began is not None
+            if traffic_began is not None and self._is_enough(self._clock.monotonic() - traffic_began):
                 return self._finish(traffic_began)
         return None
+
+    def _is_enough(self, traffic_seconds: float) -> bool:
+        limit = self._limit.traffic_seconds
+        answered = self._watch is not None and self._watch.first_prediction_seconds is not None
+        return (limit is not None and traffic_seconds >= limit) or (self._limit.until_answered and answered)
 
     def _traffic_flows(self) -> bool:
         simulator = self._children.by_name.get(SIMULATOR)
@@ -246,6 +251,7 @@ class Up:
             restarts={name: child.history.restarts for name, child in self._children.by_name.items()},
             versions=versions(),
             differences=[] if account.balanced else self._watch.differences(),
+            traffic_asked=SIMULATOR in self._children.by_name,
         )
 
     def _pause(self) -> bool:

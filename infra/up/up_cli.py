@@ -46,6 +46,7 @@ DOWN_SECONDS = 120.0
     show_default=True,
     help="With --for: longest wait for what is under way when the traffic ends.",
 )
+@click.option("--until-answered", is_flag=True, hidden=True, help="End at the first prediction: for `bench startup`.")
 @click.option("--json", "as_json", is_flag=True, help="With --for: print the summary as one JSON object on stdout.")
 def up(
     seconds: float | None,
@@ -57,6 +58,7 @@ def up(
     mixed: bool,
     seed: int | None,
     drain_seconds: float,
+    until_answered: bool,
     as_json: bool,
 ) -> None:
     """Start everything on this machine, with live traffic, and show it until Ctrl-C.
@@ -80,7 +82,7 @@ def up(
     folder, claim = _claim()
     try:
         with claim:
-            run = _assemble(options, RunLimit(seconds, drain_seconds), folder, claim, began)
+            run = _assemble(options, RunLimit(seconds, drain_seconds, until_answered), folder, claim, began)
             for note in notes:
                 run.say(f"note: {note}")
             summary = run.run()

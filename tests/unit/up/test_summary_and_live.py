@@ -12,49 +12,15 @@ from infra.up.picture import Picture
 from infra.up.plan import Addresses, UpOptions
 from infra.up.status_line import status_line
 from infra.up.summary import Summary
-from infra.up.supervision import ChildState
-from infra.up.view import ProcessRow, Snapshot, View
+from infra.up.view import View
 from infra.up.where_to_look import where_to_look
-
-BALANCED = Account(
-    sent=10, answered=9, failed=0, shed=0, dead_lettered=1, owed=0, telemetry_rows=9, table_rows=9, repeats=1
-)
-SNAPSHOT = Snapshot(
-    account=BALANCED,
-    sent_per_second=250.0,
-    predictions_per_second=249.0,
-    rows_per_second=248.0,
-    recent_ms={0.5: 12.3, 0.95: 45.0, 0.99: None},
-    run_ms={0.5: 12.3, 0.95: 45.0, 0.99: None},
-    lags={"inference-workers": 3},
-    oldest_owed_seconds=None,
-    dead_letters={"not_json": 1},
-    unreadable=0,
-    anomalies=2,
-    alerts_opened=1,
-    alerts_resolved=0,
-    open_alerts=("search is slow: 95 % of answers take 900 ms, [bold]120[/bold] expected",),
-    devices=("cpu",),
-    models=("minilm",),
-    first_prediction_seconds=6.25,
-    problems=(),
-)
-VIEW = View(
-    phase="running",
-    uptime_seconds=12.0,
-    processes=(
-        ProcessRow("kafka", ChildState.RUNNING, 17, 0, 12.0, 300_000_000),
-        ProcessRow("jobs", ChildState.WAITING, None, 3, None, None),
-    ),
-    snapshot=SNAPSHOT,
-    events=("12.0 s  jobs ended",),
-    where=(("Kafka", "127.0.0.1:9092"),),
-)
+from tests.views import BALANCED, NOTHING, SNAPSHOT, VIEW
 
 
-def summary(account: Account = BALANCED, drained: bool = True) -> Summary:
+def summary(account: Account = BALANCED, drained: bool = True, traffic_asked: bool = True) -> Summary:
     snapshot = replace(SNAPSHOT, account=account)
-    return Summary(60.0, snapshot, drained, {"worker": 1}, {"python": "3.11"}, ["partition 0: something"])
+    restarts, versions, differences = {"worker": 1}, {"python": "3.11"}, ["partition 0: something"]
+    return Summary(60.0, snapshot, drained, restarts, versions, differences, traffic_asked)
 
 
 def test_the_exit_code_says_whether_the_books_balance():
@@ -62,6 +28,15 @@ def test_the_exit_code_says_whether_the_books_balance():
     assert summary(replace(BALANCED, owed=1), drained=False).exit_code == 75
     assert summary(replace(BALANCED, table_rows=8)).exit_code == 70
     assert summary(replace(BALANCED, table_rows=8), drained=False).exit_code == 75
+
+
+def test_books_of_nothing_are_no_success_where_there_was_to_be_traffic():
+    assert NOTHING.balanced
+    silent, asked_for_none = summary(NOTHING), summary(NOTHING, traffic_asked=False)
+    assert (silent.exit_code, asked_for_none.exit_code) == (75, 0)
+    assert "no request was sent" in silent.as_text()
+    assert "no request was sent" not in asked_for_none.as_text() + summary().as_text()
+    assert [one.as_json()["sent_nothing"] for one in (silent, asked_for_none, summary())] == [True, False, False]
 
 
 def test_the_summary_has_all_figures_for_a_program():
@@ -86,7 +61,7 @@ def test_records_that_cannot_be_read_are_shown():
     assert "unreadable 3" in status_line(view)
     assert "unreadable" not in status_line(VIEW)
     assert any("unreadable" in line and "3" in line for line in drawn(view, 120).splitlines())
-    ended = Summary(60.0, some, True, {}, {}, [])
+    ended = Summary(60.0, some, True, {}, {}, [], True)
     assert ended.as_json()["unreadable"] == 3
     assert "unreadable 3 records" in ended.as_text()
 
