@@ -8,6 +8,7 @@ import pytest
 from inference_workers.registry import Pooling, find_model
 from inference_workers.spec import WorkerSettings, check_limits, choose_device, choose_dtype, cpu_has_bfloat16
 from infra.settings import SettingsError, load
+from tests.parts import default_model
 
 
 def test_defaults_are_the_packaged_model():
@@ -17,7 +18,8 @@ def test_defaults_are_the_packaged_model():
         "all-MiniLM-L6-v2",
         "inference-workers",
     )
-    model = find_model(settings.model)
+    model = default_model()
+    assert model.path == find_model(settings.model).path
     assert (model.tokens_max, model.pooling, model.normalise) == (256, Pooling.MEAN, True)
     assert model.digest == hashlib.sha256(model.weights[0].read_bytes()).hexdigest()
 
