@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 EXIT_INTERNAL = 70
+SWITCH_SECONDS = 0.0005
+"""How long the loop's thread may hold the interpreter against the one that computes: by default 5 ms, which a forward
+pass of 40 ms waits for several times."""
 READY_SECONDS_MAX = 60.0
 """How long a worker waits for Kafka and the topics when it starts."""
 
@@ -177,6 +180,7 @@ def _run(
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
     LOG.info("serving %s %s on %s as %s", own.ref.name, own.ref.version, own.device, worker_id)
+    sys.setswitchinterval(SWITCH_SECONDS)
     loop.run()
     compute.close()
     publisher.close()
