@@ -47,9 +47,9 @@ class ModelRefused(SettingsError):
     The text names the model, why, and the ways out; `reason` is for programs; `facts` is what was found out before.
     """
 
-    def __init__(self, reason: Refusal, message: str) -> None:
+    def __init__(self, reason: Refusal | str, message: str) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.reason = Refusal(reason)
         self.facts: LoadFacts | None = None
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pydantic import TypeAdapter
+
 from inference_workers.compute import Row
 from inference_workers.golden.compare import judge
 from inference_workers.golden.samples import Golden, Sample, Tolerance
@@ -15,6 +17,8 @@ from schemas.deployments import GoldenResult
 from schemas.predictions import Output
 from schemas.requests import InferenceRequested
 
+OUTPUTS: TypeAdapter[list[Output]] = TypeAdapter(list[Output])
+
 
 def answer(servable: Servable, request: InferenceRequested, images: ImageSource = no_images) -> list[Output]:
     """The outputs of a request, all items of a ranking. Blocks. Raises Refused, EngineError or DeviceLost."""
@@ -24,7 +28,7 @@ def answer(servable: Servable, request: InferenceRequested, images: ImageSource 
     prepared = prepare(request, parts, tokenised, servable)
     rows = [_row(servable, one) if isinstance(one, Item) else one for one in prepared.parts]
     outputs, _ = outputs_of(Wanted(request.task, request.encoding_format), rows, servable)
-    return outputs
+    return OUTPUTS.validate_python(outputs)
 
 
 def check_golden(servable: Servable, golden: Golden, images: ImageSource = no_images) -> tuple[GoldenResult, str]:
