@@ -24,6 +24,8 @@ HIDDEN_BUFFERS = 8
 """Buffers of [tokens, hidden] alive at once in a layer: residual, queries, keys, values, attention's output, a copy."""
 WIDE_BUFFERS = 2
 """Buffers of [tokens, intermediate] alive at once: before and after the activation."""
+SIZE_MAX = 1 << 31
+"""A size that is larger is none: no model has a dimension of 2 billion."""
 GB = 1_000_000_000
 
 
@@ -86,7 +88,7 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
 
     def size(*names: str) -> int:
         found = (part.get(name) for part in parts for name in names)
-        return max((one for one in found if isinstance(one, int) and not isinstance(one, bool) and one > 0), default=0)
+        return max((one for one in found if type(one) is int and 0 < one < SIZE_MAX), default=0)
 
     hidden = size("hidden_size", "n_embd", "d_model", "dim")
     heads = size("num_attention_heads", "n_head", "n_heads")

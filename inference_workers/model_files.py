@@ -45,6 +45,14 @@ def read_json(path: Path, source: str) -> Any:
         ) from None
 
 
+def read_object(path: Path, source: str) -> dict[str, Any]:
+    """The same where an object is meant; empty when there is no file."""
+    said = read_json(path, source)
+    if said is not None and not isinstance(said, dict):
+        raise refuse(Refusal.LOAD_ERROR, source, f"{path.name} is no JSON object", "copy the model again; or mend it")
+    return said or {}
+
+
 def used_files(folder: Path) -> dict[str, Path]:
     """The files that make the model, by their name relative to the folder, with `/`, in name order."""
     found = {

@@ -112,7 +112,7 @@ def tokeniser_of(model: ModelFolder, settings: WorkerSettings) -> Tokeniser:
     """The model's tokeniser. Raises ModelRefused for one that is missing, broken, or of another vocabulary."""
     try:
         tokeniser = Tokeniser(model.path, tokens_max=model.tokens_max, text_bytes_max=settings.text_bytes_max)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:  # the last two: JSON of another shape
         why = f"its tokeniser cannot be used: {error}"
         ways_out = "save it with `tokenizer.save_pretrained`, which writes tokenizer.json; or name another model"
         raise refuse(Refusal.UNSUPPORTED, model.source, why, ways_out) from None

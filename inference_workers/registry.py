@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from inference_workers.file_hashes import digest_of
-from inference_workers.model_files import below, read_json, refuse_unsafe, weights_of
+from inference_workers.model_files import below, read_json, read_object, refuse_unsafe, weights_of
 from inference_workers.ports import Head
 from inference_workers.verdicts import Refusal, refuse
 
@@ -61,8 +61,8 @@ def find_model(name: str, *, revision: str | None = None, offline: bool = False)
     path, source = _folder_of(name, revision, offline)
     weights = weights_of(path, source)
     refuse_unsafe(path, source)
-    config = read_json(path / "config.json", source)
-    if not isinstance(config, dict) or "model_type" not in config:
+    config = read_object(path / "config.json", source)
+    if not isinstance(config.get("model_type"), str):
         why = "its config.json is missing or names no model_type"
         raise refuse(Refusal.UNSUPPORTED, source, why, "name the folder of a Transformers model")
     pooling, normalise = _modules_of(path, source)
@@ -71,7 +71,8 @@ def find_model(name: str, *, revision: str | None = None, offline: bool = False)
 
 def head_of(config: Mapping[str, Any]) -> Head:
     """What a model will give, as its configuration tells before it is loaded: by its architecture's name."""
-    names = config.get("architectures") or []
+    said = config.get("architectures")
+    names = said if isinstance(said, list) else []
     if any(str(name).endswith("ForSequenceClassification") for name in names):
         return Head.LOGITS
     if any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names):
@@ -123,7 +124,7 @@ def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
     for module in read_json(path / "modules.json", source) or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
-            said = read_json(below(path, str(module.get("path", "")), source) / "config.json", source) or {}
+            said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
             chosen = {
                 key.removeprefix("pooling_mode_")
                 for key, value in said.items()
@@ -143,8 +144,8 @@ def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
 
 
 def _tokens_max(path: Path, config: Mapping[str, Any], source: str) -> int:
-    said = (read_json(path / "sentence_bert_config.json", source) or {}).get("max_seq_length")
-    tokeniser = (read_json(path / "tokenizer_config.json", source) or {}).get("model_max_length")
+    said = read_object(path / "sentence_bert_config.json", source).get("max_seq_length")
+    tokeniser = read_object(path / "tokenizer_config.json", source).get("model_max_length")
     positions = config.get("max_position_embeddings", config.get("n_positions"))
     if isinstance(positions, int) and config.get("model_type") in POSITIONS_AFTER_PADDING:
         padding = config.get("pad_token_id")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from infra.settings import SettingsError
+from schemas.base import INT64_MAX
 from schemas.deployments import GoldenResult, ModelJudged, Verdict
 from schemas.predictions import ModelRef
 
@@ -76,7 +77,7 @@ def judged(
         reason="" if refusal is None else refusal.reason.value,
         message="" if refusal is None else str(refusal)[:2_000],
         load_ms=max(0.0, facts.load_ms),
-        memory_forecast_bytes=max(0, facts.forecast_bytes),
+        memory_forecast_bytes=min(INT64_MAX, max(0, facts.forecast_bytes)),
         memory_bytes=max(0, facts.memory_bytes),
         golden=facts.golden,
     )

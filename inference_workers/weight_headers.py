@@ -80,7 +80,11 @@ def _tensors(path: Path, source: str) -> list[tuple[str, int, int]]:
 
 
 def _tensor(said: Any) -> tuple[str, int, int, int]:
+    shape = said["shape"]
     start, stop = said["data_offsets"]
-    if not 0 <= start <= stop:
-        raise ValueError(f"a tensor lies from byte {start} to {stop}")
-    return str(said["dtype"]), math.prod(said["shape"]), start, stop
+    if not all(type(one) is int and one >= 0 for one in (*shape, start, stop)):
+        raise ValueError("sizes are whole numbers")
+    numbers = math.prod(shape)
+    if stop < start or numbers > 8 * (stop - start):
+        raise ValueError(f"{numbers} numbers do not fit the bytes from {start} to {stop}")
+    return str(said["dtype"]), numbers, start, stop
