@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from infra.settings import PREFIX, Settings
+from infra.settings import PREFIX, ReadableFile, Settings
 
 WORKER_PREFIX = PREFIX + "WORKER_"
 
@@ -51,7 +50,7 @@ class ModelSettings(Settings):
         description="Whether a model without inferwatch-manifest.json or SHA256SUMS is refused. One that is there is "
         "checked anyway.",
     )
-    golden: Path | None = Field(
+    golden: ReadableFile | None = Field(
         default=None,
         description="File of golden samples for the worker's own model. Unset: golden.json in the model's folder, else "
         "the samples that come with the default model.",

