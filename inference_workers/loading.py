@@ -42,7 +42,7 @@ ANOTHER_MODEL = "name another model; or correct its configuration"
 
 
 class LoadedEngine(Protocol):
-    """What `inference_workers.engines.load_engine` gives."""
+    """An engine and what of its model the worker must know."""
 
     @property
     def engine(self) -> Engine:
@@ -66,6 +66,17 @@ class LoadedEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class VectorEngine:
+    """A `LoadedEngine` that gives vectors of texts."""
+
+    engine: Engine
+    description: str
+    labels: Sequence[str] = ()
+    multi_label: bool = False
+    images: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Outside:
     """What loading needs of the outside world. `device` and `load_engine` import torch when they are called."""
 
@@ -85,13 +96,14 @@ class Loaded:
 
 def real_outside(images: ImageSource = no_images) -> Outside:
     """Torch, this machine, its clock. Imports neither torch nor anything else that is slow."""
+    return Outside(device_facts, _load_engine, SystemClock(), images)
 
-    def load_engine(settings: WorkerSettings, model: ModelFolder) -> LoadedEngine:
-        from inference_workers.engines import load_engine as load
 
-        return load(settings, model)
+def _load_engine(settings: WorkerSettings, model: ModelFolder) -> LoadedEngine:
+    from inference_workers.engine import load_engine
 
-    return Outside(device_facts, load_engine, SystemClock(), images)
+    engine = load_engine(settings, model)
+    return VectorEngine(engine, engine.description)
 
 
 def load_servable(

@@ -9,13 +9,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from inference_workers.registry import ModelFolder
+    from inference_workers.loading import Loaded
     from inference_workers.servable import Servable
     from inference_workers.spec import WorkerSettings
     from infra.dead_letters import DeadLetters
@@ -33,7 +33,7 @@ READY_SECONDS_MAX = 60.0
 
 
 @click.command("worker")
-@click.option("--model", help="Installed package or local folder; INFERWATCH_WORKER_MODEL.")
+@click.option("--model", help="Folder, installed package or hub id; INFERWATCH_WORKER_MODEL.")
 @click.option("--drills/--no-drills", default=None, help="Follow control.drills; INFERWATCH_WORKER_DRILLS.")
 def worker(model: str | None, drills: bool | None) -> None:
     """Serve a model: requests from Kafka in, predictions and telemetry out.
@@ -77,38 +77,20 @@ def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event)
     """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits."""
     from infra.clock import SystemClock
 
-    with ThreadPoolExecutor(3, thread_name_prefix="start") as pool:
-        model = pool.submit(_find_model, settings)
-        servable = pool.submit(_load, settings, model)
-        pool.submit(lambda: model.result().digest)
+    with ThreadPoolExecutor(1, thread_name_prefix="start") as pool:
+        loaded = pool.submit(_load, settings)
         cluster = _connect(kafka)
         if stop.is_set():
             return
-        own = servable.result()
+        own = loaded.result().servable
     _run(settings, kafka, cluster, own, SystemClock(), stop)
 
 
-def _find_model(settings: WorkerSettings) -> ModelFolder:
-    from inference_workers.registry import find_model
+def _load(settings: WorkerSettings) -> Loaded:
+    from inference_workers.loading import load_servable, real_outside
+    from inference_workers.preflight import ModelWanted
 
-    return find_model(settings.model)
-
-
-def _load(settings: WorkerSettings, model: Future[ModelFolder]) -> Servable:
-    from inference_workers.engine import load_engine
-    from inference_workers.servable import Servable
-    from inference_workers.tokenise import Tokeniser
-    from schemas.predictions import ModelRef
-
-    folder = model.result()
-    engine = load_engine(settings, folder)
-    return Servable(
-        ModelRef(name=settings.model_name, version=settings.version, digest=folder.digest),
-        Tokeniser(folder.path, tokens_max=folder.tokens_max, text_bytes_max=settings.text_bytes_max),
-        engine,
-        engine.description,
-        folder.tokens_max,
-    )
+    return load_servable(ModelWanted.of_settings(settings), settings, real_outside())
 
 
 def _connect(kafka: KafkaSettings) -> KafkaCluster:

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 
 from inference_workers.golden import golden_for
-from inference_workers.loading import load_servable
+from inference_workers.loading import load_servable, real_outside
 from inference_workers.preflight import ModelWanted
 from inference_workers.spec import WorkerSettings
 from infra.settings import load
 from schemas.vectors import decode_vector
 from tests.parts import default_model
-from tests.real_engine import real_outside
 
 ROOT = Path(__file__).resolve().parents[3]
 FACTOR = 2.0
@@ -59,12 +58,11 @@ def test_it_passes_its_golden_samples(dtype, most):
 MEASURE = r"""
 import json, re, sys
 from pathlib import Path
-from inference_workers.loading import load_servable
+from inference_workers.loading import load_servable, real_outside
 from inference_workers.preflight import ModelWanted
 from inference_workers.spec import WorkerSettings
 from infra.settings import load
 from tests.parts import default_model
-from tests.real_engine import real_outside
 settings = load(WorkerSettings, device="cpu", dtype="float32", warm_up="full", batch_tokens_max=int(sys.argv[1]))
 outside = real_outside()
 before = outside.device(settings).used()
