@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from inference_workers.fleet import Fleet
     from inference_workers.loading import Loaded
-    from inference_workers.servable import Servable
+    from inference_workers.preflight import ModelWanted
+    from inference_workers.serving import Outside
     from inference_workers.spec import WorkerSettings
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaCluster
@@ -82,29 +84,30 @@ def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event)
         cluster = _connect(kafka)
         if stop.is_set():
             return
-        own = loaded.result().servable
+        own = loaded.result()
     _run(settings, kafka, cluster, own, SystemClock(), stop)
 
 
-def _load(settings: WorkerSettings) -> Loaded:
+def _load(settings: WorkerSettings, wanted: ModelWanted | None = None) -> Loaded:
     from inference_workers.loading import load_servable, real_outside
     from inference_workers.preflight import ModelWanted
 
-    return load_servable(ModelWanted.of_settings(settings), settings, real_outside())
+    return load_servable(wanted or ModelWanted.of_settings(settings), settings, real_outside())
 
 
 def _connect(kafka: KafkaSettings) -> KafkaCluster:
     """Wait for Kafka and check that the topics fit each other. Raises ConnectionError or ClickException."""
     from infra.kafka import KafkaCluster
     from infra.ports import RetryLater
-    from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY
+    from schemas.topics import DEPLOYMENTS, PREDICTIONS, REQUESTS, TELEMETRY
 
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(READY_SECONDS_MAX)
     deadline = time.monotonic() + READY_SECONDS_MAX
     while True:
         try:
-            counts = {topic.name: cluster.partitions(topic.name) for topic in (REQUESTS, PREDICTIONS, TELEMETRY)}
+            names = [topic.name for topic in (REQUESTS, PREDICTIONS, TELEMETRY, DEPLOYMENTS)]
+            counts = {name: cluster.partitions(name) for name in names}
         except RetryLater as away:
             raise ConnectionError(str(away)) from None
         missing = [name for name, count in counts.items() if count == 0]
@@ -113,6 +116,7 @@ def _connect(kafka: KafkaSettings) -> KafkaCluster:
         if time.monotonic() > deadline:
             raise ConnectionError(f"no topic {', '.join(missing)}: `inferwatch topics apply` makes it")
         time.sleep(0.1)  # `inferwatch up` makes them while the model is loaded
+    del counts[DEPLOYMENTS.name]
     if min(counts.values()) < counts[REQUESTS.name]:
         error = click.ClickException(
             f"partitions differ: {counts}. Answers and telemetry go to the request's partition number. Ways out: "
@@ -127,12 +131,11 @@ def _run(
     settings: WorkerSettings,
     kafka: KafkaSettings,
     cluster: KafkaCluster,
-    own: Servable,
+    own: Loaded,
     clock: Clock,
     stop: threading.Event,
 ) -> None:
     from inference_workers.compute import ComputeThread
-    from inference_workers.routing import RoutingTable, own_route
     from inference_workers.serving import Outside, new_loop, new_work
     from infra import metrics
     from infra.dead_letters import DeadLetters
@@ -143,8 +146,9 @@ def _run(
     publisher = KafkaPublisher(kafka, client_id=worker_id)
     dead_letters = DeadLetters(publisher, "worker")
     outside = Outside(clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)))
+    fleet = _fleet(settings, kafka, cluster, own, outside, stop)
     compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
-    work = new_work(settings, RoutingTable(own_route(own)), compute, outside)
+    work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models)
     loop = new_loop(
         settings,
         lambda assigned, revoked: KafkaLog(
@@ -161,12 +165,50 @@ def _run(
     )
     if settings.metrics_port:
         metrics.serve(settings.metrics_port)
-    LOG.info("serving %s %s on %s as %s", own.ref.name, own.ref.version, own.device, worker_id)
+    LOG.info("serving %s %s on %s as %s", own.facts.ref.name, own.facts.ref.version, own.servable.device, worker_id)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop.run()
     compute.close()
     publisher.close()
     LOG.info("stopped in order")
+
+
+def _fleet(
+    settings: WorkerSettings,
+    kafka: KafkaSettings,
+    cluster: KafkaCluster,
+    own: Loaded,
+    outside: Outside,
+    stop: threading.Event,
+) -> Fleet:
+    """The worker's models: what is deployed already is loaded before the group is joined, what comes is followed."""
+    from inference_workers.fleet import Fleet
+    from infra.kafka import KafkaTail
+    from infra.unique_ids import RANDOM_BYTES
+    from schemas.topics import DEPLOYMENTS
+
+    fleet = Fleet(
+        own,
+        lambda wanted: _load(settings, wanted),
+        outside.publisher,
+        outside.clock,
+        settings.name_of_worker(),
+        lambda: os.urandom(RANDOM_BYTES),
+    )
+    _, end_offset = cluster.ranges(DEPLOYMENTS.name).get(0, (0, 0))
+    next_offset = 0
+    if end_offset:
+        tail = KafkaTail(kafka, [DEPLOYMENTS.name], start="beginning")
+        try:
+            next_offset = fleet.read_held(tail, end_offset, lambda record, error: None)
+        finally:
+            tail.close()
+    fleet.follow(
+        lambda: KafkaTail(kafka, [DEPLOYMENTS.name], start={(DEPLOYMENTS.name, 0): next_offset}),
+        stop,
+        outside.dead_letters.send,
+    )
+    return fleet
 
 
 def _delay(
