@@ -20,7 +20,7 @@ class Tail:
 
     def __init__(self, clock, *records):
         self.clock = clock
-        self.left = [one for one in records]
+        self.left = list(records)
         for number, one in enumerate(self.left):
             object.__setattr__(one, "offset", number)
 
