@@ -82,9 +82,11 @@ def _of_output(expected: Output, found: Output, tolerance: Tolerance) -> Deviati
 def _of_vector(expected: np.ndarray, found: np.ndarray, tolerance: float) -> Deviation:
     if expected.shape != found.shape:
         return Deviation(WORST, tolerance, f"{len(found)} dimensions, expected {len(expected)}")
+    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        return Deviation(math.inf, tolerance, "NaN or infinity among its numbers")
     lengths = float(np.linalg.norm(expected) * np.linalg.norm(found))
     value = 1.0 - float(expected @ found) / lengths if lengths else float(np.linalg.norm(expected - found))
-    value = 0.0 if value < 0 else value  # rounding may give a cosine above 1; NaN stays, and fails
+    value = max(0.0, value)  # rounding may give a cosine above 1
     return Deviation(value, tolerance, f"cosine {1.0 - value:.6f}, at least {1.0 - tolerance:g} is needed")
 
 
