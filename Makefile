@@ -1,4 +1,4 @@
-# Targets for people. Each sets the environment in .venv up first when it is missing or stale.
+# Targets for people. All but help, down, reset and doctor first set up .venv when it is missing or stale.
 .DEFAULT_GOAL := help
 .PHONY: help setup up test down reset doctor check docs lock
 
@@ -6,6 +6,11 @@
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
+DATA_DIR := $(or $(INFERWATCH_DATA_DIR),.inferwatch)
+# Nothing was ever started from a clone without .venv; a folder of data means that it was removed since.
+WITHOUT_VENV = if [ -e '$(DATA_DIR)' ]; then \
+	echo '$@: $(DATA_DIR) is there, but no .venv to look after it: run make setup, then make $@ again' >&2; exit 75; \
+	else echo '$@: nothing runs here, and there are no data: nothing was installed yet (no .venv)'; fi
 
 help:  ## show this list
 	@echo 'usage: make TARGET [ARGS="..."]     for example: make up ARGS="--for 60s"'
@@ -21,15 +26,16 @@ up: setup  ## start everything on this machine, with live traffic and a live vie
 test: setup  ## run the tests; ARGS go to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-down: setup  ## stop what `make up` left running
-	@$(BIN)/inferwatch down $(ARGS)
+# These three install nothing: not below a running pipeline, not without a network.
+down:  ## stop what `make up` left running
+	@if [ -x $(BIN)/inferwatch ]; then $(BIN)/inferwatch down $(ARGS); else $(WITHOUT_VENV); fi
 
-reset: setup  ## stop what runs here, then delete the local data folder (it asks; ARGS=--yes does not)
-	@$(BIN)/inferwatch down
-	@$(BIN)/inferwatch reset $(ARGS)
+reset:  ## stop what runs here, then delete the local data folder (it asks; ARGS=--yes does not)
+	@if [ -x $(BIN)/inferwatch ]; then $(BIN)/inferwatch down && $(BIN)/inferwatch reset $(ARGS); else $(WITHOUT_VENV); fi
 
-doctor: setup  ## say what works on this machine, what does not, and what to do
-	@$(BIN)/inferwatch doctor $(ARGS)
+doctor:  ## say what works on this machine, what does not, and what to do
+	@if [ -x $(BIN)/inferwatch ]; then $(BIN)/inferwatch doctor $(ARGS); else \
+	echo 'doctor: nothing is installed here (no .venv), and that comes first: run make setup, then make doctor' >&2; exit 78; fi
 
 check: setup  ## lint, format, types, import rules
 	@$(BIN)/ruff check .

@@ -18,14 +18,14 @@ from inference_workers.items import (
     prepare,
     texts_of,
 )
-from inference_workers.ports import Item
+from inference_workers.ports import Item, Place
 from inference_workers.routing import Route, RoutingTable
 from inference_workers.servable import Servable
 from inference_workers.tasks.outputs import Wanted
 from inference_workers.tokenise import Tokenised
 from infra.ports import Clock, Record
 from infra.progress import Receipt
-from schemas.base import KEY_BYTES_MAX, DecodeError, Envelope, Identity, Reason, decode
+from schemas.base import KEY_BYTES_MAX, DecodeError, Envelope, Reason, decode
 from schemas.requests import InferenceRequested
 
 KINDS = (InferenceRequested,)
@@ -44,7 +44,7 @@ class Asked:
     """
 
     receipt: Receipt
-    identity: Identity
+    identity: Place
     key: bytes | None
     appended_ms: int
     scenario: str
@@ -86,7 +86,7 @@ class Unusable:
 
     record: Record
     receipt: Receipt
-    identity: Identity
+    identity: Place
     error: DecodeError
 
 
@@ -128,7 +128,7 @@ class Admission:
     head_starts_ms: Mapping[str, int] = field(default_factory=dict)
     request_tokens_max: int = 2**31
 
-    def admit(self, records: Sequence[tuple[Record, Receipt, Identity]], *, shadows: bool = True) -> list[Admitted]:
+    def admit(self, records: Sequence[tuple[Record, Receipt, Place]], *, shadows: bool = True) -> list[Admitted]:
         """One result for each record, in order; those of shadows come last. Without `shadows` none are made."""
         results: list[Admitted] = []
         places: list[tuple[int, _Draft]] = []
@@ -158,7 +158,7 @@ class Admission:
         return results
 
     def _asked(
-        self, record: Record, receipt: Receipt, identity: Identity, envelope: Envelope[InferenceRequested], route: Route
+        self, record: Record, receipt: Receipt, identity: Place, envelope: Envelope[InferenceRequested], route: Route
     ) -> Asked:
         request = envelope.data
         appended_ms = append_time_ms(record, self.clock.now_ms())

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
+
+import orjson
 
 from inference_workers.admission import Asked
 from inference_workers.compute import Fault
 from inference_workers.telemetry import bounded_ms
 from infra.outbox import Outgoing
-from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, encode, headers_for
-from schemas.predictions import InferenceAnswered, InferenceFailed, Output, Prediction, RequestShed, Timings
+from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode, headers_for
+from schemas.header_template import HeaderTemplate
+from schemas.predictions import InferenceAnswered, InferenceFailed, ModelRef, Prediction, RequestShed
 from schemas.telemetry import InferenceServed
 from schemas.topics import PREDICTIONS, TELEMETRY
 
@@ -22,6 +26,9 @@ ANSWER_BYTES_MAX = VALUE_BYTES_MAX - KEY_BYTES_MAX - HEADERS_BYTES_MAX
 ANSWER_TOO_LARGE = Fault("answer_too_large", "the answer does not fit a record: ask for fewer inputs at once", "")
 
 
+MODELS_KEPT_MAX = 1_000
+
+
 class Answers:
     """Makes the records that answer requests: on the request's partition, under its key, named by its identity."""
 
@@ -29,31 +36,51 @@ class Answers:
         self._worker_id = worker_id
         self._source = f"/inferwatch/workers/{worker_id}"
         self._events = itertools.count()
+        self._answered = HeaderTemplate(InferenceAnswered, self._source)
+        self._models: dict[int, tuple[ModelRef, dict[str, Any]]] = {}  # by id(): the reference keeps the id its own
 
     def answered(
-        self, one: Asked, outputs: list[Output], times: Timings, now_ms: int, *, truncated: bool, cached: bool
+        self,
+        one: Asked,
+        outputs: Sequence[dict[str, Any]],
+        timings_ms: Mapping[str, float],
+        now_ms: int,
+        *,
+        truncated: bool,
+        cached: bool,
     ) -> Outgoing | None:
-        """The answer, or None when it does not fit a record."""
-        # Every field comes from what was validated or computed here; a test decodes what this makes.
-        answered = InferenceAnswered.model_construct(
-            request=one.identity,
-            request_id=one.request_id,
-            scenario=one.scenario,
-            task=one.wanted.task,
-            worker_id=self._worker_id,
-            model=one.route.ref,
-            outputs=outputs,
-            timings_ms=times,
-            truncated=truncated,
-            cached=cached,
-        )
-        outgoing = self._record(one, answered, now_ms)
-        return outgoing if len(outgoing.value) <= ANSWER_BYTES_MAX else None
+        """The answer, or None when it does not fit a record. `outputs` and `timings_ms` as in `InferenceAnswered`."""
+        # Every field was validated or computed here, and most of the worker's answers pass: no model in between. A
+        # test decodes what this makes.
+        answered = {
+            "request": one.identity._asdict(),
+            "request_id": one.request_id,
+            "scenario": one.scenario,
+            "task": one.wanted.task,
+            "worker_id": self._worker_id,
+            "model": self._model(one.route.ref),
+            "outputs": outputs,
+            "timings_ms": timings_ms,
+            "truncated": truncated,
+            "cached": cached,
+        }
+        value = orjson.dumps(answered)
+        if len(value) > ANSWER_BYTES_MAX:
+            return None
+        return self._outgoing(one, self._answered, value, now_ms)
+
+    def _model(self, ref: ModelRef) -> dict[str, Any]:
+        found = self._models.get(id(ref))
+        if found is None:
+            if len(self._models) >= MODELS_KEPT_MAX:
+                self._models.clear()
+            found = self._models[id(ref)] = ref, ref.model_dump(mode="json")
+        return found[1]
 
     def failed(self, one: Asked, fault: Fault, now_ms: int) -> Outgoing:
         """A request that could not be computed."""
         failed = InferenceFailed(
-            request=one.identity,
+            request=Identity(**one.identity._asdict()),
             request_id=one.request_id,
             scenario=one.scenario,
             task=one.wanted.task,
@@ -72,7 +99,7 @@ class Answers:
     def shed(self, one: Asked, reason: str, message: str, now_ms: int) -> Outgoing:
         """A request that was given up on purpose."""
         shed = RequestShed(
-            request=one.identity,
+            request=Identity(**one.identity._asdict()),
             request_id=one.request_id,
             scenario=one.scenario,
             task=one.wanted.task,
@@ -91,20 +118,21 @@ class Answers:
         return Outgoing(TELEMETRY.name, encode(event), None, event.partition, headers)
 
     def _record(self, one: Asked, message: Prediction, now_ms: int) -> Outgoing:
-        headers = headers_for(
-            message, event_id=str(one.identity), source=self._source, time=_time(now_ms), traceparent=one.traceparent
-        )
-        return Outgoing(PREDICTIONS.name, encode(message), one.key, one.identity.partition, headers)
+        return self._outgoing(one, HeaderTemplate(type(message), self._source), encode(message), now_ms)
+
+    def _outgoing(self, one: Asked, template: HeaderTemplate, value: bytes, now_ms: int) -> Outgoing:
+        headers = template.headers(str(one.identity), now_ms, one.traceparent)
+        return Outgoing(PREDICTIONS.name, value, one.key, one.identity.partition, headers)
 
 
-def timings(queue_ms: float, tokenise_ms: float, compute_ms: float, total_ms: float) -> Timings:
-    """Where the time went, bounded to what a message may say."""
-    return Timings.model_construct(
-        queue=bounded_ms(queue_ms),
-        tokenise=bounded_ms(tokenise_ms),
-        compute=bounded_ms(compute_ms),
-        total=bounded_ms(total_ms),
-    )
+def timings(queue_ms: float, tokenise_ms: float, compute_ms: float, total_ms: float) -> dict[str, float]:
+    """Where the time went, as `schemas.predictions.Timings`, bounded to what a message may say."""
+    return {
+        "queue": bounded_ms(queue_ms),
+        "tokenise": bounded_ms(tokenise_ms),
+        "compute": bounded_ms(compute_ms),
+        "total": bounded_ms(total_ms),
+    }
 
 
 def _time(now_ms: int) -> datetime:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from inference_workers.ports import Item
 from schemas.telemetry import BatchReason
+
+if TYPE_CHECKING:  # settings import this file, and numpy is slow to import
+    from inference_workers.ports import Item
 
 WINDOW_BATCHES = 4
 """How many batches' worth of the oldest requests are looked at for company of similar length."""

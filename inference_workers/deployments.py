@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from inference_workers.routing import Route, RoutingTable, own_route
-from inference_workers.servable import ModelRefused, Servable
+from inference_workers.servable import Servable
+from inference_workers.verdicts import ModelRefused
 from infra.ports import Record
 from schemas.base import DecodeError, Reason, decode
 from schemas.deployments import DEPLOYMENT_KINDS, Arm, DeploymentChanged
@@ -29,6 +30,7 @@ _ModelKey = tuple[str, str | None, str, str, str | None]
 class ModelListener:
     """Who is told what became of models; called on the watching thread, `retired` on the loop's. None may raise."""
 
+    ready: Callable[[str, Sequence[Route]], None] = lambda scenario, routes: None
     refused: Callable[[Arm, str, ModelRefused], None] = lambda arm, scenario, error: None
     retired: Callable[[Servable], None] = lambda servable: None
 
@@ -66,6 +68,7 @@ class Deployments:
             self._routes[wanted.scenario] = routes
             LOG.info("%s: %s", wanted.scenario, ", ".join(_words(one) for one in routes))
             self._publish()
+            self._listener.ready(wanted.scenario, routes)
 
     def take(self) -> RoutingTable | None:
         """A new table, once; None while nothing changed."""

@@ -51,10 +51,13 @@ class Lane:
         """A batch is done; with `exhausted_tokens` a forward pass of so many ran out of memory."""
         if exhausted_tokens is not None:
             tokens = max(TOKENS_MIN, min(self.limit.tokens_max, exhausted_tokens // 2))
+            self.good_batches = 0
+            if tokens == self.limit.tokens_max:
+                return
             LOG.warning(
                 "%s: %d tokens ran out of memory, %d from now on", self.route.ref.name, exhausted_tokens, tokens
             )
-            self.limit, self.good_batches = replace(self.limit, tokens_max=tokens), 0
+            self.limit = replace(self.limit, tokens_max=tokens)
         elif self.limit.tokens_max < self.configured_tokens_max:
             self.good_batches += 1
             if self.good_batches >= GROW_AFTER_BATCHES:
@@ -102,14 +105,23 @@ class Lanes:
         return found
 
     def plan(self, now_ms: int, *, only_full: bool) -> tuple[Lane, BatchPlan] | None:
-        """The next batch: of the lane whose first request is the most urgent among those that have one to give."""
-        best: tuple[int, Lane, BatchPlan] | None = None
-        for lane in self._lanes.values():
-            if lane.waiting and (best is None or lane.waiting[0].waiting.urgency_ms < best[0]):
-                plan = plan_batch(lane.window(), lane.limit, now_ms, only_full=only_full)
-                if plan is not None:
-                    best = lane.waiting[0].waiting.urgency_ms, lane, plan
-        return None if best is None else best[1:]
+        """The next batch: of the lane whose first request is the most urgent among those that have one to give.
+
+        A lane that is due is not overtaken by full batches of another, or a busy model would starve a quiet one.
+        """
+        passed: list[Lane] = []
+        busy = [lane for lane in self._lanes.values() if lane.waiting]
+        for lane in sorted(busy, key=lambda lane: lane.waiting[0].waiting.urgency_ms):
+            plan = plan_batch(lane.window(), lane.limit, now_ms, only_full=only_full)
+            if plan is None:
+                passed.append(lane)
+                continue
+            for more_urgent in passed:
+                due = plan_batch(more_urgent.window(), more_urgent.limit, now_ms, only_full=False)
+                if due is not None:
+                    return more_urgent, due
+            return lane, plan
+        return None
 
     def seconds_until_due(self, now_ms: int) -> float | None:
         """How long a batch that is not full may still wait; None while nothing waits."""

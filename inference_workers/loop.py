@@ -16,7 +16,7 @@ from inference_workers.cache import ResultCache
 from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Fault, Row
 from inference_workers.lanes import Lane, Lanes
 from inference_workers.outcomes import Outcomes, size_of
-from inference_workers.ports import Item
+from inference_workers.ports import Item, Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
 from inference_workers.telemetry import BatchFacts
@@ -25,7 +25,6 @@ from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record, RetryLater
 from infra.progress import Receipt
-from schemas.base import Identity
 from schemas.telemetry import ProcessSample
 
 LOG = logging.getLogger(__name__)
@@ -176,15 +175,12 @@ class InferenceWork:
         """Decode and tokenise a bounded slice of what came in."""
         if not self._incoming or not self._know_identities():
             return
-        chosen: list[tuple[Record, Receipt, Identity]] = []
+        chosen: list[tuple[Record, Receipt, Place]] = []
         size = 0
         while self._incoming and len(chosen) < ADMITTED_MAX and size < ADMITTED_BYTES_MAX:
             record, receipt = self._incoming.popleft()
             cluster_id, topic_id = self._topics[record.topic, record.partition]
-            identity = Identity.model_construct(
-                cluster_id=cluster_id, topic_id=topic_id, partition=record.partition, offset=record.offset
-            )
-            chosen.append((record, receipt, identity))
+            chosen.append((record, receipt, Place(cluster_id, topic_id, record.partition, record.offset)))
             size += size_of(record)
         self._incoming_bytes -= size
         # A shadow gives way: it is computed only while the worker has room.

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable
 
 from inference_workers.observer import Observer
-from inference_workers.scaling_watch import Cluster, ScalingSettings, ScalingWatch
+from inference_workers.scaling_settings import ScalingSettings
+from inference_workers.scaling_watch import Cluster, ScalingWatch
 from inference_workers.spec import WorkerSettings
 from infra.device_stats import DeviceReading, DeviceWatch, OwnUsage
 from infra.health_server import HealthServer

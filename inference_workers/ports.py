@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,19 @@ class Head(StrEnum):
     VECTORS = "vectors"
     LOGITS = "logits"
     TOKENS = "tokens"
+
+
+class Place(NamedTuple):
+    """A request's identity (`schemas.base.Identity`) as a tuple: millions of them are made, and each is checked by
+    being a position in a log."""
+
+    cluster_id: str
+    topic_id: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.cluster_id}/{self.topic_id}/{self.partition}/{self.offset}"
 
 
 class EngineError(Exception):

@@ -19,14 +19,6 @@ TASKS: dict[Head, frozenset[Task]] = {
 """Which tasks a head can do; a classifier ranks only when it has one label (a cross-encoder)."""
 
 
-class ModelRefused(Exception):
-    """A model that must not or cannot serve: `reason` is a code for programs, the text is for people."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
 @dataclass(slots=True, eq=False)
 class Servable:
     """A loaded, warmed and checked model. `labels` are the names of its logits; `device` is told in telemetry.

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from inference_workers.ports import Place
 from inference_workers.tasks.statistics import NONE, Statistics
 from infra.progress import Receipt
-from schemas.base import Identity
 from schemas.predictions import ModelRef
 from schemas.telemetry import (
     REQUESTS_PER_EVENT_MAX,
@@ -62,7 +62,7 @@ class RequestFacts:
     """What is told of one consumed offset, as in `RequestColumns`; `batch` is None for one that was in none, `model`
     for one that reached none. `cached` is the share of its inputs that the cache held."""
 
-    identity: Identity
+    identity: Place
     appended_ms: int
     outcome: Outcome
     total_ms: float
@@ -156,7 +156,7 @@ class TelemetryAccumulator:
     def add(self, facts: RequestFacts, receipt: Receipt, now_ms: int) -> None:
         """One offset's outcome. The receipt is handed back with the event that tells it."""
         identity = facts.identity
-        key = identity.cluster_id, identity.topic_id, identity.partition
+        key = identity[:3]
         page = self._open.get(key)
         size = ROW_BYTES + REQUEST_ID_BYTES_PER_CHARACTER * len(facts.request_id) + len(facts.error)
         if page is not None and not page.fits(facts, size):

@@ -54,20 +54,27 @@ class Tokeniser:
             raise ValueError(f"{path}: {error}") from None
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(tokens_max)
-        self._text_bytes_max = text_bytes_max
+        self._text_bytes_max, self._tokens_max = text_bytes_max, tokens_max
         self._unknown_id = self._tokenizer.token_to_id(_unknown_token(folder)) if _unknown_token(folder) else None
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows, added ones included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def tokenise(self, texts: Sequence[str | tuple[str, str]]) -> list[Tokenised]:
         """Tokens of each text or pair, in order. An empty text gives the special tokens alone."""
         cut = [self._cut(text) for text in texts]
         encodings = self._tokenizer.encode_batch_fast([text for text, _ in cut])
-        unknown_id = self._unknown_id
+        unknown_id, tokens_max = self._unknown_id, self._tokens_max
         tokenised = []
         for encoding, (text, was_cut) in zip(encodings, cut, strict=True):
             ids = encoding.ids
             unknown = 0 if unknown_id is None else ids.count(unknown_id)
             second = None if isinstance(text, str) else _second_of(encoding.type_ids)
-            tokenised.append(Tokenised(ids, unknown, was_cut or bool(encoding.overflowing), second))
+            # Only a full one can have overflowed; asking is slow.
+            cut_short = was_cut or (len(ids) >= tokens_max and bool(encoding.overflowing))
+            tokenised.append(Tokenised(ids, unknown, cut_short, second))
         return tokenised
 
     def text_of(self, ids: Sequence[int]) -> str:

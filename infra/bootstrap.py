@@ -25,6 +25,7 @@ from pathlib import Path
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
+from infra.disk_room import cached_bytes, freed_bytes, nearest_existing, pinned_versions
 from infra.exit_codes import EXIT_CONFIGURATION, EXIT_INTERRUPTED, EXIT_TRY_AGAIN
 from infra.machine import (
     DOWNLOAD_GB,
@@ -108,13 +109,6 @@ def version_of(python: str) -> tuple[int, ...]:
     return version_tuple(shown.stdout)
 
 
-def nearest_existing(folder: Path) -> Path:
-    """Return the folder itself, or its nearest parent that exists."""
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
 class Setup:
     """The environment of one checkout: `root` holds the locks, `root/.venv` is made."""
 
@@ -193,9 +187,21 @@ class Setup:
         if not shared:
             places[cache] = "the cache of downloads"
         for folder, purpose in places.items():
-            problem = disk_problem(shutil.disk_usage(folder).free, needed, str(folder), purpose)
+            free, rest = shutil.disk_usage(folder).free, needed
+            if free < needed:  # most of it may be there, after an interruption
+                rest, purpose = max(0, needed - self.held_bytes(folder)), "the rest of " + purpose
+            problem = disk_problem(free, rest, str(folder), purpose)
             if problem:
                 raise SetupError(problem, EXIT_TRY_AGAIN)
+
+    def held_bytes(self, folder: Path) -> int:
+        """Return what needs no room on a folder's disk: what .venv, made anew, frees, and what uv's cache holds."""
+        disk = os.stat(folder).st_dev
+        held = freed_bytes(self.venv) if os.stat(self.root).st_dev == disk else 0
+        if os.stat(nearest_existing(self.cache())).st_dev == disk:
+            locks = "\n".join((self.root / name).read_text() for name in LOCKS)
+            held += cached_bytes(self.cache(), pinned_versions(locks))
+        return held
 
     def can_keep_venv(self) -> bool:
         """Return whether a set-up finished in .venv, in this folder, with a Python that suits.

@@ -10,14 +10,15 @@ import os
 import platform
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from infra.addresses import clickhouse_address, is_loopback
 from infra.exit_codes import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
 from infra.machine import GB, platform_problem, python_suits
 
@@ -198,15 +199,31 @@ def check_kafka_server() -> Finding:
 
 
 def check_clickhouse_server() -> Finding:
-    """A ClickHouse server, when one is configured: it answers /ping."""
+    """A ClickHouse server, when one is configured: it answers /ping, reached as the other commands reach it."""
     from infra.settings import ClickHouseSettings, load
 
-    url = load(ClickHouseSettings).url
+    settings = load(ClickHouseSettings)
+    url = settings.url
     if url is None:
         return Finding("clickhouse server", "ok", "none configured: `inferwatch up` starts the embedded engine")
+    scheme, host, port = clickhouse_address(url)
+    ping = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}/ping"
+    remedy, code = "start it, or correct or unset INFERWATCH_CLICKHOUSE_URL", EXIT_TRY_AGAIN
     try:
-        with urllib.request.urlopen(url.rstrip("/") + "/ping", timeout=CONNECT_TIMEOUT_SECONDS):
+        with _opener(host, settings.ca_location).open(ping, timeout=CONNECT_TIMEOUT_SECONDS):
             return Finding("clickhouse server", "ok", f"{url} answers")
-    except (OSError, urllib.error.URLError, ValueError) as error:
-        remedy = "start it, or correct or unset INFERWATCH_CLICKHOUSE_URL"
-        return Finding("clickhouse server", "fail", f"{url}: {error}", remedy, EXIT_TRY_AGAIN)
+    except (OSError, ValueError) as error:
+        if isinstance(getattr(error, "reason", error), ssl.SSLError):
+            authority = "INFERWATCH_CLICKHOUSE_CA_LOCATION names the authority that signed its certificate"
+            remedy, code = f"see that it speaks TLS on this port, and that {authority}", EXIT_CONFIGURATION
+        return Finding("clickhouse server", "fail", f"{url}: {error}", remedy, code)
+
+
+def _opener(host: str, ca_location: Path | None) -> urllib.request.OpenerDirector:
+    """What asks a server over HTTP: with the authority of the settings, and through a proxy only to other machines."""
+    handlers: list[urllib.request.BaseHandler] = [
+        urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_location))
+    ]
+    if is_loopback(host):
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)

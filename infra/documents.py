@@ -13,7 +13,7 @@ from infra.metrics_page import metrics_page
 from infra.settings import Settings
 from infra.settings_check import OTHER_VARIABLES, SHARED, variable_of
 from schemas import tables, topics
-from schemas.base import Message, Reason, json_schema
+from schemas.base import Message, Reason
 from schemas.dead_letters import CONNECT, CUT_HEADER, REASON_HEADER
 from schemas.topics import Topic
 
@@ -62,6 +62,16 @@ def pages(settings: Iterable[type[Settings]] = ()) -> dict[str, str]:
     found["metrics.md"] = metrics_page(CATALOGUE, NOTE)
     found["settings.md"] = settings_page([*SHARED, *settings])
     return found
+
+
+def json_schema(cls: type[Message]) -> dict[str, Any]:
+    """The message's JSON Schema (2020-12) with `$id` and title, as published in `docs/schemas/`."""
+    schema = cls.model_json_schema(mode="validation")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": cls.data_schema(),
+        **json.loads(json.dumps(schema)),
+    }
 
 
 def write(folder: Path, settings: Iterable[type[Settings]] = ()) -> list[Path]:

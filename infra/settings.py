@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from infra.addresses import servers_problem, url_problem, without_secrets
 from infra.health import HealthPolicy
 from infra.redaction import keep_secret
 from schemas.topics import PARTITIONS
 
 PREFIX = "INFERWATCH_"
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+ADDRESSES = frozenset({"url", "bootstrap_servers"})
+"""Fields whose values are shown without what may be a password."""
 
 
 class SettingsError(Exception):
@@ -27,6 +30,38 @@ class SettingsError(Exception):
 
 
 S = TypeVar("S", bound="Settings")
+
+
+def _readable(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError("there is no such file")
+    if path.is_dir():
+        raise ValueError("is a folder, not a file")
+    if not os.access(path, os.R_OK):
+        raise ValueError("cannot be read by this user")
+    return path
+
+
+def _servers(value: str) -> str:
+    return _without(servers_problem(value, instead=_credentials("KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD")), value)
+
+
+def _url(value: str) -> str:
+    return _without(url_problem(value, instead=_credentials("CLICKHOUSE_USER", "CLICKHOUSE_PASSWORD")), value)
+
+
+def _credentials(user: str, password: str) -> str:
+    return f"{PREFIX}{user} and {PREFIX}{password} (or {PREFIX}{password}_FILE)"
+
+
+def _without(problem: str | None, value: str) -> str:
+    if problem is not None:
+        raise ValueError(problem)
+    return value
+
+
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+"""A file that is there: a missing certificate is otherwise found out by each client in its own words, and late."""
 
 
 class Settings(BaseSettings):
@@ -73,7 +108,7 @@ class KafkaSettings(Settings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX + "KAFKA_", frozen=True, extra="ignore", env_ignore_empty=True)
 
-    bootstrap_servers: str | None = Field(
+    bootstrap_servers: Annotated[str, AfterValidator(_servers)] | None = Field(
         default=None, description="host:port,host:port. Unset: `inferwatch up` starts an embedded broker."
     )
     security_protocol: Annotated[str, Field(pattern="^(PLAINTEXT|SSL|SASL_PLAINTEXT|SASL_SSL)$")] = Field(
@@ -86,13 +121,15 @@ class KafkaSettings(Settings):
     sasl_password: SecretStr | None = Field(
         default=None, description="Password for SASL; or INFERWATCH_KAFKA_SASL_PASSWORD_FILE."
     )
-    ssl_ca_location: Path | None = Field(
+    ssl_ca_location: ReadableFile | None = Field(
         default=None, description="PEM file of the authority that signed the broker's certificate."
     )
-    ssl_certificate_location: Path | None = Field(
+    ssl_certificate_location: ReadableFile | None = Field(
         default=None, description="PEM file of this client's certificate (mutual TLS)."
     )
-    ssl_key_location: Path | None = Field(default=None, description="PEM file of this client's key (mutual TLS).")
+    ssl_key_location: ReadableFile | None = Field(
+        default=None, description="PEM file of this client's key (mutual TLS)."
+    )
     ssl_key_password: SecretStr | None = Field(default=None, description="Password of the key; or the _FILE form.")
     session_timeout_ms: Annotated[int, Field(ge=1_000, le=300_000)] = Field(
         default=10_000,
@@ -114,7 +151,7 @@ class ClickHouseSettings(Settings):
         env_prefix=PREFIX + "CLICKHOUSE_", frozen=True, extra="ignore", env_ignore_empty=True
     )
 
-    url: Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")] | None = Field(
+    url: Annotated[str, AfterValidator(_url)] | None = Field(
         default=None, description="http(s)://host:port. Unset: `inferwatch up` starts the embedded engine."
     )
     user: str = Field(default="default", description="User name.")
@@ -122,7 +159,7 @@ class ClickHouseSettings(Settings):
     database: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = Field(
         default="default", description="Database of our tables."
     )
-    ca_location: Path | None = Field(
+    ca_location: ReadableFile | None = Field(
         default=None, description="PEM file of the authority that signed the server's certificate."
     )
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
@@ -253,4 +290,6 @@ def _variable(cls: type[Settings], name: str) -> str:
 
 def _shown(cls: type[Settings], name: str, value: Any) -> str:
     field = cls.model_fields.get(name)
-    return "(secret)" if field is not None and "Secret" in str(field.annotation) else repr(value)
+    if field is not None and "Secret" in str(field.annotation):
+        return "(secret)"
+    return repr(without_secrets(value) if name in ADDRESSES and isinstance(value, str) else value)

@@ -5,7 +5,6 @@ Owns how bytes and headers become typed messages and back. Does not know topics,
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -146,6 +145,11 @@ def encode(message: Message) -> bytes:
     return message.__pydantic_serializer__.to_json(message, exclude_none=True)
 
 
+def time_text(moment: datetime) -> str:
+    """An aware time as CloudEvents write it: RFC 3339, UTC, to the millisecond."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def headers_for(
     message: type[Message] | Message,
     *,
@@ -156,13 +160,12 @@ def headers_for(
     traceparent: str | None = None,
 ) -> list[tuple[str, bytes]]:
     """CloudEvents headers for a message, in binary mode. `time` must be aware; it is written as RFC 3339 UTC."""
-    stamp = time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     pairs = [
         ("ce_specversion", SPEC_VERSION),
         ("ce_id", event_id),
         ("ce_source", source),
         ("ce_type", message.event_type()),
-        ("ce_time", stamp),
+        ("ce_time", time_text(time)),
         ("ce_dataschema", message.data_schema()),
         ("content-type", CONTENT_TYPE),
     ]
@@ -317,13 +320,3 @@ def _broken_json(value: bytes, message: str) -> DecodeError:
     except UnicodeDecodeError as error:
         return DecodeError(Reason.NOT_UTF8, f"byte {error.start} is not UTF-8")
     return DecodeError(Reason.NOT_JSON, message[:500])
-
-
-def json_schema(cls: type[Message]) -> dict[str, Any]:
-    """The message's JSON Schema (2020-12) with `$id` and title, as published in `docs/schemas/`."""
-    schema = cls.model_json_schema(mode="validation")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": cls.data_schema(),
-        **json.loads(json.dumps(schema)),
-    }

@@ -31,6 +31,7 @@ def check_fits(event: InferenceServed) -> None:
         "batches.tokens": batches.tokens,
         "batches.padded_tokens": batches.padded_tokens,
         "batches.queue_depth": batches.queue_depth,
+        "batches.computed": batches.computed,
         "requests.inputs": requests.inputs,
         "requests.input_bytes": requests.input_bytes,
         "requests.tokens": requests.tokens,
@@ -57,7 +58,7 @@ class TelemetryRows:
         keep = None if chosen is None else np.flatnonzero(chosen).tolist()
         requests: RequestColumns = event.requests
         self.requests: dict[str, list[Any]] = {
-            name: _kept(getattr(requests, name), keep) for name in RequestColumns.model_fields
+            name: _kept(_told(requests, name), keep) for name in RequestColumns.model_fields
         }
         self.count = len(self.requests["offset"])
         batches: BatchColumns = event.batches
@@ -71,7 +72,11 @@ class TelemetryRows:
         self.queue_depth = _picked(batches.queue_depth, 0, batch)
         self.memory_bytes = _picked(batches.memory_bytes, 0, batch)
         self.reasons = _picked([reason.value for reason in batches.reason], "", batch)
-        self.models = _picked(batches.model, -1, batch)
+        self.post_ms = _picked(batches.post_ms or [0.0] * len(batches.size), 0.0, batch)
+        self.computed = _picked(batches.computed or batches.size, 0, batch)
+        # What was in no batch may have reached a model all the same: answered from the cache, shed.
+        told = self.requests["model"]
+        self.models = _picked(batches.model, -1, batch) if not requests.model else told
 
     def grouping(self) -> Grouping:
         """The series of each request. What is not known, and the model of what was in no batch, is empty text."""
@@ -129,13 +134,22 @@ class TelemetryRows:
             },
         )
 
+    def _sampled(self) -> dict[str, float | None]:
+        """How the worker was doing when it told these."""
+        sample = self.event.sample
+        return {name: None if sample is None else getattr(sample, name) for name in _SAMPLED}
+
     def for_table(
         self, grouping: Grouping, scores: Floats, learning: NDArray[np.bool_], served_ms: int, telemetry_offset: int
     ) -> dict[str, list[Any]]:
         """Columns of `schemas.tables.REQUESTS`; times as epoch milliseconds."""
         event, requests, count = self.event, self.requests, self.count
         series = grouping.series.tolist()
-        names = ("request_id", "error", "queue_ms", "total_ms", "inputs", "input_bytes", "tokens")
+        names = (
+            *("request_id", "error", "queue_ms", "total_ms", "inputs", "input_bytes", "tokens"),
+            *("cached", "confidence", "margin", "entropy", "fingerprint"),
+        )
+        references = [event.models[number] if number >= 0 else None for number in self.models]
         return {
             "cluster_id": [event.cluster_id] * count,
             "topic_id": [event.topic_id] * count,
@@ -163,12 +177,29 @@ class TelemetryRows:
             "truncated": requests["truncated"],
             "score": scores.tolist(),
             "learning": learning.tolist(),
+            "arm": [reference.arm if reference else "" for reference in references],
+            "model_digest": [reference.digest if reference else "" for reference in references],
+            "post_ms": self.post_ms,
+            "batch_computed": self.computed,
             **{name: requests[name] for name in names},
+            **{name: [value] * count for name, value in self._sampled().items()},
         }
+
+
+_SAMPLED = ("publish_ms", "process_cpu_share", "device_utilisation", "power_watts", "temperature_celsius")
 
 
 def _kept(values: list[T], keep: list[int] | None) -> list[T]:
     return values if keep is None else [values[i] for i in keep]
+
+
+_NOT_TOLD: dict[str, Any] = {"fingerprint": "", "model": -1}
+"""What stands for a column that an older worker does not tell; 0 for the others."""
+
+
+def _told(requests: RequestColumns, name: str) -> list[Any]:
+    values: list[Any] = getattr(requests, name)
+    return values if values else [_NOT_TOLD.get(name, 0.0)] * len(requests.offset)
 
 
 def _picked(values: Sequence[T], none: T, batch: Sequence[int]) -> list[T]:

@@ -1,10 +1,9 @@
 """Fixtures shared by all tests: one real broker and one real engine for the whole run, started when first asked for.
 
-Where a part is missing a test skips with a clear word; with CI set it fails instead.
+What a test needs of the machine and may not find is asked for through `tests.parts`.
 """
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from infra.settings import ClickHouseSettings, KafkaSettings
+from tests.parts import kafka_jars, real_data
 
 settings.register_profile(
     "inferwatch", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow], max_examples=60
@@ -23,20 +23,10 @@ settings.load_profile("inferwatch")
 START_SECONDS = 90.0
 
 
-def missing(what: str) -> None:
-    """Skip, or fail in CI: a part that a test needs is not here."""
-    if os.environ.get("CI"):
-        pytest.fail(f"missing in CI: {what}")
-    pytest.skip(f"missing: {what}")
-
-
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real data, which are not shipped: without them tests skip, also in CI."""
-    folder = Path(os.environ.get("INFERWATCH_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"no real data at {folder}: they are not shipped; INFERWATCH_DATA names their folder")
-    return folder
+    """The folder of real data."""
+    return real_data()
 
 
 class Part:
@@ -70,6 +60,7 @@ class Part:
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory):
     """Settings for a real Apache Kafka of this test run."""
+    kafka_jars()
     part = Part("infra.embedded.broker", tmp_path_factory.mktemp("kafka"))
     yield KafkaSettings(bootstrap_servers=part.ready["bootstrap_servers"], session_timeout_ms=6_000)
     part.stop()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from inference_workers.ports import Floats
-from schemas.predictions import Classification, LabelProbability
 
 LABELS_MAX = 100
 """Most labels of an answer."""
@@ -23,9 +23,7 @@ def probabilities_of(logits: Floats, *, multi_label: bool) -> list[float]:
     return [float(one) for one in exponents / exponents.sum()]
 
 
-def classification_of(probabilities: Sequence[float], labels: Sequence[str]) -> Classification:
-    """The likeliest labels first; the earlier one first among equals."""
+def classification_of(probabilities: Sequence[float], labels: Sequence[str]) -> dict[str, Any]:
+    """A `Classification`: the likeliest labels first; the earlier one first among equals."""
     order = sorted(range(len(probabilities)), key=lambda i: (-probabilities[i], i))[:LABELS_MAX]
-    return Classification.model_construct(
-        labels=[LabelProbability.model_construct(label=labels[i], probability=probabilities[i]) for i in order]
-    )
+    return {"labels": [{"label": labels[i], "probability": probabilities[i]} for i in order]}

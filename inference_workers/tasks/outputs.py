@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from inference_workers.compute import Row
 from inference_workers.ports import Head
@@ -13,7 +14,6 @@ from inference_workers.tasks.embed import embeddings_of
 from inference_workers.tasks.generate import generated_of
 from inference_workers.tasks.rerank import cosines, probability_of, ranking_of, ranking_statistics
 from inference_workers.tasks.statistics import NONE, Statistics, mean_of, statistics_of
-from schemas.predictions import Output
 from schemas.requests import EncodingFormat, Task
 
 
@@ -26,8 +26,9 @@ class Wanted:
     top_n: int | None = None
 
 
-def outputs_of(wanted: Wanted, rows: Sequence[Row], servable: Servable) -> tuple[list[Output], Statistics]:
-    """The outputs and how sure they are. For `rerank` with vectors, the first row is the query's.
+def outputs_of(wanted: Wanted, rows: Sequence[Row], servable: Servable) -> tuple[list[dict[str, Any]], Statistics]:
+    """The outputs, as `schemas.predictions` has them, and how sure they are. For `rerank` with vectors, the first row
+    is the query's.
 
     Raises EngineError for rows that do not go together.
     """

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from inference_workers.ports import EngineError, Floats
 from inference_workers.tasks.statistics import Statistics
-from schemas.predictions import Ranked
 
 
 class DimensionMismatch(EngineError):
@@ -35,10 +35,10 @@ def probability_of(logit: float) -> float:
     return 1.0 / (1.0 + math.exp(-logit)) if logit >= 0 else math.exp(logit) / (1.0 + math.exp(logit))
 
 
-def ranking_of(scores: Sequence[float], top_n: int | None) -> list[Ranked]:
-    """The items, best first; the earlier one first among equals."""
+def ranking_of(scores: Sequence[float], top_n: int | None) -> list[dict[str, Any]]:
+    """The items as `Ranked`, best first; the earlier one first among equals."""
     order = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
-    return [Ranked.model_construct(index=i, score=scores[i]) for i in order[:top_n]]
+    return [{"index": i, "score": scores[i]} for i in order[:top_n]]
 
 
 def ranking_statistics(scores: Sequence[float]) -> Statistics:

@@ -6,13 +6,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
-from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, DataError
+from clickhouse_connect.driver.httputil import default_pool_manager, get_pool_manager
 
+from infra.addresses import clickhouse_address, is_loopback
 from infra.ports import InvalidRecord, RetryLater
 from infra.settings import ClickHouseSettings
 from schemas import tables
@@ -67,16 +69,17 @@ class ClickHouse:
         return client
 
     def _connect(self) -> Client:
-        address = urlsplit(self._settings.url or "")
-        secure = address.scheme == "https"
+        scheme, host, port = clickhouse_address(self._settings.url or "")
+        ca_cert = None if self._settings.ca_location is None else str(self._settings.ca_location)
         return clickhouse_connect.get_client(
-            host=address.hostname or "",
-            port=address.port or (8443 if secure else 8123),
-            secure=secure,
+            host=host,
+            port=port,
+            secure=scheme == "https",
             username=self._settings.user,
             password=self._settings.password.get_secret_value(),
             database=self._settings.database,
-            ca_cert=None if self._settings.ca_location is None else str(self._settings.ca_location),
+            ca_cert=ca_cert,
+            pool_mgr=_direct_pool(ca_cert) if is_loopback(host) else None,
             connect_timeout=5,
             send_receive_timeout=int(max(1, self._settings.timeout_seconds)),
             autogenerate_session_id=False,
@@ -153,6 +156,13 @@ class ClickHouse:
         for client in clients:
             client.close()
         self._local = threading.local()
+
+
+@cache
+def _direct_pool(ca_cert: str | None) -> Any:
+    """Connections of this process that take no proxy of the environment, as the client's own pool does even to
+    loopback, where no proxy leads."""
+    return default_pool_manager() if ca_cert is None else get_pool_manager(ca_cert=ca_cert)
 
 
 @contextmanager

@@ -64,19 +64,22 @@ class Servers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a run takes place."""
+    """Where a run takes place. `where`: as `View.where`, for people."""
 
     addresses: Addresses
     folder: StackFolder
     groups: Groups
+    where: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RunLimit:
-    """How long: `traffic_seconds` None is until told to stop. `drain_seconds` bounds the wait for what is under way."""
+    """How long: `traffic_seconds` None is until told to stop. `drain_seconds` bounds the wait for what is under way.
+    `until_answered`: the first prediction ends the traffic sooner."""
 
     traffic_seconds: float | None
     drain_seconds: float
+    until_answered: bool = False
 
 
 class Up:
@@ -147,20 +150,24 @@ class Up:
     def _open_display(self) -> None:
         from infra.up.live import display_for
 
+        self._log.write("".join(f"{name}: {place}\n" for name, place in self._site.where).encode("utf-8", "replace"))
         self._display = display_for(sys.stderr)
         self._display.open()
 
     def _run(self) -> Summary | None:
         traffic_began: float | None = None
-        limit = self._limit.traffic_seconds
         while not self._stop_signals:
             self._look()
             if traffic_began is None and self._traffic_flows():
                 traffic_began = self._clock.monotonic()
-            if None not in (limit, traffic_began) and self._clock.monotonic() - traffic_began >= limit:  # type: ignore[operator]
-                assert traffic_began is not None
+            if traffic_began is not None and self._is_enough(self._clock.monotonic() - traffic_began):
                 return self._finish(traffic_began)
         return None
+
+    def _is_enough(self, traffic_seconds: float) -> bool:
+        limit = self._limit.traffic_seconds
+        answered = self._watch is not None and self._watch.first_prediction_seconds is not None
+        return (limit is not None and traffic_seconds >= limit) or (self._limit.until_answered and answered)
 
     def _traffic_flows(self) -> bool:
         simulator = self._children.by_name.get(SIMULATOR)
@@ -218,7 +225,7 @@ class Up:
             processes=self._rows,
             snapshot=None if self._watch is None else self._watch.snapshot(),
             events=tuple(self._events),
-            where=where_to_look(self._site.addresses, self._site.folder),
+            where=self._site.where,
         )
 
     def _finish(self, traffic_began: float) -> Summary:
@@ -244,6 +251,7 @@ class Up:
             restarts={name: child.history.restarts for name, child in self._children.by_name.items()},
             versions=versions(),
             differences=[] if account.balanced else self._watch.differences(),
+            traffic_asked=SIMULATOR in self._children.by_name,
         )
 
     def _pause(self) -> bool:
@@ -282,16 +290,3 @@ class Up:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def where_to_look(addresses: Addresses, folder: StackFolder) -> tuple[tuple[str, str], ...]:
-    """The ways in, for people."""
-    return (
-        ("Kafka", f"{addresses.kafka_bootstrap_servers}   alerts: inferwatch alerts tail (topic alerts)"),
-        ("ClickHouse", addresses.clickhouse_url),
-        ("first query", 'inferwatch query "SELECT outcome, count() FROM requests GROUP BY outcome"'),
-        ("with curl", f"curl '{addresses.clickhouse_url}/?query=SELECT+count()+FROM+requests'"),
-        ("try it", 'inferwatch ask "red shoes"   inferwatch drill latency'),
-        ("logs", str(folder.logs)),
-        ("stop", "Ctrl-C here, or inferwatch down"),
-    )

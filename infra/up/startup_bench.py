@@ -16,7 +16,11 @@ import click
 
 from infra.exit_codes import EXIT_TRY_AGAIN
 
+TRAFFIC_SECONDS_MAX = 60
+"""A first prediction that takes longer from the first request on is reported as none."""
 RUN_SECONDS_MAX = 300.0
+SERVERS = ("INFERWATCH_KAFKA_", "INFERWATCH_CLICKHOUSE_")
+"""Settings that lead to other servers than the embedded ones, or would be refused without them."""
 
 
 @click.command("startup")
@@ -62,9 +66,18 @@ def spread(seconds: Sequence[float]) -> dict[str, Any]:
 
 def first_prediction_seconds(folder: Path) -> float:
     """Run `inferwatch up` shortly on a folder. Raises ClickException with its words when there was no prediction."""
-    hidden = ("INFERWATCH_KAFKA_BOOTSTRAP_SERVERS", "INFERWATCH_CLICKHOUSE_URL")
-    environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    arguments = ("up", "--for", "10s", "--rate", "50", "--drain", "0s", "--json")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(SERVERS)}
+    arguments = (
+        "up",
+        "--for",
+        f"{TRAFFIC_SECONDS_MAX}s",
+        "--until-answered",
+        "--rate",
+        "50",
+        "--drain",
+        "0s",
+        "--json",
+    )
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", "infra.cli", *arguments],
@@ -80,7 +93,7 @@ def first_prediction_seconds(folder: Path) -> float:
     except (ValueError, KeyError):
         raise _failed(f"exit code {done.returncode}: {done.stderr[-2_000:]}") from None
     if found is None:
-        raise _failed("no prediction came in time")
+        raise _failed(f"no prediction within {TRAFFIC_SECONDS_MAX} s of traffic")
     return float(found)
 
 

@@ -12,7 +12,8 @@ from infra.up.view import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A run that has ended. `seconds` is the time of its traffic. `drained`: nothing was under way any more."""
+    """A run that has ended. `seconds` is the time of its traffic. `drained`: nothing was under way any more.
+    `traffic_asked`: requests were to be sent, so that books of nothing are no success."""
 
     seconds: float
     snapshot: Snapshot
@@ -20,14 +21,21 @@ class Summary:
     restarts: Mapping[str, int]
     versions: Mapping[str, str]
     differences: Sequence[str]
+    traffic_asked: bool
 
     @property
     def exit_code(self) -> int:
-        """0 when the books balance. 75 when work was left at the deadline, 70 when something is lost or doubled."""
+        """0 when the books balance. 75 when work was left at the deadline or nothing of what was asked for was sent, 70
+        when something is lost or doubled."""
         account = self.snapshot.account
-        if account.balanced:
+        if account.balanced and not self.sent_nothing:
             return 0
         return EXIT_TRY_AGAIN if not self.drained or account.sent == 0 else EXIT_INTERNAL
+
+    @property
+    def sent_nothing(self) -> bool:
+        """Whether there was to be traffic and there was none."""
+        return self.traffic_asked and self.snapshot.account.sent == 0
 
     def as_json(self) -> dict[str, Any]:
         """One object."""
@@ -37,6 +45,7 @@ class Summary:
             "rate": round(s.account.sent / self.seconds, 1) if self.seconds else 0.0,
             "books": s.account.as_json() | {"repeated_answers": s.account.repeats},
             "drained": self.drained,
+            "sent_nothing": self.sent_nothing,
             "differences": list(self.differences),
             "latency_ms": {f"p{q * 100:g}": _rounded(ms) for q, ms in s.run_ms.items()},
             "first_prediction_seconds": _rounded(s.first_prediction_seconds),
@@ -70,6 +79,10 @@ class Summary:
         ]
         if s.unreadable:
             lines.append(f"unreadable {s.unreadable} records on our topics are not what their topic carries")
+        if self.sent_nothing:
+            lines.append(
+                "note       no request was sent, though traffic was asked for: its log says why (simulator.log)"
+            )
         if not self.drained:
             lines.append(
                 "note       work was left when the time to drain was over: try a longer --drain or a lower --rate"

@@ -15,9 +15,8 @@ from infra.exit_codes import EXIT_CONFIGURATION, EXIT_INTERRUPTED, EXIT_TRY_AGAI
 
 if TYPE_CHECKING:
     from infra.embedded.data_folder import Claim
-    from infra.settings import ClickHouseSettings, KafkaSettings, StackSettings
     from infra.up.folder import StackFolder
-    from infra.up.plan import Addresses, UpOptions
+    from infra.up.plan import UpOptions
     from infra.up.run import RunLimit, Up
 
 DOWN_SECONDS = 120.0
@@ -37,6 +36,7 @@ DOWN_SECONDS = 120.0
     show_default=True,
     help="Share of the traffic that is broken on purpose, so that dead letters are seen too.",
 )
+@click.option("--mixed", is_flag=True, help="With only one of the two servers named: embed the other.")
 @click.option("--seed", type=int, help="Seed of the traffic.")
 @click.option(
     "--drain",
@@ -46,6 +46,7 @@ DOWN_SECONDS = 120.0
     show_default=True,
     help="With --for: longest wait for what is under way when the traffic ends.",
 )
+@click.option("--until-answered", is_flag=True, hidden=True, help="End at the first prediction: for `bench startup`.")
 @click.option("--json", "as_json", is_flag=True, help="With --for: print the summary as one JSON object on stdout.")
 def up(
     seconds: float | None,
@@ -54,16 +55,18 @@ def up(
     workers: int,
     jobs: int,
     broken_share: float,
+    mixed: bool,
     seed: int | None,
     drain_seconds: float,
+    until_answered: bool,
     as_json: bool,
 ) -> None:
     """Start everything on this machine, with live traffic, and show it until Ctrl-C.
 
     Kafka and ClickHouse are started too, unless INFERWATCH_KAFKA_BOOTSTRAP_SERVERS and INFERWATCH_CLICKHOUSE_URL
-    say where they run: the live traffic then goes there, and --no-traffic stops it. Data and logs are in
-    INFERWATCH_DATA_DIR (.inferwatch). With --for the exit code is 0 when the books balance, 70 when something is lost
-    or doubled, 75 when work was left.
+    say where they run: the live traffic then goes there, and --no-traffic stops it. With only one of the two set it is
+    refused unless --mixed says that it is meant. Data and logs are in INFERWATCH_DATA_DIR (.inferwatch). With --for the
+    exit code is 0 when the books balance, 70 when something is lost or doubled, 75 when work was left or none was sent.
 
     \b
     Example:
@@ -74,12 +77,12 @@ def up(
     from infra.up.run import RunLimit, UpFailed
 
     began = _process_began()
-    notes = _check_settings()
+    notes = _check_settings(mixed)
     options = UpOptions(rate, not no_traffic, workers, jobs, broken_share, seed)
     folder, claim = _claim()
     try:
         with claim:
-            run = _assemble(options, RunLimit(seconds, drain_seconds), folder, claim, began)
+            run = _assemble(options, RunLimit(seconds, drain_seconds, until_answered), folder, claim, began)
             for note in notes:
                 run.say(f"note: {note}")
             summary = run.run()
@@ -103,12 +106,15 @@ def _process_began() -> float:
     return time.monotonic() - max(0.0, age)
 
 
-def _check_settings() -> list[str]:
+def _check_settings(mixed: bool) -> list[str]:
     """Refuse wrong settings of any part before anything starts: SettingsError. Returns notes on unknown names."""
+    from infra.settings import ClickHouseSettings, KafkaSettings, load
     from infra.settings_check import all_settings, check_settings, unknown_variables
+    from infra.up.server_choice import check_choice
 
     classes = all_settings()
     check_settings(classes)
+    check_choice(load(KafkaSettings), load(ClickHouseSettings), mixed)
     notes = unknown_variables(classes, os.environ)
     for note in notes:  # on stderr as well: a live picture hides what is only among its events once they have passed
         click.echo(f"inferwatch up: {note}", err=True)
@@ -136,13 +142,15 @@ def _assemble(options: UpOptions, limit: RunLimit, folder: StackFolder, claim: C
     from infra.up.child_log import ChildLog
     from infra.up.plan import Groups, plan
     from infra.up.run import Site, Up
+    from infra.up.server_choice import choose_addresses
     from infra.up.servers import RealServers
+    from infra.up.where_to_look import where_to_look
 
     stack, kafka, clickhouse = load(StackSettings), load(KafkaSettings), load(ClickHouseSettings)
-    addresses = _addresses(kafka, clickhouse, stack, claim)
+    addresses = choose_addresses(kafka, clickhouse, stack, claim)
     kafka = kafka.model_copy(update={"bootstrap_servers": addresses.kafka_bootstrap_servers})
     clickhouse = clickhouse.model_copy(update={"url": addresses.clickhouse_url})
-    site = Site(addresses, folder, Groups.of(os.environ))
+    site = Site(addresses, folder, Groups.of(os.environ), where_to_look(addresses, options, folder.logs))
     log = ChildLog(folder.logs / "up.log")
     log.take_logging()  # client libraries write there and not over the picture
     clock = SystemClock()
@@ -150,28 +158,6 @@ def _assemble(options: UpOptions, limit: RunLimit, folder: StackFolder, claim: C
     servers = RealServers(kafka, clickhouse, stack, site.groups, clock, began, log)
     specs = plan(options, addresses, folder.path, site.groups)
     return Up(specs, limit, site, servers, log, clock, began)
-
-
-def _addresses(kafka: KafkaSettings, clickhouse: ClickHouseSettings, stack: StackSettings, claim: Claim) -> Addresses:
-    """Where things are or will be. Ports are chosen before anything starts, so that everything can start at once."""
-    from infra.embedded.errors import PortTaken, UnsuitableMachine
-    from infra.settings import SettingsError
-    from infra.up.plan import Addresses
-
-    servers, url = kafka.bootstrap_servers, clickhouse.url
-    kafka_port = clickhouse_port = None
-    try:
-        if servers is None:
-            kafka_port = claim.choose_port("kafka", stack.kafka_port)
-            servers = f"127.0.0.1:{kafka_port}"
-        if url is None:
-            clickhouse_port = claim.choose_port("clickhouse", stack.clickhouse_port)
-            url = f"http://127.0.0.1:{clickhouse_port}"
-    except (PortTaken, UnsuitableMachine) as error:
-        raise SettingsError(
-            f"INFERWATCH_KAFKA_PORT={stack.kafka_port}, INFERWATCH_CLICKHOUSE_PORT={stack.clickhouse_port}: {error}"
-        ) from None
-    return Addresses(servers, url.rstrip("/"), kafka_port, clickhouse_port)
 
 
 @click.command()

@@ -1,7 +1,6 @@
 """The embedded ClickHouse as curl and other plain HTTP programs see it, and what happens when things end badly."""
 
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +11,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from tests.integration.front_process import ROOT, Front, wait_until
+from tests.parts import program
 
 
 @pytest.fixture(scope="module")
@@ -23,10 +23,9 @@ def front(tmp_path_factory):
 
 
 def curl(*arguments, data=None):
-    program = shutil.which("curl")
-    if program is None:
-        pytest.skip("curl is not installed")
-    done = subprocess.run([program, "-sS", *arguments], input=data, capture_output=True, timeout=60, check=False)
+    done = subprocess.run(
+        [program("curl"), "-sS", *arguments], input=data, capture_output=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -281,9 +281,8 @@ def test_the_launcher_without_kernel_help(tmp_path):
         wait_for(lambda: is_gone(launcher) and is_gone(program), "nothing is left")  # noqa: B023
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's help is Linux's")
 def test_the_kernel_ends_a_child_whose_parent_is_gone_before_it_starts():
-    if sys.platform != "linux":
-        pytest.skip("the kernel's help is Linux's")
     command = parent.launch_command(["/bin/sleep", "60"])
     command[4] = "1"  # not its parent
     assert subprocess.run(command, timeout=DEADLINE_S).returncode == 1

@@ -55,3 +55,18 @@ def test_tables_are_made_once_and_can_be_asked(environment):
 def test_nothing_is_made_on_this_machine(environment):
     said(environment, "query", "SELECT 1")
     assert not os.path.exists(environment["INFERWATCH_DATA_DIR"])
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+def test_a_proxy_of_the_environment_is_not_asked_for_servers_on_this_machine(environment, variable):
+    behind = environment | {variable: "http://127.0.0.1:9"}  # nothing listens there
+    assert said(behind, "query", "SELECT 1 AS one", "--json") == '{"one":1}\n'
+    done = subprocess.run(
+        [sys.executable, "-c", "from infra import diagnosis; print(diagnosis.check_clickhouse_server())"],
+        env=behind,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "verdict='ok'" in done.stdout

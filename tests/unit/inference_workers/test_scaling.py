@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from inference_workers.scaling import Demand, Reason, ScalingPolicy, ScalingState
-from inference_workers.scaling_watch import ScalingSettings
+from inference_workers.scaling_settings import ScalingSettings
 from infra.settings import SettingsError, load
 
 AT_ONCE = ScalingPolicy(target_seconds=10, grow_seconds=0, shrink_seconds=0, workers_max=8, commit_seconds=1)

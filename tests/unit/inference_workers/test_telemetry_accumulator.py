@@ -2,10 +2,11 @@
 
 import pytest
 
+from inference_workers.ports import Place
 from inference_workers.tasks.statistics import Statistics
 from inference_workers.telemetry import EVENT_BYTES_MAX, BatchFacts, RequestFacts, TelemetryAccumulator
 from infra.progress import Progress
-from schemas.base import Identity, encode
+from schemas.base import encode
 from schemas.predictions import ModelRef
 from schemas.telemetry import (
     REQUESTS_PER_EVENT_MAX,
@@ -25,7 +26,7 @@ def batch(version="1"):
 
 
 def facts(offset, *, partition=0, scenario="search", **more):
-    identity = Identity(cluster_id="c", topic_id="t", partition=partition, offset=offset)
+    identity = Place("c", "t", partition, offset)
     return RequestFacts(identity, 1_000, Outcome.ANSWERED, 12.5, scenario, **more)
 
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError, DataError, OperationalError, ProgrammingError
+from urllib3 import PoolManager, ProxyManager
 
 from infra.clickhouse import client as door
 from infra.clickhouse.client import BAD_VALUE_CODES, ClickHouse
@@ -54,6 +55,7 @@ class World:
 
 
 def test_user_password_and_authority_reach_the_client(monkeypatch, tmp_path):
+    (tmp_path / "ca.pem").touch()
     secure = {"user": "shop", "password": "hunter2", "database": "d", "ca_location": tmp_path / "ca.pem"}
     world = World(monkeypatch, url="https://db.example", **secure)
     world.insert()
@@ -69,6 +71,19 @@ def test_plain_http_has_no_authority_and_its_own_port(monkeypatch):
     assert {name: world.arguments[name] for name in wanted} == wanted
     [settings] = world.settings
     assert (settings["insert_deduplication_token"], settings["max_partitions_per_insert_block"]) == ("x", 0)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_no_proxy_of_the_environment_stands_before_a_server_on_this_machine(monkeypatch, host, variable):
+    monkeypatch.setenv(variable, "http://proxy.example:3128")
+    here = World(monkeypatch, url=f"http://{host}:8123")
+    here.insert()
+    assert isinstance(here.arguments["pool_mgr"], PoolManager)
+    assert not isinstance(here.arguments["pool_mgr"], ProxyManager)
+    elsewhere = World(monkeypatch, url="http://db.example:8123")
+    elsewhere.insert()
+    assert elsewhere.arguments["pool_mgr"] is None, "the client asks the environment"
 
 
 @pytest.mark.parametrize("code", sorted(BAD_VALUE_CODES))

@@ -111,6 +111,8 @@ def test_plain_text_needs_no_credentials(monkeypatch):
 
 
 def test_tls_and_sasl_reach_the_client(tmp_path):
+    for name in ("ca.pem", "mine.pem", "mine.key"):
+        (tmp_path / name).touch()
     settings = KafkaSettings(
         bootstrap_servers="a:1",
         security_protocol="SASL_SSL",

@@ -35,6 +35,78 @@ def test_a_wrong_setting_is_named_with_its_value_and_the_way_out(monkeypatch, cl
     assert "Ways out" in text
 
 
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "eight", "81 23", "8123.5"])
+def test_a_port_that_cannot_be_is_refused(monkeypatch, port):
+    for cls, variable, value in (
+        (ClickHouseSettings, "INFERWATCH_CLICKHOUSE_URL", f"http://db:{port}"),
+        (KafkaSettings, "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS", f"a:9092,b:{port}"),
+    ):
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(SettingsError) as caught:
+            load(cls)
+        assert f"{variable}={value!r}: " in str(caught.value)
+        assert "Ways out" in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["http://db", "https://db:8443/", "http://[::1]:8123", "http://10.0.0.1:65535"])
+def test_a_sound_url_is_taken(monkeypatch, url):
+    monkeypatch.setenv("INFERWATCH_CLICKHOUSE_URL", url)
+    assert load(ClickHouseSettings).url == url
+
+
+@pytest.mark.parametrize("servers", ["a:9092", "a:9092, b:9093", "[::1]:9092", "::1", "kafka", "PLAINTEXT://a:9092"])
+def test_sound_servers_are_taken(monkeypatch, servers):
+    monkeypatch.setenv("INFERWATCH_KAFKA_BOOTSTRAP_SERVERS", servers)
+    assert load(KafkaSettings).bootstrap_servers == servers
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://shop:hunter2@db:8123",
+        "http://shop:hun/ter2@db:8123",
+        "shop:hunter2@db:8123",
+        "https://shop:hunter2@db/?x=1",
+        "http://db:8123?user=shop&password=hunter2",
+    ],
+)
+def test_a_password_in_an_address_is_refused_and_not_shown(monkeypatch, url):
+    monkeypatch.setenv("INFERWATCH_CLICKHOUSE_URL", url)
+    with pytest.raises(SettingsError) as caught:
+        load(ClickHouseSettings)
+    text = str(caught.value)
+    assert text.startswith("INFERWATCH_CLICKHOUSE_URL='")
+    assert "ter2" not in text
+    assert ("INFERWATCH_CLICKHOUSE_USER and INFERWATCH_CLICKHOUSE_PASSWORD" in text) == ("@" in url)
+
+
+def test_a_password_in_the_servers_is_refused_and_not_shown_by_any_rule(monkeypatch):
+    monkeypatch.setenv("INFERWATCH_KAFKA_BOOTSTRAP_SERVERS", "shop:hunter2@a:9092")
+    with pytest.raises(SettingsError, match="INFERWATCH_KAFKA_SASL_USERNAME and INFERWATCH_KAFKA_SASL_PASS") as caught:
+        load(KafkaSettings)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cls", "variable"),
+    [
+        (KafkaSettings, "INFERWATCH_KAFKA_SSL_CA_LOCATION"),
+        (KafkaSettings, "INFERWATCH_KAFKA_SSL_CERTIFICATE_LOCATION"),
+        (KafkaSettings, "INFERWATCH_KAFKA_SSL_KEY_LOCATION"),
+        (ClickHouseSettings, "INFERWATCH_CLICKHOUSE_CA_LOCATION"),
+    ],
+)
+def test_a_file_that_is_not_there_is_refused(monkeypatch, tmp_path, cls, variable):
+    for path, why in ((tmp_path / "none.pem", "there is no such file"), (tmp_path, "is a folder")):
+        monkeypatch.setenv(variable, str(path))
+        with pytest.raises(SettingsError) as caught:
+            load(cls)
+        assert f"{variable}={str(path)!r}: {why}" in str(caught.value)
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.setenv(variable, str(tmp_path / "ca.pem"))
+    load(cls)
+
+
 def test_settings_that_do_not_go_together_are_named_in_full(monkeypatch):
     monkeypatch.setenv("INFERWATCH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
     with pytest.raises(SettingsError) as caught:

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 from infra import cli
 from infra.exit_codes import EXIT_CONFIGURATION
-from infra.settings import SettingsError
+from infra.settings import ClickHouseSettings, KafkaSettings, SettingsError
 from infra.settings_check import all_settings, check_settings, unknown_variables
+from infra.up.server_choice import check_choice
 from infra.up.up_cli import up
 
 
@@ -55,6 +56,42 @@ def test_up_refuses_a_wrong_setting_of_a_part_before_it_makes_anything(monkeypat
     assert caught.value.code == EXIT_CONFIGURATION
     assert "INFERWATCH_JOBS_WINDOW_SECONDS='0'" in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+SERVERS, URL = "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS", "INFERWATCH_CLICKHOUSE_URL"
+PROTOCOL = "INFERWATCH_KAFKA_SECURITY_PROTOCOL"
+
+
+@pytest.mark.parametrize(
+    ("given", "flags", "words"),
+    [
+        ({SERVERS: "kafka:9092"}, (), (f"{SERVERS}='kafka:9092', {URL} unset", "set both", "up --mixed")),
+        ({URL: "http://db:8123"}, (), (f"{URL}='http://db:8123', {SERVERS} unset", "set both", "up --mixed")),
+        ({PROTOCOL: "SSL"}, (), (f"{PROTOCOL}='SSL', {SERVERS} unset", f"set {SERVERS}", f"unset {PROTOCOL}")),
+        ({PROTOCOL: "SSL", URL: "http://db:8123"}, ("--mixed",), (f"{PROTOCOL}='SSL'",)),
+    ],
+)
+def test_up_refuses_servers_that_do_not_go_together(monkeypatch, tmp_path, capsys, given, flags, words):
+    monkeypatch.setenv("INFERWATCH_DATA_DIR", str(tmp_path / "data"))
+    for name in (SERVERS, URL):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["inferwatch", "up", *flags])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    said = capsys.readouterr().err
+    assert caught.value.code == EXIT_CONFIGURATION
+    assert [word for word in (*words, "Ways out") if word not in said] == []
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("servers", "url", "mixed"),
+    [(None, None, False), ("a:1", "http://b:1", False), ("a:1", None, True), (None, "http://b:1", True)],
+)
+def test_servers_that_go_together_are_taken(servers, url, mixed):
+    check_choice(KafkaSettings(bootstrap_servers=servers), ClickHouseSettings(url=url), mixed)
 
 
 def test_up_says_unknown_names(monkeypatch, tmp_path):

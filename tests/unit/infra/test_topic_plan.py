@@ -95,7 +95,8 @@ def test_topics_that_a_worker_or_job_works_on_have_dead_letters_and_no_others():
     by_name = {topic.name: topic for topic in topics.DECLARED}
     letters = {name for name in by_name if name.endswith(".dead-letters")}
     processed = {topic.name for topic in topics.DECLARED if topic.processed}
-    assert processed == {"inference.requests", "inference.telemetry", "inference.windows", "control.drills"}
+    control = {"control.drills", "control.deployments"}
+    assert processed == {"inference.requests", "inference.telemetry", "inference.windows"} | control
     assert letters == {f"{name}.dead-letters" for name in processed}
     for name in processed:
         assert by_name[f"{name}.dead-letters"].message_bytes_max == by_name[name].message_bytes_max + 65_536

@@ -48,7 +48,7 @@ def test_several_texts_and_an_own_id():
     sent = producer.send(("a", "b"), request_id="order-9")
     (record,) = publisher.broker.of(REQUESTS.name)
     envelope = decode(record.headers, record.value, (InferenceRequested,))
-    assert envelope.data.texts == ["a", "b"]
+    assert envelope.data.inputs == ["a", "b"]
     assert sent.request_id == envelope.event_id == "order-9"
 
 

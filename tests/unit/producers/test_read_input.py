@@ -23,7 +23,7 @@ def read(content: bytes, format_: Format, **options):
 
 
 def texts(rows):
-    return [row.request.texts[0] for row in rows if isinstance(row, Request)]
+    return [row.request.inputs[0] for row in rows if isinstance(row, Request)]
 
 
 def refusals(rows):
@@ -63,7 +63,7 @@ def test_a_bad_json_line_is_refused_and_the_rest_goes_on(bad, reason, options):
 def test_json_lines_keep_their_own_fields():
     line = json.dumps({"q": "red", "u": 17, "scenario": "recommendation", "timeout_ms": 5}).encode()
     (row,) = read(line, Format.JSONL, column="q", key_column="u", scenario="search")
-    assert (row.request.texts, row.key, row.request.scenario, row.request.timeout_ms) == (
+    assert (row.request.inputs, row.key, row.request.scenario, row.request.timeout_ms) == (
         ["red"],
         "17",
         "recommendation",
@@ -101,7 +101,7 @@ def test_a_short_line_may_still_be_too_large_a_request():
 def test_csv_with_quotes_that_span_lines():
     content = b'user,query\r\n7,"red, or\nblue ""shoes"""\r\n8,\xc3\xa9t\xc3\xa9\r\n'
     rows = read(content, Format.CSV, column="query", key_column="user")
-    assert [(row.line, row.key, row.request.texts[0]) for row in rows] == [
+    assert [(row.line, row.key, row.request.inputs[0]) for row in rows] == [
         (2, "7", 'red, or\nblue "shoes"'),
         (4, "8", "été"),
     ]

@@ -25,7 +25,7 @@ def read(value, pairs=()):
 
 def test_plain_json_is_a_whole_request():
     envelope = read(b'{"input": "red shoes"}')
-    assert envelope.data.texts == ["red shoes"]
+    assert envelope.data.inputs == ["red shoes"]
     assert (envelope.event_id, envelope.data.scenario) == (None, "search")
 
 
@@ -34,7 +34,7 @@ def test_headers_become_attributes():
     assert (envelope.event_id, envelope.source, envelope.subject) == ("a-1", "shop", "user-7")
     assert envelope.time == datetime(2026, 1, 2, tzinfo=UTC)
     assert envelope.traceparent == TRACE
-    assert envelope.data.texts == ["a", "b"]
+    assert envelope.data.inputs == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,15 @@ def test_an_invalid_trace_context_is_ignored(trace):
         (b"{}", Reason.MISSING_FIELD),
         (b'{"input": null}', Reason.WRONG_TYPE),
         (b'{"input": 1}', Reason.WRONG_TYPE),
-        (b'{"input": {"text": "a"}}', Reason.WRONG_TYPE),
+        (b'{"input": {"text": 3}}', Reason.WRONG_TYPE),
+        (b'{"input": {"txt": "a"}}', Reason.BAD_VALUE),
+        (b'{"input": {"text": "a", "embedding": [1.0]}}', Reason.BAD_VALUE),
+        (b'{"input": {"text_pair": "a", "embedding": [1.0]}}', Reason.BAD_VALUE),
+        (b'{"input": {"embedding": [1e999]}}', Reason.NON_FINITE_NUMBER),
+        (b'{"input": "a", "task": "paint"}', Reason.BAD_VALUE),
+        (b'{"input": "a", "task": "rerank"}', Reason.BAD_VALUE),
+        (b'{"input": "a", "query": "b"}', Reason.BAD_VALUE),
+        (b'{"input": "a", "generation": {"max_tokens": 3}}', Reason.BAD_VALUE),
         (b'{"input": ["a", 2]}', Reason.WRONG_TYPE),
         (b'{"input": "a", "timeout_ms": "5"}', Reason.WRONG_TYPE),
         (b'{"input": "a", "timeout_ms": NaN}', Reason.WRONG_TYPE),

@@ -47,6 +47,8 @@ def test_tls_checks_the_server_with_the_given_authority_and_shows_our_certificat
         "ssl_key_location": tmp_path / "mine.key",
         "ssl_key_password": "open",
     }
+    for name in ("ca.pem", "mine.pem", "mine.key"):
+        (tmp_path / name).touch()
     found = app._credentials(settings("SSL", **files))
     assert isinstance(found, faust.SSLCredentials)
     [context] = contexts

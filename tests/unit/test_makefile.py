@@ -1,0 +1,67 @@
+"""make down, reset and doctor install nothing: they run what is installed, or say that nothing is."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.parts import program
+
+MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make in a folder with nothing but the Makefile: a set-up there would fail."""
+    shutil.copy(MAKEFILE, tmp_path)
+    hidden = ("MAKE", "MFLAGS", "INFERWATCH_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+
+    def run(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [program("make"), target, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def installed(tmp_path):
+    """An `inferwatch` that notes how it is called."""
+    command = tmp_path / ".venv" / "bin" / "inferwatch"
+    command.parent.mkdir(parents=True)
+    command.write_text('#!/bin/sh\necho "$@" >> calls\n')
+    command.chmod(0o755)
+    return tmp_path / "calls"
+
+
+def test_what_is_installed_is_run_as_it_is(make, installed):
+    for target, arguments in (("down", ()), ("reset", ("ARGS=--yes",)), ("doctor", ("ARGS=--json",))):
+        assert make(target, *arguments).returncode == 0
+    assert installed.read_text().splitlines() == ["down", "down", "reset --yes", "doctor --json"]
+
+
+@pytest.mark.parametrize("target", ["down", "reset"])
+def test_a_fresh_clone_has_nothing_to_stop_or_delete(make, target):
+    done = make(target)
+    assert done.returncode == 0
+    assert f"{target}: nothing runs here" in done.stdout
+    assert "setup" not in done.stderr
+
+
+@pytest.mark.parametrize("target", ["down", "reset"])
+def test_data_without_the_programs_for_them_are_said(make, tmp_path, target):
+    (tmp_path / ".inferwatch").mkdir()
+    done = make(target)
+    assert done.returncode != 0
+    assert f"{target}: .inferwatch is there, but no .venv" in done.stderr
+    assert "make setup" in done.stderr
+
+
+def test_the_doctor_says_what_comes_first(make):
+    done = make("doctor")
+    assert done.returncode != 0
+    assert "run make setup" in done.stderr
