@@ -33,7 +33,7 @@ def start_observer(
         watch = DeviceWatch(lambda: open_device(os.environ.get("CUDA_VISIBLE_DEVICES")), clock)
         watch.start(stop)
         device = watch.latest
-    observer = Observer(health.policy, clock, OwnUsage(), device=device)
+    observer = Observer(health.policy, clock, OwnUsage(), device=device, is_stopping=stop.is_set)
     if not settings.metrics_port:
         return observer, None
     server = HealthServer(

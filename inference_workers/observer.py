@@ -36,9 +36,10 @@ class Observer:
         usage: Usage,
         *,
         device: Callable[[], DeviceReading] = DeviceReading,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`device`: how the device is doing, see `DeviceWatch.latest`."""
-        self._clock = clock
+        """`device`: how the device is doing, see `DeviceWatch.latest`. `is_stopping`: was the worker told to stop?"""
+        self._clock, self._is_stopping = clock, is_stopping
         self.readiness = Readiness(policy, clock.monotonic())
         self.pace = Pace()
         self.details: Callable[[], dict[str, Any]] = dict
@@ -72,10 +73,6 @@ class Observer:
         """The group gave partitions, perhaps none; in `Work.assigned`."""
         self.readiness.joined(self._clock.monotonic())
 
-    def stopping(self) -> None:
-        """The worker was told to stop."""
-        self.readiness.stopping()
-
     def deployed(self, table: RoutingTable) -> None:
         """Which models answer from now on."""
         self._meters.deployed(table)
@@ -94,6 +91,8 @@ class Observer:
         now = self._clock.monotonic()
         self._outbox, self._waiting, self._waiting_bytes = outbox, waiting, waiting_bytes
         self.readiness.turn(now)
+        if self._is_stopping():
+            self.readiness.stopping()
         self.readiness.owed(waiting + computing, oldest_seconds, now)
         self.readiness.published(outbox.pending, outbox.delivered, now)
         self.pace.turn(waiting, now)

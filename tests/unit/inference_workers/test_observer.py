@@ -1,5 +1,7 @@
 """What the loop tells comes out as readiness, metrics, samples and pace: here with a model that hangs."""
 
+import threading
+
 import pytest
 
 from inference_workers.observer import METER_EVENTS_MAX, Observer
@@ -29,7 +31,8 @@ class ToyWorker:
         self.clock = FakeClock()
         self.publisher = FakePublisher(FakeBroker(self.clock))
         self.outbox = Outbox(self.publisher, self.clock)
-        self.observer = Observer(HealthPolicy(), self.clock, FakeUsage())
+        self.stop = threading.Event()
+        self.observer = Observer(HealthPolicy(), self.clock, FakeUsage(), is_stopping=self.stop.is_set)
         self.observer.ready_to_join()
         self.observer.joined()
         self.batch, self.seconds = batch, seconds
@@ -163,7 +166,7 @@ def test_the_mean_delivery_time_is_in_the_sample(worker):
 
 
 def test_a_worker_that_is_told_to_stop_is_not_ready(worker):
-    worker.observer.stopping()
+    worker.stop.set()
     assert worker.run(1).code is Code.STOPPING
 
 
