@@ -1,6 +1,6 @@
 """Fills the worker's metrics, many requests at a time: from each batch, and from telemetry events. No I/O.
 
-The events say everything in columns already: to count from them costs a thirtieth of counting requests as they pass.
+The events say everything in columns already: to count from them costs a tenth of counting requests as they pass.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class WorkerMeters:
     def served(self, events: Sequence[InferenceServed]) -> int:
         """Outcomes of requests. Returns how many of them the model or the cache worked on.
 
-        Many events at once cost less: some 0.5 us a request, of 200 requests alone 1 us.
+        Many events at once cost less: 0.4 us a request, against 1 us for one event of 200 requests.
         """
         outcomes: list[Outcome] = []
         series: list[int] = []
