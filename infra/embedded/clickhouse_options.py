@@ -83,8 +83,9 @@ def read_options(method: str, query_string: str, headers: Mapping[str, str], for
     if any(name.endswith(("_structure", "_types")) for name in settings):
         raise OptionError("External tables are not supported by the embedded front.", NOT_IMPLEMENTED)
     if method == "GET":
-        # As the server does: what a link can ask for must not change anything.
-        settings.setdefault("readonly", "2")
+        # What a link can ask for must not change anything, so it cannot ask to be allowed to: 2 is the server's choice
+        # for GET, 1 forbids more.
+        settings["readonly"] = "1" if settings.get("readonly") == "1" else "2"
     database = given.get("database") or headers.get("x-clickhouse-database") or ""
     return Options(
         query=given.get("query", ""),

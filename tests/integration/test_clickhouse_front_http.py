@@ -83,6 +83,9 @@ def test_an_answer_says_what_it_is(front):
 def test_a_link_changes_nothing(front):
     status, headers, _ = front.ask(method="GET", query="CREATE TABLE linked (a UInt8) ENGINE = Memory")
     assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "164")
+    for readonly in ("0", "1", "2"):
+        asked = {"query": "CREATE TABLE linked (a UInt8) ENGINE = Memory", "readonly": readonly}
+        assert front.ask(method="GET", **asked)[1]["X-ClickHouse-Exception-Code"] == "164"
     assert front.ask(method="GET", query="EXISTS TABLE linked")[2] == b"0\n"
 
 

@@ -20,6 +20,9 @@ def test_settings_and_parameters_are_told_from_the_interface():
 def test_a_get_only_reads():
     assert read_options("GET", "query=SELECT+1", {}, {}).settings == {"readonly": "2"}
     assert read_options("GET", "readonly=1", {}, {}).settings == {"readonly": "1"}
+    for asked in ("0", "2", "", "01"):
+        assert read_options("GET", f"readonly={asked}", {}, {}).settings == {"readonly": "2"}
+    assert read_options("POST", "readonly=0", {}, {}).settings == {"readonly": "0"}
 
 
 @pytest.mark.parametrize("query", ["compress=1", "decompress=1", "session_timeout=never", "ext_structure=a+UInt8"])
