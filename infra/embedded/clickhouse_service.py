@@ -167,8 +167,9 @@ class Service:
                 yield from self._first_of_session(options, statement)
             else:
                 yield from self._next_of_session(kept, options)
-        if options.close_session:
-            self._sessions.drop(options.session_id)
+            if options.close_session:
+                # Still borrowed: a next statement of the session must not find its connection closed under it.
+                self._sessions.drop(options.session_id)
 
     def _first_of_session(self, options: Options, statement: Statement) -> Iterator[Connection]:
         """A session costs a kept connection only from the first statement on that leaves something behind."""

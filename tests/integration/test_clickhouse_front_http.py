@@ -106,6 +106,21 @@ def test_a_body_above_the_limit_is_refused_and_the_front_goes_on(front):
     assert front.ask(b"SELECT count() FROM bounded")[2] == b"0\n"
 
 
+def test_of_two_first_statements_of_a_session_one_is_told_to_wait(front):
+    slow = b"SELECT sum(sleepEachRow(0.01)) AS a FROM numbers(100) SETTINGS max_block_size = 1"
+    first = b"CREATE TEMPORARY TABLE mine AS " + slow
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(front.ask(first, session_id="new")[0]))
+    asking.start()
+    running = b"SELECT count() FROM system.processes WHERE query LIKE 'CREATE TEMPORARY TABLE mine%'"
+    wait_until(lambda: front.ask(running)[2] == b"1\n", "the first statement runs")
+    second = front.ask(b"SET max_threads = 1", session_id="new")
+    assert (second[0], second[1]["X-ClickHouse-Exception-Code"]) == (500, "373")
+    asking.join()
+    assert answers == [200]
+    assert front.ask(b"SELECT count() FROM mine", session_id="new")[2] == b"1\n"
+
+
 def test_a_client_that_dies_in_its_body_changes_nothing(front):
     front.ask(b"CREATE TABLE halves (a String) ENGINE = MergeTree ORDER BY a")
     for head in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
