@@ -121,6 +121,20 @@ def test_of_two_first_statements_of_a_session_one_is_told_to_wait(front):
     assert front.ask(b"SELECT count() FROM mine", session_id="new")[2] == b"1\n"
 
 
+def test_a_form_above_the_limit_is_refused_whole(front):
+    front.ask(b"CREATE TABLE formed (a String) ENGINE = MergeTree ORDER BY a")
+    fields = {"query": b"INSERT INTO formed FORMAT CSV\nwhole\n", "param_long": b"x" * (2 << 20)}
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (n.encode(), v) for n, v in fields.items()
+    ]
+    form = b"".join(parts) + b"--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    status, headers, body = front.ask(form, headers=kind)
+    assert (status, headers["X-ClickHouse-Exception-Code"]) == (413, "307")
+    assert b"form" in body
+    assert front.ask(b"SELECT count() FROM formed")[2] == b"0\n"
+
+
 def test_a_client_that_dies_in_its_body_changes_nothing(front):
     front.ask(b"CREATE TABLE halves (a String) ENGINE = MergeTree ORDER BY a")
     for head in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
