@@ -118,7 +118,8 @@ class FrontHandler(BaseHTTPRequestHandler):
         if path not in ("/", "/query"):
             self._refuse(404, f"There is no handle {path}\n\nUse / or /ping.\n")
             return
-        if not is_trusted_caller(self.headers.get("Host", ""), self.headers.get("Origin")):
+        asked = self.headers
+        if not is_trusted_caller(asked.get("Host", ""), asked.get("Origin"), asked.get("Sec-Fetch-Site")):
             self._refuse(403, "Only programs on this machine may ask; a web page of another site may not.\n")
             return
         if self.server.closing:

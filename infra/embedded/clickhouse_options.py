@@ -120,8 +120,14 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
     return fields
 
 
-def is_trusted_caller(host: str, origin: str | None) -> bool:
-    """False for a web page of another site: there are no passwords here, and a browser would send its requests."""
+def is_trusted_caller(host: str, origin: str | None, fetch_site: str | None = None) -> bool:
+    """False for a web page of another site: there are no passwords here, and a browser would send its requests.
+
+    `fetch_site` is Sec-Fetch-Site, which browsers send where they send no Origin: with images, links and forms of GET.
+    Programs send neither; "none" is an address that a person typed.
+    """
+    if (fetch_site or "none").strip().lower() not in ("none", "same-origin"):
+        return False
     if origin is None:
         return _is_loopback(host)
     scheme, _, authority = origin.partition("://")

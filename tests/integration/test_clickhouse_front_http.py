@@ -93,6 +93,10 @@ def test_a_web_page_of_another_site_is_refused(front):
     assert front.ask(b"SELECT 1", headers={"Origin": "https://example.com"})[0] == 403
     assert front.ask(b"SELECT 1", headers={"Host": "rebound.example.com"})[0] == 403
     assert front.ask(b"SELECT 1", headers={"Origin": "http://localhost:3000"})[0] == 200
+    for site in ("cross-site", "same-site"):
+        asked = front.ask(method="GET", query="SELECT 1", headers={"Sec-Fetch-Site": site})
+        assert (asked[0], asked[2][:13]) == (403, b"Only programs")
+    assert front.ask(method="GET", query="SELECT 1", headers={"Sec-Fetch-Site": "none"})[0] == 200
 
 
 def test_a_body_above_the_limit_is_refused_and_the_front_goes_on(front):

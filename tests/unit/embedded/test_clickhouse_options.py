@@ -59,3 +59,11 @@ def test_form_fields():
 )
 def test_web_pages_of_other_sites_are_not_trusted(host, origin, trusted):
     assert is_trusted_caller(host, origin) == trusted
+
+
+@pytest.mark.parametrize(
+    ("fetch_site", "trusted"),
+    [(None, True), ("none", True), ("same-origin", True), ("same-site", False), ("Cross-Site", False), ("new", False)],
+)
+def test_a_page_that_sends_no_origin_is_known_by_its_fetch_metadata(fetch_site, trusted):
+    assert is_trusted_caller("127.0.0.1:8123", None, fetch_site) == trusted
