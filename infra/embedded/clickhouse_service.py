@@ -17,7 +17,8 @@ from infra.embedded.clickhouse_engine import Connection, Engine, EngineError, Pr
 from infra.embedded.clickhouse_options import Options
 from infra.embedded.clickhouse_reply import Reply
 from infra.embedded.clickhouse_slots import SessionBusy, Sessions, Slots, TooManyQueries
-from infra.embedded.clickhouse_statement import STREAMED_FORMATS, Statement, StatementError, split_statement
+from infra.embedded.clickhouse_statement import STREAMED_FORMATS, Statement, split_statement
+from infra.embedded.clickhouse_tokens import StatementError
 
 STATEMENT_BYTES_MAX = 1 << 20
 # An answer that cannot be streamed is made in memory, some three times its size.

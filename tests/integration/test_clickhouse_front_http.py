@@ -139,6 +139,24 @@ def test_a_form_above_the_limit_is_refused_whole(front):
     assert front.ask(b"SELECT count() FROM formed")[2] == b"0\n"
 
 
+def test_data_for_an_insert_select_is_refused_not_dropped(front):
+    front.ask(b"CREATE TABLE selected (a UInt8, b String) ENGINE = MergeTree ORDER BY a")
+    insert = "INSERT INTO selected SELECT * FROM input('a UInt8, b String') FORMAT CSV"
+    for asked in (front.ask(f"{insert}\n9,y".encode()), front.ask(b"9,y", query=insert)):
+        assert (asked[0], asked[1]["X-ClickHouse-Exception-Code"]) == (501, "48")
+    assert front.ask(b"INSERT INTO selected SELECT 1, 'x' FORMAT CSV")[0] == 200
+    assert front.ask(b"WITH 2 AS n INSERT INTO selected SELECT n, 'y'")[0] == 200
+    assert front.ask(b"SELECT * FROM selected ORDER BY a FORMAT CSV")[2] == b'1,"x"\n2,"y"\n'
+
+
+def test_a_column_may_be_named_format(front):
+    front.ask(b"CREATE TABLE named_format (a UInt8, format String) ENGINE = MergeTree ORDER BY a")
+    front.ask(b"INSERT INTO named_format VALUES (1, 'x'), (2, 'y')")
+    ordered = b"SELECT a AS x, format FROM named_format ORDER BY format DESC"
+    assert front.ask(ordered)[2] == b"2\ty\n1\tx\n"
+    assert front.ask(ordered + b" FORMAT CSV")[2] == b'2,"y"\n1,"x"\n'
+
+
 def test_a_client_that_dies_in_its_body_changes_nothing(front):
     front.ask(b"CREATE TABLE halves (a String) ENGINE = MergeTree ORDER BY a")
     for head in ("Content-Length: 1000", "Transfer-Encoding: chunked"):
