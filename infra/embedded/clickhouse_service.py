@@ -30,11 +30,14 @@ _NAMES = {
     36: "BAD_ARGUMENTS",
     48: "NOT_IMPLEMENTED",
     62: "SYNTAX_ERROR",
+    78: "UNKNOWN_TYPE_OF_QUERY",
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
     229: "QUERY_IS_TOO_LARGE",
     271: "CANNOT_DECOMPRESS",
     307: "TOO_MANY_BYTES",
+    358: "INTO_OUTFILE_NOT_ALLOWED",
     373: "SESSION_IS_LOCKED",
+    497: "ACCESS_DENIED",
     1002: "UNKNOWN_EXCEPTION",
 }
 
@@ -62,7 +65,7 @@ class Service:
     def refusal(self, code: int, message: str) -> EngineError:
         """An error of the front itself in the words of the engine."""
         version = f"(version {self._engine.version} (embedded build))"
-        return EngineError(code, f"Code: {code}. DB::Exception: {message} ({_NAMES[code]}) {version}")
+        return EngineError(code, f"Code: {code}. DB::Exception: {message.rstrip('.')}. ({_NAMES[code]}) {version}")
 
     def execute(
         self,

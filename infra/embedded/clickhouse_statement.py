@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from infra.embedded.clickhouse_clauses import FormatClause, expects_operand
+from infra.embedded.clickhouse_reach import within_reach
 from infra.embedded.clickhouse_tokens import StatementError, Token, read_tokens
 
 NOT_IMPLEMENTED = 48
@@ -75,7 +76,7 @@ def split_statement(text: bytes, *, complete: bool = True) -> Statement:
     `complete` says that nothing follows `text`; a head that ends before an INSERT says where its data begins is
     then an INSERT without data, otherwise it is refused. Raises StatementError, also for what may not run here.
     """
-    tokens = read_tokens(text)
+    tokens = within_reach(read_tokens(text))
     first = next(tokens, None)
     while first is not None and first.text == b"(":
         first = next(tokens, None)
@@ -103,7 +104,7 @@ def _split_insert(text: bytes, tokens: Iterator[Token], complete: bool) -> State
             after = _BEFORE_DATA.match(text, name.end)
             begins = after.end() if after else name.end
             return _with_data(text, token.start, settings_at, name.text.decode("ascii"), begins)
-        if token.is_word(b"select", b"with", b"infile", b"watch") and not named:
+        if token.is_word(b"select", b"with", b"watch") and not named:
             return _split_other(text, token, tokens, "insert")
         if token.is_word(b"settings") and not named and settings_at is None:
             settings_at = token.start
