@@ -110,21 +110,6 @@ def test_a_body_above_the_limit_is_refused_and_the_front_goes_on(front):
     assert front.ask(b"SELECT count() FROM bounded")[2] == b"0\n"
 
 
-def test_of_two_first_statements_of_a_session_one_is_told_to_wait(front):
-    slow = b"SELECT sum(sleepEachRow(0.01)) AS a FROM numbers(100) SETTINGS max_block_size = 1"
-    first = b"CREATE TEMPORARY TABLE mine AS " + slow
-    answers = []
-    asking = threading.Thread(target=lambda: answers.append(front.ask(first, session_id="new")[0]))
-    asking.start()
-    running = b"SELECT count() FROM system.processes WHERE query LIKE 'CREATE TEMPORARY TABLE mine%'"
-    wait_until(lambda: front.ask(running)[2] == b"1\n", "the first statement runs")
-    second = front.ask(b"SET max_threads = 1", session_id="new")
-    assert (second[0], second[1]["X-ClickHouse-Exception-Code"]) == (500, "373")
-    asking.join()
-    assert answers == [200]
-    assert front.ask(b"SELECT count() FROM mine", session_id="new")[2] == b"1\n"
-
-
 def test_a_form_above_the_limit_is_refused_whole(front):
     front.ask(b"CREATE TABLE formed (a String) ENGINE = MergeTree ORDER BY a")
     fields = {"query": b"INSERT INTO formed FORMAT CSV\nwhole\n", "param_long": b"x" * (2 << 20)}
@@ -155,6 +140,21 @@ def test_a_column_may_be_named_format(front):
     ordered = b"SELECT a AS x, format FROM named_format ORDER BY format DESC"
     assert front.ask(ordered)[2] == b"2\ty\n1\tx\n"
     assert front.ask(ordered + b" FORMAT CSV")[2] == b'2,"y"\n1,"x"\n'
+
+
+def test_of_two_first_statements_of_a_session_one_is_told_to_wait(front):
+    slow = b"SELECT sum(sleepEachRow(0.01)) AS a FROM numbers(100) SETTINGS max_block_size = 1"
+    first = b"CREATE TEMPORARY TABLE mine AS " + slow
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(front.ask(first, session_id="new")[0]))
+    asking.start()
+    running = b"SELECT count() FROM system.processes WHERE query LIKE 'CREATE TEMPORARY TABLE mine%'"
+    wait_until(lambda: front.ask(running)[2] == b"1\n", "the first statement runs")
+    second = front.ask(b"SET max_threads = 1", session_id="new")
+    assert (second[0], second[1]["X-ClickHouse-Exception-Code"]) == (500, "373")
+    asking.join()
+    assert answers == [200]
+    assert front.ask(b"SELECT count() FROM mine", session_id="new")[2] == b"1\n"
 
 
 def test_a_client_that_dies_in_its_body_changes_nothing(front):
