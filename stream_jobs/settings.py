@@ -91,7 +91,9 @@ class JobSettings(Settings):
         default=30.0, description="For so long after a resolved alert the next needs twice the windows, seconds."
     )
     idle_seconds: Annotated[float, Field(ge=1, le=1e7)] = Field(
-        default=600.0, description="A series without requests for so long rests: not scored, alerts resolved, seconds."
+        default=600.0,
+        description="A series without requests for so long rests: not scored, alerts resolved, seconds. Alerts that "
+        "could not be judged for so long, because there were too few requests, are resolved too.",
     )
 
     @model_validator(mode="after")
