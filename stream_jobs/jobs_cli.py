@@ -133,7 +133,9 @@ def score_specs(
         return RequestStage(settings, topic_id=telemetry_id, partition=partition, window_partitions=window_partitions)
 
     def window_stage(partition: int) -> Stage:
-        return WindowStage(settings, partition=partition, source_partitions=telemetry_partitions)
+        return WindowStage(
+            settings, partition=partition, source_topic_id=telemetry_id, source_partitions=telemetry_partitions
+        )
 
     digest = hashlib.sha256(settings.model_dump_json(include={"window_seconds"}).encode()).hexdigest()[:16]
     cluster_id = cluster.cluster_id

@@ -193,7 +193,7 @@ class OpenWindows:
     def _complete_to(self, sources: Mapping[int, _Progress]) -> int:
         if any(number not in sources for number in range(self.source_partitions)):
             return 0
-        return min(one.complete_through_ms for one in sources.values())
+        return min(sources[number].complete_through_ms for number in range(self.source_partitions))
 
     def _keep_late(self, window: WindowId) -> WindowShares:
         self.revisions.setdefault(window, {})

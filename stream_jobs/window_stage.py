@@ -19,14 +19,28 @@ from stream_jobs.stage import Effects
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import WindowId, merged
 
+CLOCKS_APART_MS_MAX = 300_000
+"""How far a partial may be ahead of its own record's append time. It is closed after the telemetry that it covers was
+appended, so more than two brokers' clocks differ by is not to be believed: the source would be taken for so far ahead,
+and what it really says for repeats. Five minutes, because refusing a real partial loses a window."""
 _PROGRESS = "progress"
 
 
 class WindowStage(PagedStage):
-    """A `Stage` over one partition of the windows topic; `source_partitions` is how many the telemetry topic has."""
+    """A `Stage` over one partition of the windows topic. `source_topic_id` is the telemetry topic's id, and
+    `source_partitions` how many partitions it has: what says it comes from elsewhere is refused."""
 
-    def __init__(self, settings: JobSettings, *, partition: int, source_partitions: int, next_offset: int = 0) -> None:
-        self.settings, self.partition, self.source_partitions = settings, partition, source_partitions
+    def __init__(
+        self,
+        settings: JobSettings,
+        *,
+        partition: int,
+        source_topic_id: str,
+        source_partitions: int,
+        next_offset: int = 0,
+    ) -> None:
+        self.settings, self.partition = settings, partition
+        self.source_topic_id, self.source_partitions = source_topic_id, source_partitions
         self._metrics = metrics_of(settings)
         self._pages = PageTracker(self._encode)
         self._windows: OpenWindows
@@ -40,7 +54,7 @@ class WindowStage(PagedStage):
 
     def apply(self, record: Record) -> Effects:
         """See `Stage.apply`."""
-        event = _event(record)
+        event = self._event(record)
         effects = WindowEffects()
         dropped = self._windows.late_dropped
         taken = self._windows.take(event, record.timestamp_ms)
@@ -59,6 +73,23 @@ class WindowStage(PagedStage):
         """See `Stage.skip`. The watermark here is what the partials say, so nothing else moves."""
         self.next_offset = record.offset + 1
         return Effects()
+
+    def _event(self, record: Record) -> PartialWindowsClosed:
+        event = decode(record.headers, record.value, WINDOW_KINDS).data
+        if not event.window_start_ms < event.window_end_ms <= event.closed_through_ms:
+            raise DecodeError(Reason.BAD_VALUE, "window_start_ms, window_end_ms and closed_through_ms do not rise")
+        if event.chunk >= event.chunks or event.first_offset > event.next_offset:
+            raise DecodeError(Reason.BAD_VALUE, "chunk is past the chunks, or first_offset past next_offset")
+        if event.source_topic_id != self.source_topic_id or event.source_partition >= self.source_partitions:
+            raise DecodeError(
+                Reason.BAD_VALUE,
+                f"source {event.source_topic_id}[{event.source_partition}]: the telemetry topic is "
+                f"{self.source_topic_id}, with {self.source_partitions} partitions",
+            )
+        if event.closed_through_ms > record.timestamp_ms + CLOCKS_APART_MS_MAX:
+            ahead_ms = event.closed_through_ms - record.timestamp_ms
+            raise DecodeError(Reason.BAD_VALUE, f"closed_through_ms is {ahead_ms} ms ahead of the record's append time")
+        return event
 
     def _revise(self, window: WindowId, revised: list[str], effects: WindowEffects) -> None:
         for series in revised:
@@ -112,12 +143,3 @@ class WindowStage(PagedStage):
         self._windows.restore(unpack(groups[_PROGRESS]), windows)
         self._book.restore(series)
         self._pages.restored(groups)
-
-
-def _event(record: Record) -> PartialWindowsClosed:
-    event = decode(record.headers, record.value, WINDOW_KINDS).data
-    if not event.window_start_ms < event.window_end_ms <= event.closed_through_ms:
-        raise DecodeError(Reason.BAD_VALUE, "window_start_ms, window_end_ms and closed_through_ms do not rise")
-    if event.chunk >= event.chunks or event.first_offset > event.next_offset:
-        raise DecodeError(Reason.BAD_VALUE, "chunk is past the chunks, or first_offset past next_offset")
-    return event

@@ -6,7 +6,7 @@ import pytest
 
 from schemas.alerts import ALERT_KINDS
 from schemas.anomalies import ANOMALY_KINDS
-from schemas.base import DecodeError, decode, encode
+from schemas.base import DecodeError, Reason, decode, encode
 from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
 from schemas.windows import PartialSeries, PartialWindowsClosed, SeriesKey, Sketch
 from stream_jobs.detectors.forecast_residual import ForecastResidual
@@ -14,7 +14,7 @@ from stream_jobs.metrics import metrics_of
 from stream_jobs.open_windows import LATE_SHARES_MAX, TOPICS_MAX
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
 from stream_jobs.sketch import buckets_of
-from stream_jobs.window_stage import WindowStage
+from stream_jobs.window_stage import CLOCKS_APART_MS_MAX, WindowStage
 from tests.telemetry_events import T0, record
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
@@ -62,8 +62,10 @@ def partial(window, *found, source=0, topic_id="telemetry-1", chunk=0, chunks=1,
 class Reader:
     """A stage, and the records it is given, numbered."""
 
-    def __init__(self, sources=2, **values):
-        self.stage = WindowStage(JobSettings(**values), partition=0, source_partitions=sources)
+    def __init__(self, sources=2, topic_id="telemetry-1", **values):
+        self.stage = WindowStage(
+            JobSettings(**values), partition=0, source_topic_id=topic_id, source_partitions=sources
+        )
         self._offsets = count()
 
     def __call__(self, message, at_ms=None):
@@ -194,11 +196,12 @@ def test_what_comes_for_a_forgotten_window_is_counted_and_is_in_no_row():
 
 def test_windows_that_wait_are_bounded_and_the_oldest_close_early():
     read, closed = Reader(sources=2, allowed_lateness_seconds=10_000), []
+    now = T0 + 2 * WAITING_WINDOWS_MAX * LENGTH  # all at once: nothing has waited for long
     for window in range(WAITING_WINDOWS_MAX + 5):
-        closed += column(read(partial(window, series(), source=0), at_ms=T0), "window_start")
+        closed += column(read(partial(window, series(), source=0), at_ms=now), "window_start")
     assert closed == [T0 + window * LENGTH for window in range(5)]
     assert len([name for name in read.stage.all_pages() if name.startswith("window-")]) == WAITING_WINDOWS_MAX + 5
-    assert column(read(partial(3, series(), source=1), at_ms=T0), "revision") == [1]
+    assert column(read(partial(3, series(), source=1), at_ms=now), "revision") == [1]
 
 
 def test_a_source_that_jumps_closes_all_between():
@@ -209,15 +212,24 @@ def test_a_source_that_jumps_closes_all_between():
 
 
 def test_windows_of_a_topic_that_was_made_anew_close_too():
-    read = Reader()
-    read(partial(0, series(), source=0, topic_id="old"))
+    old, read = Reader(topic_id="old"), Reader(topic_id="new")
+    old(partial(0, series(), source=0, topic_id="old"))
+    read.stage.restore(old.stage.all_pages(), 0)
     read(partial(100, series(), source=0, topic_id="new"))
     effects = read(partial(100, series(), source=1, topic_id="new"))
     assert column(effects, "source_topic_id") == ["new"]
-    assert len(read.stage.all_pages()) < 10
+    closed = [column(read(partial(n, source=0, topic_id="new")), "source_topic_id") for n in range(101, 115)]
+    assert [ids for ids in closed if ids] == [["old"]]
+
+
+def test_topics_that_were_made_anew_again_and_again_leave_a_bounded_state():
+    pages = {}
     for number in range(3 * TOPICS_MAX):
-        read(partial(101 + number, series(), topic_id=f"topic-{number}"))
-    assert len(read.stage.all_pages()) < 40
+        read = Reader(topic_id=f"topic-{number}")
+        read.stage.restore(pages, 0)
+        read(partial(number, series(), topic_id=f"topic-{number}"))
+        pages = read.stage.all_pages()
+    assert sum(name.startswith("window-") for name in pages) <= TOPICS_MAX
 
 
 @pytest.mark.parametrize(
@@ -227,15 +239,20 @@ def test_windows_of_a_topic_that_was_made_anew_close_too():
         {"closed_through_ms": T0 + 5},
         {"chunk": 1},
         {"first_offset": 11},
+        {"source_partition": 2},
+        {"source_topic_id": "telemetry-2"},
+        {"closed_through_ms": T0 + LENGTH + CLOCKS_APART_MS_MAX + 1},
     ],
 )
 def test_what_cannot_be_right_is_refused_and_changes_nothing(wrong):
     read = Reader()
     read(partial(0, series()))
     before = read.stage.all_pages()
-    with pytest.raises(DecodeError):
-        read(partial(0, series(), source=1).model_copy(update=wrong))
+    with pytest.raises(DecodeError) as error:
+        read(partial(0, series(), source=1).model_copy(update=wrong), at_ms=T0 + LENGTH)
+    assert error.value.reason is Reason.BAD_VALUE
     assert read.stage.all_pages() == before
+    assert column(read(partial(0, series(), source=1), at_ms=T0 + LENGTH), "requests") == [200]
 
 
 def drilled(read, windows=20, drill=range(10, 14), value=100.0, slow=900.0):
