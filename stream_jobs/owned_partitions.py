@@ -12,6 +12,7 @@ from typing import Protocol
 from infra.metrics import RECORDS_MISSING, TAKE_OVER_SECONDS
 from infra.ports import Clock, Record, RetryLater
 from stream_jobs.barrier import Group, LostPartitions
+from stream_jobs.limits import LimitLog
 from stream_jobs.outbox import Outbox
 from stream_jobs.partition_runner import PartitionRunner, StageSpec, restored
 from stream_jobs.sink import RowSink
@@ -69,6 +70,7 @@ class OwnedPartitions:
         self._threads, self._clock, self._on_fatal = threads, clock, on_fatal
         self._held: dict[tuple[str, int], _Held] = {}
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._limits = LimitLog(clock)
         self._generation = -1
         self.closing = False
         """No record is applied any more: the last barrier is on its way."""
@@ -162,7 +164,7 @@ class OwnedPartitions:
         loop = asyncio.get_running_loop()
         stage = await loop.run_in_executor(self._threads, restored, spec, partition, state, start)
         return PartitionRunner(
-            topic, partition, generation, stage, state, self._outbox, self._sink, committed=committed
+            *(topic, partition, generation, stage, state, self._outbox, self._sink, self._limits), committed=committed
         )
 
     async def take(self, record: Record, serial: int) -> None:

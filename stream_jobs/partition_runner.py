@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from infra.metrics import LATE_SERIES_DROPPED
 from infra.ports import Record
 from schemas.base import DecodeError
+from stream_jobs.limits import LimitLog
 from stream_jobs.outbox import Batch, Outbox
 from stream_jobs.sink import RowSink
 from stream_jobs.stage import PAGE_BYTES_MAX, Effects, Stage
@@ -88,6 +89,7 @@ class PartitionRunner:
     state: PartitionState
     outbox: Outbox
     sink: RowSink
+    limits: LimitLog
     committed: int | None = None
     """What this owner committed last; None: nothing yet."""
     alive: bool = True
@@ -121,6 +123,8 @@ class PartitionRunner:
             self.sink.add(self, record, effects.rows)
         for event in effects.events:
             self.outbox.event(self._batch, event, record)
+        for what, count in effects.limits.items():
+            self.limits.reached(what, count, f"{record.topic}[{record.partition}]@{record.offset}")
         if effects.late_series_dropped:
             LATE_SERIES_DROPPED.inc(effects.late_series_dropped)
             LOG.warning(

@@ -21,7 +21,7 @@ from stream_jobs.pages import ENTRIES_PER_GROUP, PagedStage, PageTracker, pack, 
 from stream_jobs.partial_events import ClosedWindow, partial_events
 from stream_jobs.row_models import RowModels
 from stream_jobs.settings import JobSettings
-from stream_jobs.stage import Effects
+from stream_jobs.stage import Effects, Limit
 from stream_jobs.telemetry_rows import Grouping, TelemetryRows, check_fits
 from stream_jobs.windows import OpenWindow
 
@@ -90,19 +90,22 @@ class RequestStage(PagedStage):
         return effects
 
     def _serve(self, event: InferenceServed, record: Record, effects: Effects) -> None:
-        seen = self._seen_of(event.cluster_id, event.topic_id)
+        seen = self._seen_of(event.cluster_id, event.topic_id, effects)
         new = seen.add(event.requests.offset)
-        seen.bound(SEEN_PAGES_MAX)
+        effects.limit(Limit.OFFSET_HOLES, seen.bound(SEEN_PAGES_MAX))
         if not new.any():
             return
         self._pages.touch(f"seen-{list(self._seen.values()).index(seen)}")
         rows = TelemetryRows(event, None if new.all() else new)
         grouping = rows.grouping()
-        scores, learning = self._score(rows, grouping)
+        scores, learning = self._score(rows, grouping, effects)
         self._touch_series(self._window.add(rows.for_window(grouping, scores)))
+        effects.limit(Limit.WINDOW_SERIES, self._window.overflowed)
         effects.rows[REQUESTS.name] = rows.for_table(grouping, scores, learning, self._log_ms, record.offset)
 
-    def _score(self, rows: TelemetryRows, grouping: Grouping) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _score(
+        self, rows: TelemetryRows, grouping: Grouping, effects: Effects
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         scores, learning = np.zeros(rows.count), np.ones(rows.count, dtype=np.bool_)
         if not grouping.in_batch.any():
             return scores, learning
@@ -111,20 +114,20 @@ class RequestStage(PagedStage):
             if not key.model:
                 continue
             chosen = np.flatnonzero(grouping.series == number)
-            known = len(self._models)
-            model, scores[chosen], learning[chosen] = self._models.score_then_learn(
-                (key.model, key.scenario), features[chosen]
-            )
+            known, name = len(self._models), (key.model, key.scenario)
+            model, scores[chosen], learning[chosen] = self._models.score_then_learn(name, features[chosen])
+            effects.limit(Limit.ROW_MODELS, len(chosen) if self._models.shares(name) else 0)
             self._pages.touch(f"model-{model}")
             if len(self._models) != known:
                 self._pages.touch(_NAMES)
         return scores, learning
 
-    def _seen_of(self, cluster_id: str, topic_id: str) -> OffsetSet:
+    def _seen_of(self, cluster_id: str, topic_id: str, effects: Effects) -> OffsetSet:
         seen = self._seen.get((cluster_id, topic_id))
         if seen is None:
             if len(self._seen) >= REQUEST_TOPICS_MAX:
                 del self._seen[next(iter(self._seen))]
+                effects.limit(Limit.REQUEST_TOPICS, 1)
             for number in range(len(self._seen) + 1):
                 self._pages.touch(f"seen-{number}")
             self._pages.touch(_CLOCK)

@@ -17,6 +17,7 @@ from stream_jobs.decide import IncidentState, Observation, observe, resolve, unj
 from stream_jobs.detectors.forecast_residual import NAME, ForecastResidual, Judgement
 from stream_jobs.metrics import Metric
 from stream_jobs.pages import ENTRIES_PER_GROUP
+from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
 
@@ -161,6 +162,7 @@ class SeriesBook:
                 effects.alert(change)
 
     def _forget(self, name: str, at_ms: int, effects: WindowEffects) -> None:
+        effects.limit(Limit.KNOWN_SERIES, 1)
         series = self._series.pop(name)
         self._active.pop(name, None)
         self._resolve_all(series, at_ms, "is forgotten: too many series", effects)

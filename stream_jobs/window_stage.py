@@ -15,7 +15,7 @@ from stream_jobs.open_windows import Closed, OpenWindows
 from stream_jobs.pages import PagedStage, PageTracker, pack, unpack
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
-from stream_jobs.stage import Effects
+from stream_jobs.stage import Effects, Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import WindowId, merged
 
@@ -101,6 +101,7 @@ class WindowStage(PagedStage):
         found = {name: merged(closed.window, name, closed.shares, 0) for name in names}
         for window in found.values():
             effects.window(window)
+        effects.limit(Limit.OPEN_WINDOWS, int(closed.early))
         self._book.score(closed.window, found, closed.complete, effects)
 
     def _touch_changed(self) -> None:

@@ -1,7 +1,9 @@
 import json
+from collections import Counter
 
 import pytest
 
+from infra.offset_set import PAGE_OFFSETS
 from schemas.base import DecodeError, Reason, decode
 from schemas.tables import REQUESTS
 from schemas.telemetry import Outcome
@@ -9,7 +11,7 @@ from schemas.windows import WINDOW_KINDS
 from stream_jobs.partial_events import target_of
 from stream_jobs.request_stage import REQUEST_TOPICS_MAX, RequestStage
 from stream_jobs.settings import JobSettings
-from stream_jobs.stage import PAGE_BYTES_MAX
+from stream_jobs.stage import PAGE_BYTES_MAX, Limit
 from stream_jobs.windows import OVERFLOW
 from tests.telemetry_events import T0, record, served, ticked
 
@@ -132,15 +134,17 @@ def test_the_row_model_judges_after_its_first_window_and_knows_the_unusual():
 
 def test_models_above_the_bound_share_one():
     stage = new_stage(row_models_max=1)
-    stage.apply(record(served(range(10), scenario=lambda o: 0), 0, T0))
-    stage.apply(record(served(range(10, 20), scenario=lambda o: 1), 1, T0))
-    stage.apply(record(served(range(20, 30), scenario=lambda o: -1), 2, T0))
+    effects = [stage.apply(record(served(range(10), scenario=lambda o: 0), 0, T0))]
+    effects += [stage.apply(record(served(range(10, 20), scenario=lambda o: 1), 1, T0))]
+    effects += [stage.apply(record(served(range(20, 30), scenario=lambda o: -1), 2, T0))]
+    assert [one.limits.get(Limit.ROW_MODELS, 0) for one in effects] == [0, 10, 10]
     assert sorted(name for name in stage.all_pages() if name.startswith("model-")) == ["model-0.0", "model-1.0"]
 
 
 def test_series_above_the_bound_share_one():
     stage = new_stage(series_max=1)
-    stage.apply(record(served(range(12), scenario=lambda o: o % 3 - 1), 0, T0))
+    effects = stage.apply(record(served(range(12), scenario=lambda o: o % 3 - 1), 0, T0))
+    assert effects.limits == {Limit.WINDOW_SERIES: 8}
     messages = partials(stage.apply(record(ticked(), 1, T0 + 10_000)))
     series = {str(one.key): one.answered for m in messages for one in m.series}
     assert series == {"/mini/1": 4, str(OVERFLOW): 8}
@@ -148,10 +152,14 @@ def test_series_above_the_bound_share_one():
 
 def test_many_request_topics_and_gaps_stay_small():
     stage = new_stage()
+    limits = Counter()
     for number in range(3 * REQUEST_TOPICS_MAX):
-        stage.apply(record(served([number * 40_000], topic_id=f"topic-{number}"), number, T0))
+        limits += stage.apply(record(served([number * 40_000], topic_id=f"topic-{number}"), number, T0)).limits
     for number in range(400):
-        stage.apply(record(served([7 + number * 20_000]), 100 + number, T0))
+        limits += stage.apply(record(served([7 + number * 20_000]), 100 + number, T0)).limits
+    assert limits[Limit.REQUEST_TOPICS] == 2 * REQUEST_TOPICS_MAX + 1
+    # Given up: all below the lowest page kept but the offsets told of.
+    assert limits[Limit.OFFSET_HOLES] == (7 + 272 * 20_000) // PAGE_OFFSETS * PAGE_OFFSETS - 272
     pages = stage.all_pages()
     assert sum(name.startswith("seen-") for name in pages) == REQUEST_TOPICS_MAX
     assert max(map(len, pages.values())) < PAGE_BYTES_MAX

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections import Counter
 from itertools import count
 
 import pytest
@@ -14,6 +15,7 @@ from stream_jobs.metrics import metrics_of
 from stream_jobs.open_windows import LATE_SHARES_MAX, TOPICS_MAX
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
 from stream_jobs.sketch import buckets_of
+from stream_jobs.stage import Limit
 from stream_jobs.window_stage import CLOCKS_APART_MS_MAX, WindowStage
 from tests.telemetry_events import T0, record
 
@@ -197,8 +199,12 @@ def test_what_comes_for_a_forgotten_window_is_counted_and_is_in_no_row():
 def test_windows_that_wait_are_bounded_and_the_oldest_close_early():
     read, closed = Reader(sources=2, allowed_lateness_seconds=10_000), []
     now = T0 + 2 * WAITING_WINDOWS_MAX * LENGTH  # all at once: nothing has waited for long
+    limits = Counter()
     for window in range(WAITING_WINDOWS_MAX + 5):
-        closed += column(read(partial(window, series(), source=0), at_ms=now), "window_start")
+        effects = read(partial(window, series(), source=0), at_ms=now)
+        closed += column(effects, "window_start")
+        limits += effects.limits
+    assert limits == {Limit.OPEN_WINDOWS: 5}
     assert closed == [T0 + window * LENGTH for window in range(5)]
     assert len([name for name in read.stage.all_pages() if name.startswith("window-")]) == WAITING_WINDOWS_MAX + 5
     assert column(read(partial(3, series(), source=1), at_ms=now), "revision") == [1]
@@ -302,8 +308,10 @@ def test_an_incident_is_an_event_and_a_row():
 def test_series_are_bounded_and_a_default_series_is_small():
     read = Reader(sources=1, series_max=40)
     keys = [SeriesKey(model="mini", version=str(n), scenario="search") for n in range(60)]
+    limits = Counter()
     for window in range(30):
-        read(partial(window, *[series(key=key) for key in (keys[:40] if window < 20 else keys)]))
+        limits += read(partial(window, *[series(key=key) for key in (keys[:40] if window < 20 else keys)])).limits
+    assert limits[Limit.KNOWN_SERIES] >= 20
     pages = {name: page for name, page in read.stage.all_pages().items() if name.startswith("series-")}
     assert sum(len(page) for page in pages.values()) / 40 <= 2_048
     assert sorted(pages) == ["series-0.0", "series-1.0"]
