@@ -121,7 +121,8 @@ def score_specs(
     settings: JobSettings, kafka: KafkaSettings, cluster: KafkaCluster, publisher: Publisher, clock: Clock
 ) -> dict[str, StageSpec]:
     """The two stages of the score job, by topic."""
-    from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
+    from schemas.topics import REQUEST_STATE, REQUESTS, TELEMETRY, WINDOW_STATE, WINDOWS
+    from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.request_stage import RequestStage
     from stream_jobs.window_stage import WindowStage
 
@@ -129,8 +130,17 @@ def score_specs(
     window_partitions = cluster.partitions(WINDOWS.name)
     telemetry_partitions = cluster.partitions(TELEMETRY.name)
 
+    requests = KafkaRequestLog(cluster, REQUESTS.name, clock)
+    requests.follow()
+
     def request_stage(partition: int) -> Stage:
-        return RequestStage(settings, topic_id=telemetry_id, partition=partition, window_partitions=window_partitions)
+        return RequestStage(
+            settings,
+            topic_id=telemetry_id,
+            partition=partition,
+            window_partitions=window_partitions,
+            requests=requests,
+        )
 
     def window_stage(partition: int) -> Stage:
         return WindowStage(

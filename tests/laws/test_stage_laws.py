@@ -11,7 +11,7 @@ from schemas.telemetry import Outcome
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
-from tests.telemetry_events import T0, as_record, record, served, ticked
+from tests.telemetry_events import T0, AnyRequests, as_record, record, served, ticked
 
 SETTINGS = JobSettings(window_seconds=1, row_window=40, requests_min=5, series_max=3, row_models_max=2)
 WINDOW_PARTITIONS = 2
@@ -21,7 +21,11 @@ LATER = T0 + 86_400_000
 
 def request_stage(partition=0):
     return RequestStage(
-        SETTINGS, topic_id="telemetry-1", partition=partition, window_partitions=WINDOW_PARTITIONS, next_offset=0
+        SETTINGS,
+        topic_id="telemetry-1",
+        partition=partition,
+        window_partitions=WINDOW_PARTITIONS,
+        requests=AnyRequests(),
     )
 
 

@@ -9,18 +9,34 @@ from schemas.tables import REQUESTS
 from schemas.telemetry import Outcome
 from schemas.windows import WINDOW_KINDS
 from stream_jobs.partial_events import target_of
-from stream_jobs.request_stage import REQUEST_TOPICS_MAX, RequestStage
+from stream_jobs.request_stage import APPENDED_SINCE_MAX, REQUEST_TOPICS_MAX, RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import PAGE_BYTES_MAX, Limit
 from stream_jobs.windows import OVERFLOW
-from tests.telemetry_events import T0, record, served, ticked
+from tests.telemetry_events import T0, AnyRequests, record, served, ticked
 
 PARTITIONS = 3
 
 
-def new_stage(**values):
+def new_stage(requests=None, **values):
     settings = JobSettings(**{"window_seconds": 10, **values})
-    return RequestStage(settings, topic_id="telemetry-1", partition=0, window_partitions=PARTITIONS)
+    return RequestStage(
+        settings,
+        topic_id="telemetry-1",
+        partition=0,
+        window_partitions=PARTITIONS,
+        requests=AnyRequests() if requests is None else requests,
+    )
+
+
+class Requests:
+    """A RequestLog of one topic that ends at 5,000."""
+
+    def is_known(self, cluster_id, topic_id):
+        return (cluster_id, topic_id) == ("cluster-1", "requests-1")
+
+    def end(self, cluster_id, topic_id, partition):
+        return 5_000 if topic_id == "requests-1" else None
 
 
 def partials(effects):
@@ -118,6 +134,29 @@ def test_what_cannot_be_right_is_refused_and_changes_nothing(message, reason):
     assert error.value.reason is reason
     assert stage.all_pages() == before
     assert stage.next_offset == 1
+
+
+@pytest.mark.parametrize(
+    ("offset", "topic_id"), [(5_000 + APPENDED_SINCE_MAX, "requests-1"), (10**9, "requests-1"), (5, "requests-2")]
+)
+def test_telemetry_of_requests_that_cannot_be_is_refused_and_hides_no_real_one(offset, topic_id):
+    stage = new_stage(Requests())
+    for number in range(200):  # pages far apart: more than the set of offsets seen keeps
+        forged = served([offset + number * 20_000], topic_id=topic_id)
+        with pytest.raises(DecodeError) as error:
+            stage.apply(record(forged, number, T0))
+        assert error.value.reason is Reason.BAD_VALUE
+        stage.skip(record(forged, number, T0))
+    rows = stage.apply(record(served(range(4_990, 5_010)), 200, T0)).rows["requests_stored"]
+    assert rows["offset"] == list(range(4_990, 5_010))
+
+
+def test_what_was_the_request_topic_before_stays_known_with_the_state():
+    old, new = new_stage(), new_stage(Requests())
+    old.apply(record(served(range(10), topic_id="requests-0"), 0, T0))
+    new.restore(old.all_pages(), 1)
+    rows = new.apply(record(served(range(20), topic_id="requests-0"), 1, T0)).rows["requests_stored"]
+    assert rows["offset"] == list(range(10, 20))
 
 
 def test_the_row_model_judges_after_its_first_window_and_knows_the_unusual():
