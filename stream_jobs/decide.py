@@ -154,6 +154,21 @@ def resolve(
     return change
 
 
+def given_up(alert: AlertChanged, at_ms: int) -> AlertChanged:
+    """The end at `at_ms` of an incident of which only its last change is known."""
+    how = "can no longer be judged: what was known of it is lost"
+    return alert.model_copy(
+        update={
+            "sequence": alert.sequence + 1,
+            "status": AlertStatus.RESOLVED,
+            "summary": _summary(alert.metric, alert.series, how),
+            "changed_ms": at_ms,
+            "resolved_ms": at_ms,
+            "score": 0.0,
+        }
+    )
+
+
 def _anomalous(state: IncidentState, policy: AlertPolicy, seen: Observation) -> AlertChanged | None:
     score, at_ms = seen.judgement.score, seen.window_end_ms
     if state.anomalous_run == 0:
@@ -210,7 +225,7 @@ def _change(
         kind=policy.kind,
         series=series,
         metric=policy.metric,
-        summary=f"{policy.metric} of {series} {how}."[:1_000],
+        summary=_summary(policy.metric, series, how),
         opened_ms=state.opened_ms,
         onset_ms=state.onset_ms,
         changed_ms=at_ms,
@@ -224,6 +239,10 @@ def _change(
         upper=state.last_upper,
         anomaly_id=state.last_anomaly_id,
     )
+
+
+def _summary(metric: str, series: SeriesKey, how: str) -> str:
+    return f"{metric} of {series} {how}."[:1_000]
 
 
 def _beyond(score: float) -> float:

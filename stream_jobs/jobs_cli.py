@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import signal
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from infra.ports import Clock, Publisher
     from infra.settings import ClickHouseSettings, KafkaSettings
     from stream_jobs.partition_runner import StageSpec
+    from stream_jobs.request_log import RequestLog
     from stream_jobs.score_job import ScoreJob
     from stream_jobs.settings import JobSettings
     from stream_jobs.stage import Stage
@@ -70,7 +70,9 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     from infra.clock import SystemClock
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
+    from schemas.topics import REQUESTS
     from stream_jobs.detectors.half_space_trees import warm_up
+    from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
 
     stop_at_once_on_sigterm()
@@ -83,7 +85,9 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     writer = ClickHouse(clickhouse)
     writer.wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
-    specs = score_specs(settings, kafka, cluster, publisher, clock)
+    requests = KafkaRequestLog(cluster, REQUESTS.name, clock)
+    requests.follow()
+    specs = score_specs(settings, kafka, cluster, publisher, clock, requests)
     if metrics_port:
         metrics.serve(metrics_port)
     telemetry_source = next(spec.source for spec in specs.values() if spec.ticks)
@@ -118,20 +122,23 @@ def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, top
 
 
 def score_specs(
-    settings: JobSettings, kafka: KafkaSettings, cluster: KafkaCluster, publisher: Publisher, clock: Clock
+    settings: JobSettings,
+    kafka: KafkaSettings,
+    cluster: KafkaCluster,
+    publisher: Publisher,
+    clock: Clock,
+    requests: RequestLog,
 ) -> dict[str, StageSpec]:
     """The two stages of the score job, by topic."""
-    from schemas.topics import REQUEST_STATE, REQUESTS, TELEMETRY, WINDOW_STATE, WINDOWS
-    from stream_jobs.request_log import KafkaRequestLog
+    from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
+    from stream_jobs.open_alerts import read_open_alerts
+    from stream_jobs.partial_events import target_of
     from stream_jobs.request_stage import RequestStage
     from stream_jobs.window_stage import WindowStage
 
     telemetry_id = cluster.topic_id(TELEMETRY.name)
     window_partitions = cluster.partitions(WINDOWS.name)
     telemetry_partitions = cluster.partitions(TELEMETRY.name)
-
-    requests = KafkaRequestLog(cluster, REQUESTS.name, clock)
-    requests.follow()
 
     def request_stage(partition: int) -> Stage:
         return RequestStage(
@@ -147,14 +154,18 @@ def score_specs(
             settings, partition=partition, source_topic_id=telemetry_id, source_partitions=telemetry_partitions
         )
 
-    digest = hashlib.sha256(settings.model_dump_json(include={"window_seconds"}).encode()).hexdigest()[:16]
+    def recover(stage: Stage, partition: int) -> None:
+        if isinstance(stage, WindowStage):
+            found = read_open_alerts(kafka, cluster, clock)
+            stage.adopt(alert for alert in found if target_of(alert.series, window_partitions) == partition)
+
     cluster_id = cluster.cluster_id
     return {
         TELEMETRY.name: new_spec(
             TELEMETRY.name,
             REQUEST_STATE.name,
             f"{cluster_id}/{telemetry_id}",
-            digest,
+            "all",  # whatever is set: a window that is open is closed at the end that it was given
             request_stage,
             (kafka, publisher, clock),
             ticks=True,
@@ -163,9 +174,10 @@ def score_specs(
             WINDOWS.name,
             WINDOW_STATE.name,
             f"{cluster_id}/{cluster.topic_id(WINDOWS.name)}",
-            digest,
+            f"of {window_partitions} partitions",  # with another number, series lie elsewhere
             window_stage,
             (kafka, publisher, clock),
+            recover=recover,
         ),
     }
 
@@ -179,6 +191,7 @@ def new_spec(
     outside: tuple[KafkaSettings, Publisher, Clock],
     *,
     ticks: bool = False,
+    recover: Callable[[Stage, int], None] | None = None,
 ) -> StageSpec:
     """A stage over `topic` with its state on `state_topic`."""
     from infra.metrics import STATE_FALLBACKS
@@ -199,7 +212,7 @@ def new_spec(
             on_broken=lambda why: STATE_FALLBACKS.labels(state_topic).inc(),
         )
 
-    return StageSpec(topic, source, digest, new_stage, new_state, ticks)
+    return StageSpec(topic, source, digest, new_stage, new_state, ticks, recover)
 
 
 def ticker(publisher: Publisher, source: str, clock: Clock) -> Callable[[str, int, int], None]:

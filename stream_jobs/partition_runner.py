@@ -25,8 +25,8 @@ LOG = logging.getLogger(__name__)
 class StageSpec:
     """A stage of the job: which topic it folds, where its state lives, how to make one.
 
-    `source` names the log (cluster and topic id): a state of another log is never taken. `digest` names the
-    configuration: a state made under another one is started anew, at its position.
+    `source` names the log (cluster and topic id): a state of another log is never taken. `digest` names what decides
+    which state belongs to a partition: one made under another is started anew, at its position.
     """
 
     topic: str
@@ -38,6 +38,9 @@ class StageSpec:
     """Makes a hold on a partition's state, with an owner of its own."""
     ticks: bool = False
     """Whether an idle partition of this topic gets ticks, so that its windows close."""
+    recover: Callable[[Stage, int], None] | None = None
+    """Told of a partition's stage that starts without a state, before its first record. In a thread: it may block, and
+    raise RetryLater."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def restored(spec: StageSpec, partition: int, state: PartitionState, start: int 
     found = state.take_over()
     stage = spec.new_stage(partition)
     where = f"{spec.topic}[{partition}]"
+    is_new = True
     if found is None:
         LOG.info("%s: no state, from offset %s", where, start)
         stage.restore({}, start or 0)
@@ -67,10 +71,13 @@ def restored(spec: StageSpec, partition: int, state: PartitionState, start: int 
     else:
         try:
             stage.restore(found.pages, found.next_offset)
+            is_new = False
         except ValueError as error:
             LOG.error("%s: state cannot be read (%s), learnt anew from offset %d", where, error, found.next_offset)
             stage = spec.new_stage(partition)
             stage.restore({}, found.next_offset)
+    if is_new and spec.recover is not None:
+        spec.recover(stage, partition)
     pages = stage.all_pages()
     check_pages(pages)
     state.write_all(pages, stage.next_offset)

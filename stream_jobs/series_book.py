@@ -60,6 +60,8 @@ class SeriesBook:
 
         In a window that is not complete nothing is said of what is missing: it may still come.
         """
+        while len(self._series) > self.series_max:  # restored when more were allowed
+            self._forget(next(iter(self._series)), window.end_ms, effects)
         for name in sorted(found):
             series = self._touched(name, found[name].key, window.end_ms, effects)
             for metric in self.metrics:
@@ -209,7 +211,7 @@ def _entry(series: Series) -> dict[str, Any]:
 
 
 def _anomaly_id(window: WindowId, key: SeriesKey, metric: str) -> str:
-    text = "\x1f".join((window.topic_id, name_of(key), metric, str(window.start_ms)))
+    text = "\x1f".join((window.topic_id, name_of(key), metric, str(window.start_ms), str(window.end_ms)))
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 

@@ -29,6 +29,8 @@ class WindowEffects:
         self._windows, self._scores = RowBuilder(WINDOWS), RowBuilder(WINDOW_SCORES)
         self._anomalies, self._alerts = RowBuilder(ANOMALIES), RowBuilder(ALERTS)
         self._events: list[Outgoing] = []
+        self.incidents: set[str] = set()
+        """Ids of incidents that changed."""
         self._limits: list[tuple[Limit, int]] = []
 
     def window(self, window: SeriesWindow) -> None:
@@ -68,6 +70,7 @@ class WindowEffects:
 
     def alert(self, change: AlertChanged) -> None:
         """A change of an incident."""
+        self.incidents.add(change.incident_id)
         names = ("incident_id", "sequence", "metric", "summary", "windows", "score", "peak_score")
         self._alerts.add(
             {

@@ -5,11 +5,16 @@ Pure: a function of the partition's log. What is a repeat, complete, late or for
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from infra.ports import Record
+from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
+from stream_jobs.decide import given_up
 from stream_jobs.metrics import metrics_of
 from stream_jobs.open_windows import Closed, OpenWindows
 from stream_jobs.pages import PagedStage, PageTracker, pack, unpack
@@ -23,7 +28,7 @@ CLOCKS_APART_MS_MAX = 300_000
 """How far a partial may be ahead of its own record's append time. It is closed after the telemetry that it covers was
 appended, so more than two brokers' clocks differ by is not to be believed: the source would be taken for so far ahead,
 and what it really says for repeats. Five minutes, because refusing a real partial loses a window."""
-_PROGRESS = "progress"
+_PROGRESS, _LOST = "progress", "lost"
 
 
 class WindowStage(PagedStage):
@@ -45,12 +50,19 @@ class WindowStage(PagedStage):
         self._pages = PageTracker(self._encode)
         self._windows: OpenWindows
         self._book: SeriesBook
+        self._lost: list[AlertChanged]
         self._clear(next_offset)
 
     @property
     def late_dropped(self) -> int:
         """Partial series that came so late that their window was forgotten."""
         return self._windows.late_dropped
+
+    def adopt(self, alerts: Iterable[AlertChanged]) -> None:
+        """Take charge of open incidents of which the state is lost. The first window after an incident's last change
+        ends it, unless the log has told of it again by then."""
+        self._lost = list(alerts)
+        self._pages.touch(_LOST)
 
     def apply(self, record: Record) -> Effects:
         """See `Stage.apply`."""
@@ -103,6 +115,15 @@ class WindowStage(PagedStage):
             effects.window(window)
         effects.limit(Limit.OPEN_WINDOWS, int(closed.early))
         self._book.score(closed.window, found, closed.complete, effects)
+        if self._lost:
+            self._end_lost(closed.window.end_ms, effects)
+
+    def _end_lost(self, at_ms: int, effects: WindowEffects) -> None:
+        waiting = [alert for alert in self._lost if alert.incident_id not in effects.incidents]
+        for alert in waiting:
+            if alert.changed_ms < at_ms:
+                effects.alert(given_up(alert, at_ms))
+        self.adopt(alert for alert in waiting if alert.changed_ms >= at_ms)
 
     def _touch_changed(self) -> None:
         self._pages.touch(_PROGRESS)
@@ -121,15 +142,18 @@ class WindowStage(PagedStage):
         self._windows = OpenWindows(self.source_partitions, lateness_ms, gap_ms_max)
         idle_ms = round(self.settings.idle_seconds * 1000)
         self._book = SeriesBook(self._metrics, self.settings.series_max, idle_ms)
+        self._lost = []
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
 
     def _groups(self) -> list[str]:
-        return [_PROGRESS, *self._windows.groups(), *(f"series-{number}" for number in self._book.groups())]
+        return [_PROGRESS, _LOST, *self._windows.groups(), *(f"series-{number}" for number in self._book.groups())]
 
     def _encode(self, group: str) -> list[bytes]:
         if group == _PROGRESS:
             return pack(self._windows.progress())
+        if group == _LOST:
+            return pack(alert.model_dump(mode="json") for alert in self._lost)
         kind, _, number = group.partition("-")
         return pack(self._book.entries(int(number)) if kind == "series" else self._windows.entries(group))
 
@@ -139,6 +163,8 @@ class WindowStage(PagedStage):
         for group, pages in groups.items():
             if group.startswith("series-"):
                 series.extend(unpack(pages))
+            elif group == _LOST:
+                self._lost = [AlertChanged.model_validate_json(orjson.dumps(entry)) for entry in unpack(pages)]
             elif group != _PROGRESS:
                 windows[group] = unpack(pages)
         self._windows.restore(unpack(groups[_PROGRESS]), windows)

@@ -1,5 +1,7 @@
 """Migrations: numbered, unchanged once applied, refused when they would lose data."""
 
+import re
+
 import pytest
 
 from infra.migrations import Migration, MigrationRefused, Migrator, pending, read_migrations
@@ -36,6 +38,13 @@ def test_ours_are_in_order_and_lose_nothing():
     assert [one.version for one in found] == list(range(1, len(found) + 1))
     assert not [one.name for one in found if one.losing]
     assert all(len(one.statements) == 2 for one in found)
+
+
+def test_windows_of_other_lengths_that_begin_together_are_rows_of_their_own():
+    keys = {one.name: re.search(r"ORDER BY \((.*)\)", one.statements[0])[1].split(", ") for one in read_migrations()}
+    by_window = {name: key for name, key in keys.items() if "window_start" in key}
+    assert {"create_windows", "create_window_scores"} <= by_window.keys()
+    assert all(key[:3] == ["source_topic_id", "window_start", "window_end"] for key in by_window.values())
 
 
 def test_applied_once_and_repeatable_half_way(tmp_path):

@@ -204,6 +204,24 @@ def test_many_request_topics_and_gaps_stay_small():
     assert max(map(len, pages.values())) < PAGE_BYTES_MAX
 
 
+@pytest.mark.parametrize(("before", "after", "end"), [(60, 10, 60), (10, 60, 10), (60, 7, 60)])
+def test_a_change_of_the_length_of_windows_keeps_what_was_seen_and_closes_the_open_window_where_it_would(
+    before, after, end
+):
+    start = T0 // 60_000 * 60_000
+    old, new = new_stage(window_seconds=before), new_stage(window_seconds=after)
+    old.apply(record(served(range(80)), 0, start + 1_000))
+    new.restore(old.all_pages(), 1)
+    rows = new.apply(record(served(range(90)), 1, start + 2_000)).rows["requests_stored"]
+    assert rows["offset"] == list(range(80, 90))
+    closed = partials(new.apply(record(ticked(), 2, start + 200_000)))
+    assert {(one.window_start_ms - start, one.window_end_ms - start) for one in closed} == {(0, end * 1000)}
+    assert sum(series.answered for one in closed for series in one.series) == 90
+    new.apply(record(ticked(), 3, start + 300_000))
+    following = partials(new.apply(record(ticked(), 4, start + 400_000)))
+    assert {(one.window_end_ms - one.window_start_ms) for one in following} == {after * 1000}
+
+
 def test_a_change_of_the_row_window_only_starts_the_models_anew():
     old, new = new_stage(row_window=50), new_stage(row_window=60)
     old.apply(record(served(range(80)), 0, T0))

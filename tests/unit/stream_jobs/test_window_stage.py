@@ -17,6 +17,7 @@ from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
 from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Limit
 from stream_jobs.window_stage import CLOCKS_APART_MS_MAX, WindowStage
+from tests.alert_events import changed
 from tests.telemetry_events import T0, record
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
@@ -303,6 +304,47 @@ def test_an_incident_is_an_event_and_a_row():
         f"{changes[0].incident_id}/1",
     ]
     assert all(encode(change) for change in changes)
+
+
+def test_an_incident_goes_on_when_the_length_of_windows_is_changed():
+    old, read = Reader(sources=1, window_seconds=10), Reader(sources=1, window_seconds=20)
+    for number in range(13):
+        old(partial(number, series(900.0 if number >= 10 else 100.0)))
+    read.stage.restore(old.stage.all_pages(), 13)
+    slow = [read(partial(number, series(900.0))) for number in range(13, 20)]
+    assert [value for one in slow for value in column(one, "anomalous", "window_scores_stored")].count(True) == 7
+    good = [read(partial(number, series(100.0))) for number in range(20, 24)]
+    rows = [one.rows["alerts_stored"] for one in good if "alerts_stored" in one.rows]
+    assert [(row["status"], row["windows"]) for row in rows] == [(["resolved"], [10])]
+
+
+def test_incidents_whose_state_is_lost_are_ended_by_the_next_window_also_after_another_restart():
+    first, read = Reader(sources=1), Reader(sources=1)
+    first.stage.adopt([changed("one", 2, "updated", T0), changed("two", 0, "open", T0 + 5 * LENGTH)])
+    read.stage.restore(first.stage.all_pages(), 0)
+    rows = [effects.rows.get("alerts_stored") for effects in (read(partial(n, series())) for n in range(8))]
+    assert [number for number, row in enumerate(rows) if row] == [0, 5]  # the later one when it is in the past
+    assert (rows[0]["incident_id"], rows[0]["sequence"], rows[0]["status"]) == (["one"], [3], ["resolved"])
+    assert rows[0]["resolved_at"] == [T0 + LENGTH]
+    assert rows[0]["summary"][0].endswith("can no longer be judged: what was known of it is lost.")
+    assert not any(name.startswith("lost") for name in read.stage.all_pages())
+
+
+def test_an_incident_that_the_log_tells_again_is_not_taken_for_lost():
+    known, again = Reader(sources=1), Reader(sources=1)
+    alerts = [one for effects in drilled(known) for one in effects.events if one.topic == "alerts"]
+    opened = decode(alerts[0].headers, alerts[0].value, ALERT_KINDS).data
+    again.stage.adopt([opened.model_copy(update={"changed_ms": T0 + 15 * LENGTH, "sequence": 1})])
+    found = [one for effects in drilled(again) for one in effects.events if one.topic == "alerts"]
+    assert found == alerts
+
+
+def test_fewer_series_than_are_known_may_be_allowed():
+    old, read = Reader(sources=1, series_max=40), Reader(sources=1, series_max=10)
+    keys = [SeriesKey(model="mini", version=str(n), scenario="search") for n in range(40)]
+    old(partial(0, *[series(key=key) for key in keys]))
+    read.stage.restore(old.stage.all_pages(), 1)
+    assert read(partial(1, series(key=keys[9]))).limits == {Limit.KNOWN_SERIES: 30}
 
 
 def test_series_are_bounded_and_a_default_series_is_small():
