@@ -183,11 +183,15 @@ def topics_page(declared: Sequence[Topic]) -> str:
             f"## {topic.name}",
             topic.description,
             "",
-            f"Carries {carries}. Key: {topic.key}. Partitions: {topic.partitions or 'as set'}. "
+            f"Carries {carries}. Key: {topic.key}. Partitions: {_partitions(topic)}. "
             f"Clean-up: {topic.cleanup.value}. Kept: {_kept(topic)}. Largest record: {topic.message_bytes_max} bytes.",
             "",
         ]
     return "\n".join([*lines, *_dead_letter_lines()])
+
+
+def _partitions(topic: Topic) -> str:
+    return f"those of {topic.partitions_of}" if topic.partitions_of else str(topic.partitions or "as set")
 
 
 def _kept(topic: Topic) -> str:

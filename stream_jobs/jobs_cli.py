@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infra.cli import EXIT_INTERNAL, EXIT_TRY_AGAIN
+from infra.cli import EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_TRY_AGAIN
 
 if TYPE_CHECKING:
     from infra.kafka import KafkaCluster
@@ -82,6 +82,7 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
+    check_topics(cluster)
     writer = ClickHouse(clickhouse)
     writer.wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
@@ -106,6 +107,21 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     publisher.close(5.0)
     writer.close()
     return code
+
+
+def check_topics(cluster: KafkaCluster) -> dict[str, int]:
+    """Partitions of the topics that the job needs. Raises ConnectionError when one is not there, and ClickException
+    with exit code 78 when they do not fit each other."""
+    from stream_jobs.topics_check import NEEDED, misfit, missing
+
+    counts = {topic.name: cluster.partitions(topic.name) for topic in NEEDED}
+    if why := missing(counts):
+        raise ConnectionError(why)
+    if why := misfit(counts):
+        error = click.ClickException(why)
+        error.exit_code = EXIT_CONFIGURATION
+        raise error
+    return counts
 
 
 def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, topics: list[str]) -> int:
