@@ -126,9 +126,12 @@ def check_topics(cluster: KafkaCluster) -> dict[str, int]:
 
 def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, topics: list[str]) -> int:
     """Run a job on Faust until it is stopped; the exit code."""
-    from stream_jobs import app
+    from infra.kafka import KafkaCluster
+    from stream_jobs import app, stall_watch
 
     threading.Thread(target=_watch, args=(job,), name="watchdog", daemon=True).start()
+    progress = (job, KafkaCluster(kafka, client_id=f"{client_id}-watch"), topics, end_process)
+    threading.Thread(target=stall_watch.watch, args=progress, name="stalls", daemon=True).start()
     try:
         app.run(app.new_app(kafka, group=group, client_id=client_id, topics=topics, job=job))
     except SystemExit as stop:

@@ -90,6 +90,11 @@ class Outbox:
         """Wait while too much is undelivered."""
         await self._room.wait()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` waits. From any thread."""
+        return not self._room.is_set()
+
     def event(self, batch: Batch, event: Outgoing, cause: Record) -> None:
         """Hand an event over. `cause` becomes a dead letter when the event is refused for good."""
         send = partial(

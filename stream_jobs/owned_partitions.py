@@ -76,6 +76,8 @@ class OwnedPartitions:
         """No record is applied any more: the last barrier is on its way."""
         self.taken = 0
         """Records applied, for whoever watches progress."""
+        self.taken_over = 0
+        """Partitions, likewise."""
 
     def runners(self) -> list[PartitionRunner]:
         """See `Owned`."""
@@ -148,6 +150,7 @@ class OwnedPartitions:
             else:
                 if generation == self._generation:
                     runner.idle_since = self._clock.monotonic()
+                    self.taken_over += 1
                     self._held[topic, partition] = _Held(runner, serial, runner.stage.next_offset)
                     TAKE_OVER_SECONDS.observe(self._clock.monotonic() - started)
                     LOG.info(
@@ -210,10 +213,13 @@ class OwnedPartitions:
                     found.append((topic, partition, held.expected))
         return found
 
-    def behind(self) -> int:
-        """Records in the logs that were not taken yet, as far as known."""
-        total = 0
-        for (topic, partition), held in self._held.items():
-            end = self._positions.end_offset(topic, partition)
-            total += 0 if end is None else max(0, end - held.expected)
-        return total
+    def behind(self, ranges: Mapping[tuple[str, int], tuple[int, int]]) -> int:
+        """Records of the partitions held that were not taken yet, given first and next offsets of the logs. From any
+        thread."""
+        wanted = [(*ranges.get(place, (0, 0)), held.expected) for place, held in tuple(self._held.items())]
+        return sum(max(0, after - max(first, expected)) for first, after, expected in wanted)
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group has told which partitions are ours, though they may be none. From any thread."""
+        return self._generation >= 0

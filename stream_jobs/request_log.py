@@ -95,8 +95,9 @@ class KafkaRequestLog:
         while True:
             try:
                 self.refresh()
-            except RetryLater as error:
-                LOG.info("%s: its ends are not known: %s", self._topic, error)
+            except Exception as error:  # whatever the client comes up with, the next answer may be better
+                level = logging.INFO if isinstance(error, RetryLater) else logging.ERROR
+                LOG.log(level, "%s: its ends are not known: %r", self._topic, error)
             time.sleep(FOLLOW_SECONDS)
 
     def _ask_name(self) -> tuple[str, str]:

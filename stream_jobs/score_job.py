@@ -15,6 +15,7 @@ from stream_jobs.outbox import Outbox
 from stream_jobs.owned_partitions import OwnedPartitions, Positions
 from stream_jobs.partition_runner import StageSpec
 from stream_jobs.sink import RowSink
+from stream_jobs.stall_watch import Progress
 
 LOG = logging.getLogger(__name__)
 STAGE_NAME = "jobs.score"
@@ -94,6 +95,17 @@ class ScoreJob:
     def fatal(self, error: BaseException) -> None:
         """See `Job.fatal`."""
         self._on_fatal(error)
+
+    def progress(self, ranges: Mapping[tuple[str, int], tuple[int, int]]) -> Progress | None:
+        """See `stall_watch.Job`."""
+        if not self.beats or self.owned.closing:
+            return None
+        return Progress(
+            done=self.owned.taken + self.owned.taken_over + self.barrier.passed,
+            behind=self.owned.behind(ranges),
+            is_member=self.owned.is_member,
+            is_waiting=self.sink.is_full or self.outbox.is_full,
+        )
 
     async def finish(self) -> None:
         """See `Job.finish`: take no more records, run barriers until one is whole, or time is up."""
