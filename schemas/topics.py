@@ -118,7 +118,7 @@ ANOMALIES = Topic(
 )
 ALERTS = Topic(
     "alerts",
-    "Incidents: opened, updated, resolved. Compacted: the last record of a key is the incident's state.",
+    "Incidents: opened, updated, resolved. Of the records of a key, the one with the highest sequence is the state.",
     ALERT_KINDS,
     "the incident id",
     retention_ms=90 * DAY_MS,

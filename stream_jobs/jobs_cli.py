@@ -129,7 +129,7 @@ def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, top
     from infra.kafka import KafkaCluster
     from stream_jobs import app, stall_watch
 
-    threading.Thread(target=_watch, args=(job,), name="watchdog", daemon=True).start()
+    threading.Thread(target=_watch, args=(job, kafka.session_timeout_ms / 1000), name="watchdog", daemon=True).start()
     progress = (job, KafkaCluster(kafka, client_id=f"{client_id}-watch"), topics, end_process)
     threading.Thread(target=stall_watch.watch, args=progress, name="stalls", daemon=True).start()
     try:
@@ -264,11 +264,15 @@ def end_process(error: BaseException) -> None:
     os._exit(EXIT_INTERNAL)
 
 
-def _watch(job: ScoreJob) -> None:
-    """End a process whose event loop does not run any more: its partitions go to another."""
+def _watch(job: ScoreJob, session_seconds: float) -> None:
+    """End a process whose event loop does not run any more: its partitions go to another. Tell one that was stopped
+    past its session, and continued, that they have."""
     beats, looks = -1, 0
     while True:
+        began = time.monotonic()
         time.sleep(1.0)
+        if (slept := time.monotonic() - began) > 1.0 + session_seconds:
+            job.stood_still(slept)
         looks = looks + 1 if job.beats == beats else 0
         beats = job.beats
         if beats and looks >= STUCK_LOOKS:

@@ -34,6 +34,8 @@ class Batch:
 
     pending: int = 0
     sealed: bool = False
+    dropped: bool = False
+    """The partition was lost: the next owner sends all of it again, and what is sent here too would come behind."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -142,6 +144,9 @@ class Outbox:
     def _run(self) -> None:
         try:
             while (item := self._queue.get()) is not None and not self._stopping.is_set():
+                if item.batch.dropped:
+                    self._reported(item, None, None)
+                    continue
                 try:
                     item.send(partial(self._reported, item))
                 except (RetryLater, InvalidRecord) as error:

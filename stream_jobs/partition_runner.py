@@ -176,7 +176,8 @@ class PartitionRunner:
         """The partition is not ours any more: forget everything, commit nothing."""
         self.alive = False
         self._unsaved.clear()
-        for batch in self._sealed:
+        for batch in (*self._sealed, self._batch):
+            batch.dropped = True
             batch.settled.set()
 
 

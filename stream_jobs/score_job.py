@@ -60,6 +60,7 @@ class ScoreJob:
 
     async def start(self, consumer: Positions) -> None:
         """See `Job.start`."""
+        self._loop = asyncio.get_running_loop()
         self.sink = RowSink(self._writer)
         self.outbox = Outbox(self._publisher, DeadLetters(self._publisher, STAGE_NAME))
         self.outbox.start(self._on_fatal)
@@ -106,6 +107,12 @@ class ScoreJob:
             is_member=self.owned.is_member,
             is_waiting=self.sink.is_full or self.outbox.is_full,
         )
+
+    def stood_still(self, seconds: float) -> None:
+        """The process did not run for longer than its session: others own its partitions by now. From any thread."""
+        if self.beats:
+            why = f"the process stood still for {seconds:.0f} s"
+            self._loop.call_soon_threadsafe(self.owned.lose_all, why)
 
     async def finish(self) -> None:
         """See `Job.finish`: take no more records, run barriers until one is whole, or time is up."""

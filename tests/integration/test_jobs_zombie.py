@@ -130,6 +130,7 @@ def test_stopped_past_its_session_and_continued_is_correct(toys, until):
     first.send_signal(signal.SIGCONT)
     assert toys.finish(until) == {0}, toys.describe()
     assert b"taken" in second.stdout.read()
+    assert "everything held is dropped: the process stood still for" in toys.log_of(0).read_text()
 
 
 def test_stopped_inside_any_step_and_continued_is_correct(toys, until):
