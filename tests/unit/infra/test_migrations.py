@@ -75,6 +75,13 @@ def test_an_edited_or_unknown_migration_is_refused(tmp_path):
         "ALTER TABLE a DROP COLUMN x",
         "ALTER TABLE a DELETE WHERE 1",
         "DELETE FROM a",
+        "ALTER TABLE a UPDATE x = 1 WHERE y = 2",
+        "ALTER TABLE a ON CLUSTER c ADD COLUMN z Int8, DELETE WHERE x = 1",
+        "ALTER TABLE a MODIFY COLUMN x Int8",
+        "ALTER TABLE a ALTER COLUMN x TYPE Int8",
+        "ALTER TABLE a MODIFY COLUMN IF EXISTS `x` TTL d + INTERVAL 1 DAY",
+        "ALTER TABLE a REPLACE PARTITION 1 FROM b",
+        "CREATE OR REPLACE TABLE a (x Int8)",
     ],
 )
 def test_a_losing_migration_needs_permission(tmp_path, statement):
@@ -84,7 +91,27 @@ def test_a_losing_migration_needs_permission(tmp_path, statement):
     with pytest.raises(MigrationRefused, match="would lose data"):
         migrator.apply(found, say=lambda text: None)
     assert not server.statements
+    said = []
+    assert migrator.apply(found, say=said.append, dry_run=True) == 2
+    assert not server.statements
+    assert [line for line in said if "(would lose data: " in line] == [
+        f"would apply 0002_drop_a  (would lose data: {statement})"
+    ]
     assert migrator.apply(found, say=lambda text: None, allow_data_loss=True) == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE a ADD COLUMN `update` Int8 COMMENT 'When to DELETE and UPDATE it.' AFTER x",
+        "ALTER TABLE a MODIFY COLUMN x COMMENT 'Int8'",
+        "ALTER TABLE a MODIFY COLUMN x CODEC(ZSTD(1)), MODIFY COLUMN y REMOVE TTL",
+        "ALTER TABLE a MODIFY SETTING ttl_only_drop_parts = 1",
+        "CREATE TABLE b (updated_at Int8, deleted Bool) ENGINE = MergeTree ORDER BY updated_at",
+    ],
+)
+def test_a_migration_that_loses_nothing_needs_none(statement):
+    assert Migration(1, "a", (statement,), "c").losing == ()
 
 
 def test_numbers_have_no_gaps(tmp_path):
