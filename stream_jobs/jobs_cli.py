@@ -150,8 +150,6 @@ def score_specs(
 ) -> dict[str, StageSpec]:
     """The two stages of the score job, by topic."""
     from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
-    from stream_jobs.open_alerts import read_open_alerts
-    from stream_jobs.partial_events import target_of
     from stream_jobs.request_stage import RequestStage
     from stream_jobs.window_stage import WindowStage
 
@@ -173,11 +171,6 @@ def score_specs(
             settings, partition=partition, source_topic_id=telemetry_id, source_partitions=telemetry_partitions
         )
 
-    def recover(stage: Stage, partition: int) -> None:
-        if isinstance(stage, WindowStage):
-            found = read_open_alerts(kafka, cluster, clock)
-            stage.adopt(alert for alert in found if target_of(alert.series, window_partitions) == partition)
-
     cluster_id = cluster.cluster_id
     return {
         TELEMETRY.name: new_spec(
@@ -196,9 +189,25 @@ def score_specs(
             f"of {window_partitions} partitions",  # with another number, series lie elsewhere
             window_stage,
             (kafka, publisher, clock),
-            recover=recover,
+            recover=recovery(kafka, cluster, clock, window_partitions),
         ),
     }
+
+
+def recovery(
+    kafka: KafkaSettings, cluster: KafkaCluster, clock: Clock, window_partitions: int
+) -> Callable[[Stage, int], None]:
+    """A function that tells a window stage without a state which incidents of its series are open."""
+    from stream_jobs.open_alerts import read_open_alerts
+    from stream_jobs.partial_events import target_of
+    from stream_jobs.window_stage import WindowStage
+
+    def recover(stage: Stage, partition: int) -> None:
+        if isinstance(stage, WindowStage):
+            found = read_open_alerts(kafka, cluster, clock)
+            stage.adopt(alert for alert in found if target_of(alert.series, window_partitions) == partition)
+
+    return recover
 
 
 def new_spec(
