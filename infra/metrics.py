@@ -40,6 +40,12 @@ TAKE_OVER_SECONDS = Histogram(
 RECORDS_MISSING = Counter(
     "inferwatch_records_missing_total", "Offsets that a stream job expected and its log no longer had.", ["topic"]
 )
+LIMITS_REACHED = Counter(
+    "inferwatch_limits_reached_total",
+    "What bounds of the stream jobs left out, by bound: requests of window_series and row_models, known_series, "
+    "open_windows, offset_holes, request_topics.",
+    ["what"],
+)
 LATE_SERIES_DROPPED = Counter(
     "inferwatch_late_series_dropped_total", "Partial series that came after their window was forgotten: in no row."
 )
