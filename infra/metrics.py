@@ -168,6 +168,13 @@ RECORDS_MISSING = _counter(
     "Offsets that a stream job expected and its log no longer had.",
     ["topic"],
 )
+LIMITS_REACHED = _counter(
+    JOBS,
+    "inferwatch_limits_reached_total",
+    "What bounds of the stream jobs left out, by bound: requests of window_series and row_models, known_series, "
+    "open_windows, offset_holes, request_topics.",
+    ["what"],
+)
 LATE_SERIES_DROPPED = _counter(
     JOBS,
     "inferwatch_late_series_dropped_total",

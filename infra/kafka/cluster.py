@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -59,21 +59,28 @@ class KafkaCluster:
 
     def ranges(self, topic: str) -> dict[int, tuple[int, int]]:
         """(first offset kept, next offset) of every partition. Raises RetryLater."""
-        pairs = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
-        first = self._offsets(pairs, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        after = self._offsets(pairs, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        counts = {topic: self.partitions(topic)}
+        first = self._offsets(counts, OffsetSpec.earliest())[topic]  # type: ignore[no-untyped-call]
+        after = self.ends(counts)[topic]
         return {partition: (first[partition], after[partition]) for partition in first}
 
-    def _offsets(self, pairs: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+    def ends(self, counts: Mapping[str, int]) -> dict[str, dict[int, int]]:
+        """The next offset of every partition of topics with so many partitions. Raises RetryLater."""
+        return self._offsets(counts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _offsets(self, counts: Mapping[str, int], spec: OffsetSpec) -> dict[str, dict[int, int]]:
+        found: dict[str, dict[int, int]] = {topic: {} for topic in counts}
+        pairs = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
+        if not pairs:
+            return found
         futures = self.admin.list_offsets(
             dict.fromkeys(pairs, spec),
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=REQUEST_SECONDS,
         )
-        return {
-            pair.partition: self._ask(partial(future.result, REQUEST_SECONDS)).offset
-            for pair, future in futures.items()
-        }
+        for pair, future in futures.items():
+            found[pair.topic][pair.partition] = self._ask(partial(future.result, REQUEST_SECONDS)).offset
+        return found
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater."""

@@ -74,10 +74,10 @@ def test_every_header_and_reason_of_a_dead_letter_is_explained():
         stage="worker",
         reason=Reason.NOT_JSON,
         detail="no",
-        key=None,
-        value=b"{" * 9,
+        key=b"k" * 9_000,
+        value=b"{" * 9_000,
         headers=(),
-        value_bytes_max=5,
+        value_bytes_max=5_000,
     )
     assert [name for name, _ in letter.record_headers()] == list(LETTER_HEADERS)
     assert set(REASONS) == set(Reason)
