@@ -17,6 +17,7 @@ import click
 if TYPE_CHECKING:
     from inference_workers.fleet import Fleet
     from inference_workers.loading import Loaded
+    from inference_workers.observer import Observer
     from inference_workers.preflight import ModelWanted
     from inference_workers.serving import Outside
     from inference_workers.spec import WorkerSettings
@@ -54,7 +55,7 @@ def worker(model: str | None, drills: bool | None) -> None:
 
     given: dict[str, Any] = {"model": model, "drills": drills}
     settings = load(WorkerSettings, **{name: value for name, value in given.items() if value is not None})
-    setup_logging("worker")
+    setup_logging("worker", worker_id=settings.name_of_worker())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -71,21 +72,26 @@ def serve_guarded(serve_: Callable[[], None]) -> None:
         raise
     except Exception:
         LOG.critical("the worker ends: its requests stay unacknowledged and go to another one", exc_info=True)
+        logging.shutdown()  # the log topic gets the line too
         sys.stderr.flush()
         os._exit(EXIT_INTERNAL)  # a thread may hang in the device's driver: do not wait for it
 
 
 def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
     """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits."""
+    from inference_workers.observation import start_observer
     from infra.clock import SystemClock
 
+    clock = SystemClock()
+    observer, _ = start_observer(settings, clock, stop)
+    observer.readiness.starting("loading the model, waiting for Kafka")
     with ThreadPoolExecutor(1, thread_name_prefix="start") as pool:
         loaded = pool.submit(_load, settings)
         cluster = _connect(kafka)
         if stop.is_set():
             return
         own = loaded.result()
-    _run(settings, kafka, cluster, own, SystemClock(), stop)
+    _run(settings, kafka, cluster, own, clock, observer, stop)
 
 
 def _load(settings: WorkerSettings, wanted: ModelWanted | None = None) -> Loaded:
@@ -133,10 +139,11 @@ def _run(
     cluster: KafkaCluster,
     own: Loaded,
     clock: Clock,
+    observer: Observer,
     stop: threading.Event,
 ) -> None:
     from inference_workers.compute import ComputeThread
-    from inference_workers.observation import start_observer
+    from inference_workers.observation import start_log_topic, start_scaling
     from inference_workers.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaLog, KafkaPublisher
@@ -144,11 +151,12 @@ def _run(
 
     worker_id = settings.name_of_worker()
     publisher = KafkaPublisher(kafka, client_id=worker_id)
+    log_topic = start_log_topic(publisher, worker_id, clock)
     dead_letters = DeadLetters(publisher, "worker")
     outside = Outside(clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)))
     fleet = _fleet(settings, kafka, cluster, own, outside, stop)
     compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
-    work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models)
+    work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
     loop = new_loop(
         settings,
         lambda assigned, revoked: KafkaLog(
@@ -163,14 +171,18 @@ def _run(
         outside,
         stop,
     )
-    if settings.metrics_port:
-        start_observer(settings, clock, stop)
+    observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
+    observer.ready_to_join()
+    start_scaling(observer, cluster, settings, clock, stop)
     LOG.info("serving %s %s on %s as %s", own.facts.ref.name, own.facts.ref.version, own.servable.device, worker_id)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop.run()
+    observer.close()
     compute.close()
-    publisher.close()
     LOG.info("stopped in order")
+    if log_topic is not None:
+        log_topic.close()
+    publisher.close()
 
 
 def _fleet(

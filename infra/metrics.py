@@ -180,6 +180,3 @@ LATE_SERIES_DROPPED = _counter(
     "inferwatch_late_series_dropped_total",
     "Partial series that came after their window was forgotten: in no row.",
 )
-
-BATCH_SECONDS = Catalogue().histogram(WORKER, "inferwatch_batch_compute_duration_seconds", "", LATENCY_BUCKETS_SECONDS)
-"""Shown nowhere: what COMPUTE_SECONDS replaces, kept for the loop that still fills it."""
