@@ -141,7 +141,7 @@ def unjudged(
     state.unjudged_ms += end_ms - start_ms
     if state.unjudged_ms <= policy.unjudged_ms:
         return None
-    return resolve(state, policy, series, end_ms, 0.0, "can no longer be judged: too few requests")
+    return resolve(state, policy, series, end_ms, 0.0, "can no longer be judged: its windows hold too little")
 
 
 def resolve(

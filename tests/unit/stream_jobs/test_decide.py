@@ -82,7 +82,7 @@ def test_what_is_said_while_learning_does_not_end_an_incident():
 def test_an_incident_that_cannot_be_judged_any_more_ends_in_bounded_time_and_says_so():
     changes, state = observed([0.7, 0.7, *[None] * 5, 0.7, *[None] * 6, 0.1])
     assert statuses(changes) == [(1, "open"), (13, "resolved")]
-    assert changes[1][1].summary == "total_ms_p95 of s/m/1 can no longer be judged: too few requests."
+    assert changes[1][1].summary == "total_ms_p95 of s/m/1 can no longer be judged: its windows hold too little."
     _, state = observed([0.7, 0.7])
     changes, _ = observed([0.0] * 6, state=state, start=2, learning=True)
     assert statuses(changes) == [(7, "resolved")]
