@@ -150,7 +150,7 @@ def test_the_catalogue_keeps_the_conventions():
         assert one.help.endswith(".")
         assert one.part in (EVERY, WORKER, JOBS)
         assert "_ms" not in one.name
-        allowed = {"scenario", "model_name", "model_version", "reason", "outcome", "error", "topic", "table"}
+        allowed = {"scenario", "model_name", "model_version", "reason", "outcome", "error", "topic", "table", "what"}
         assert set(one.labels) <= allowed | {"arm", "mode"}
         if one.kind is Kind.HISTOGRAM:
             assert list(one.buckets) == sorted(set(one.buckets))
