@@ -95,19 +95,22 @@ def _find_model(settings: WorkerSettings) -> ModelFolder:
 
 
 def _load(settings: WorkerSettings, model: Future[ModelFolder]) -> Servable:
-    from inference_workers.engine import load_engine
+    from inference_workers.engines.loading import load_engine
     from inference_workers.servable import Servable
     from inference_workers.tokenise import Tokeniser
     from schemas.predictions import ModelRef
 
     folder = model.result()
-    engine = load_engine(settings, folder)
+    loaded = load_engine(settings, folder)
     return Servable(
         ModelRef(name=settings.model_name, version=settings.version, digest=folder.digest),
         Tokeniser(folder.path, tokens_max=folder.tokens_max, text_bytes_max=settings.text_bytes_max),
-        engine,
-        engine.description,
+        loaded.engine,
+        loaded.description,
         folder.tokens_max,
+        loaded.labels,
+        loaded.multi_label,
+        loaded.images,
     )
 
 
