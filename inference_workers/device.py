@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 from inference_workers.free_memory import free_host_bytes
-from inference_workers.spec import WorkerSettings, choose_device, choose_dtype, cpu_has_bfloat16
+from inference_workers.spec import WorkerSettings, choose_device, choose_dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +28,11 @@ def device_facts(settings: WorkerSettings) -> DeviceFacts:
     """Imports torch, seconds the first time. Raises SettingsError for a device or number type that is not there."""
     import torch
 
+    from inference_workers.engines.placement import native_numbers
+
     device = choose_device(settings, cuda=torch.cuda.is_available())
+    bfloat16, float16 = native_numbers(device)
+    dtype = choose_dtype(settings, device, bfloat16_is_native=bfloat16, float16_is_native=float16)
     if device == "cuda":
-        native = bool(torch.cuda.is_bf16_supported(including_emulation=False))
-        dtype = choose_dtype(settings, device, bfloat16_is_native=native)
         return DeviceFacts(device, dtype, lambda: int(torch.cuda.mem_get_info()[0]), torch.cuda.memory_reserved)
-    dtype = choose_dtype(settings, device, bfloat16_is_native=_cpu_has_bfloat16())
     return DeviceFacts(device, dtype, free_host_bytes, lambda: int(psutil.Process().memory_info().rss))
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        return cpu_has_bfloat16(Path("/proc/cpuinfo").read_text())
-    except OSError:
-        return False

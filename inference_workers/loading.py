@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from inference_workers.device import DeviceFacts, device_facts
 from inference_workers.golden import answer, check_golden
-from inference_workers.items import ImageSource, Refused, no_images
+from inference_workers.items import Refused
 from inference_workers.ports import DeviceLost, Engine, EngineError, Head, Item, OutOfMemory, Sampling
 from inference_workers.preflight import (
     LESS_MEMORY,
@@ -32,7 +32,7 @@ from infra.clock import SystemClock
 from infra.ports import Clock
 from infra.settings import SettingsError
 from schemas.predictions import ModelRef
-from schemas.requests import Generation, InferenceRequested, Task
+from schemas.requests import Generation, ImageReference, InferenceRequested, Task
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -66,24 +66,12 @@ class LoadedEngine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class VectorEngine:
-    """A `LoadedEngine` that gives vectors of texts."""
-
-    engine: Engine
-    description: str
-    labels: Sequence[str] = ()
-    multi_label: bool = False
-    images: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Outside:
     """What loading needs of the outside world. `device` and `load_engine` import torch when they are called."""
 
     device: Callable[[WorkerSettings], DeviceFacts]
     load_engine: Callable[[WorkerSettings, ModelFolder], LoadedEngine]
     clock: Clock
-    images: ImageSource = no_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +82,21 @@ class Loaded:
     facts: LoadFacts
 
 
-def real_outside(images: ImageSource = no_images) -> Outside:
+def real_outside() -> Outside:
     """Torch, this machine, its clock. Imports neither torch nor anything else that is slow."""
-    return Outside(device_facts, _load_engine, SystemClock(), images)
+    return Outside(device_facts, _load_engine, SystemClock())
 
 
 def _load_engine(settings: WorkerSettings, model: ModelFolder) -> LoadedEngine:
-    from inference_workers.engine import load_engine
+    from inference_workers.engines.loading import load_engine
 
-    engine = load_engine(settings, model)
-    return VectorEngine(engine, engine.description)
+    return load_engine(settings, model)
+
+
+def _image_reader(settings: WorkerSettings, model: ModelFolder) -> Callable[[ImageReference], Item] | None:
+    from inference_workers.images import image_source
+
+    return image_source(settings, model.path, model.config)
 
 
 def load_servable(
@@ -161,10 +154,11 @@ def _load(
             labels=loaded.labels,
             multi_label=loaded.multi_label,
             images=loaded.images,
+            read_image=_image_reader(settings, model) if loaded.images else None,
         )
         _guarded(model, lambda: warm_up(servable, settings, has_golden=golden is not None))
         if golden is not None:
-            facts.golden, why = _guarded(model, lambda: check_golden(servable, golden, outside.images))
+            facts.golden, why = _guarded(model, lambda: check_golden(servable, golden))
             if not facts.golden.passed:
                 ways_out = f"find out what changed since {golden_file} was made; or record it again if this is right"
                 raise refuse(Refusal.GOLDEN, model.source, f"its answers are not as expected: {why}", ways_out)

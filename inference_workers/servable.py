@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inference_workers.ports import Engine, Head
+from inference_workers.ports import Engine, Head, Item
 from inference_workers.tokenise import Tokeniser
 from schemas.predictions import ModelRef
-from schemas.requests import Task
+from schemas.requests import ImageReference, Task
 
 TASKS: dict[Head, frozenset[Task]] = {
     Head.VECTORS: frozenset({"embed", "rerank"}),
@@ -34,6 +34,8 @@ class Servable:
     labels: Sequence[str] = ()
     multi_label: bool = False
     images: bool = False
+    read_image: Callable[[ImageReference], Item] | None = None
+    """Reads an image that a request names, as this model wants it; None where no folder is set. Raises Refused."""
     tasks: frozenset[Task] = field(init=False)
     cache_name: bytes = field(init=False)
     """What its results depend on: weights, number type, how much of a text it reads."""

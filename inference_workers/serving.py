@@ -12,7 +12,6 @@ from inference_workers.admission import Admission
 from inference_workers.answers import Answers
 from inference_workers.cache import ResultCache
 from inference_workers.compute import Compute
-from inference_workers.items import ImageSource, no_images
 from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, IdentityOf, InferenceWork, Models, WorkLimit
 from inference_workers.observer import Observer
@@ -37,7 +36,6 @@ class Outside:
     dead_letters: DeadLetters
     identity_of: IdentityOf
     random_bits: RandomBits = random.Random().getrandbits
-    images: ImageSource = no_images
 
 
 def new_work(
@@ -61,7 +59,6 @@ def new_work(
         Admission(
             table,
             outside.clock,
-            images=outside.images,
             head_starts_ms=settings.head_starts_ms,
             request_tokens_max=settings.request_tokens_max,
         ),

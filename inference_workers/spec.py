@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,7 +14,7 @@ from inference_workers.model_spec import WORKER_PREFIX, ModelSettings
 from infra.settings import SettingsError
 
 Device = Literal["cpu", "cuda"]
-DType = Literal["float32", "bfloat16"]
+DType = Literal["float32", "bfloat16", "float16", "int8"]
 _PRIORITY = r"[a-z0-9][a-z0-9_.\-]{0,63}=-?[0-9]{1,6}"
 PRIORITIES_PATTERN = rf"^({_PRIORITY}(,{_PRIORITY})*)?$"
 
@@ -22,10 +23,16 @@ class WorkerSettings(ModelSettings):
     """How an inference worker serves."""
 
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is a device.")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         default="auto",
         description="Numbers of the computation. auto: bfloat16 where the device computes it natively "
-        "(twice as fast), else float32.",
+        "(twice as fast), else float32. int8: the linear layers' weights as 8-bit integers, for CPUs without bfloat16; "
+        "an embedding keeps a cosine of about 0.99 to its float32 one.",
+    )
+    compile: bool = Field(
+        default=False,
+        description="Whether torch.compile builds kernels for the model: minutes at every start, and worth it for int8 "
+        "(twice as fast). Needs a C++ compiler. Not for models that generate.",
     )
     torch_threads: Annotated[int, Field(ge=1, le=1_024)] = Field(
         default=1,
@@ -47,6 +54,17 @@ class WorkerSettings(ModelSettings):
         default=8_192,
         description="UTF-8 bytes of one input that are tokenised. What is cut is flagged as truncated. 8 KB is four "
         "times what 256 tokens of prose take, and keeps a 1 MB text from costing 400 ms.",
+    )
+    image_folder: Path | None = Field(
+        default=None, description="Folder of the images that requests name. Unset: images are refused."
+    )
+    image_bytes_max: Annotated[int, Field(ge=1, le=2**30)] = Field(
+        default=10_485_760, description="Bytes of one image file; a larger one is refused unread."
+    )
+    image_pixels_max: Annotated[int, Field(ge=1, le=50_000_000)] = Field(
+        default=25_000_000,
+        description="Pixels of one image, width times height, judged before it is decoded: a file of 10 KB can hold "
+        "billions. 25 million take 75 MB while they are read.",
     )
     queue_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=2_000, description="Requests held by the worker; above it fetching pauses."
@@ -114,14 +132,23 @@ def choose_device(settings: WorkerSettings, *, cuda: bool) -> Device:
     return settings.device
 
 
-def choose_dtype(settings: WorkerSettings, device: Device, *, bfloat16_is_native: bool) -> DType:
-    """What to compute with. Raises SettingsError for bfloat16 on a device that would have to emulate it."""
+def choose_dtype(
+    settings: WorkerSettings, device: Device, *, bfloat16_is_native: bool, float16_is_native: bool = False
+) -> DType:
+    """What to compute with. Raises SettingsError for what the device would have to emulate. CUDA has float16 always."""
     if settings.dtype == "bfloat16" and not bfloat16_is_native:
         raise refused(
             "dtype",
             "bfloat16",
             f"this {device} has no bfloat16 instructions and would be slower than with float32",
             "set it to float32 or auto; or run on a CPU with avx512_bf16 or amx, or a GPU from 2020 on",
+        )
+    if settings.dtype == "float16" and device == "cpu" and not float16_is_native:
+        raise refused(
+            "dtype",
+            "float16",
+            "this CPU has no float16 arithmetic and would be many times slower than with float32",
+            "set it to auto, which takes the fastest that is right here; or run on a GPU, or a CPU with avx512_fp16",
         )
     if settings.dtype == "auto":
         return "bfloat16" if bfloat16_is_native else "float32"
@@ -141,11 +168,20 @@ def check_limits(settings: WorkerSettings, tokens_max: int) -> None:
 
 def cpu_has_bfloat16(cpuinfo: str) -> bool:
     """Whether Linux' /proc/cpuinfo names native bfloat16 arithmetic: AVX512-BF16, AMX, or Arm's bf16."""
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(_cpu_flags(cpuinfo))
+
+
+def cpu_has_float16(cpuinfo: str) -> bool:
+    """Whether Linux' /proc/cpuinfo names native float16 arithmetic of vectors: AVX512-FP16, AMX, or Arm's asimdhp."""
+    return not {"avx512_fp16", "amx_fp16", "asimdhp"}.isdisjoint(_cpu_flags(cpuinfo))
+
+
+def _cpu_flags(cpuinfo: str) -> list[str]:
     for line in cpuinfo.splitlines():
         name, _, flags = line.partition(":")
         if name.strip() in ("flags", "Features"):
-            return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags.split())
-    return False
+            return flags.split()
+    return []
 
 
 def refused(field: str, value: object, why: str, ways_out: str) -> SettingsError:
