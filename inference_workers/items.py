@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from inference_workers.ports import Head, Item, Sampling
 from inference_workers.servable import Servable
 from inference_workers.tokenise import Tokenised
 from schemas.base import DecodeError
-from schemas.requests import ImageReference, InferenceRequested, Input, TypedInput
+from schemas.requests import InferenceRequested, Input, TypedInput
 from schemas.vectors import decode_vector
 
 CONTENT_BYTES_MAX = 64

@@ -43,9 +43,7 @@ def check_golden(servable: Servable, golden: Golden) -> tuple[GoldenResult, str]
     return judge(golden, answers)
 
 
-def record(
-    servable: Servable, requests: Sequence[InferenceRequested], tolerance: Tolerance
-) -> Golden:
+def record(servable: Servable, requests: Sequence[InferenceRequested], tolerance: Tolerance) -> Golden:
     """What the model answers now, as golden samples for its weights. Raises Refused, EngineError or DeviceLost."""
     return Golden(
         made_with=f"{servable.ref.name} {servable.ref.version} on {servable.device}"[:1_000],

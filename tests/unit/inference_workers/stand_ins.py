@@ -122,7 +122,6 @@ class World:
             self.clock,
             head_starts_ms=limits.get("head_starts_ms", {}),
             request_tokens_max=limits.get("request_tokens_max", 2**31),
-            **({"images": limits["images"]} if "images" in limits else {}),
         )
         self.lanes = Lanes(BatchLimit(TOKENS_MAX, 8, 5))
         self.cache = ResultCache(limits.get("cache_bytes_max", 0))

@@ -47,11 +47,11 @@ def test_the_samples_are_what_transformers_computes():
     assert compared >= 6
 
 
-@pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-5), ("auto", 5e-4)])
+@pytest.mark.parametrize(("dtype", "most"), [("float32", 0.01), ("auto", 0.25)])
 def test_it_passes_its_golden_samples(dtype, most):
     facts = load_it(dtype=dtype).facts
     assert facts.golden.passed
-    assert facts.golden.worst <= most
+    assert facts.golden.worst <= most * facts.golden.tolerance, "well within: other CPUs round otherwise"
     assert facts.golden.samples == 9
 
 
