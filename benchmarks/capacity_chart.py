@@ -25,8 +25,8 @@ def draw(path: Path, steps: Sequence[LoadStep], found: Saturation, title: str, s
     figure = Figure(figsize=INCHES, dpi=DOTS, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     upper, lower = figure.subplots(2, 1, sharex=True)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=13, fontweight="bold", color=INK)
-    upper.set_title(subtitle, loc="left", fontsize=9, color=FAINT)
+    upper.set_title(title, loc="left", fontsize=13, fontweight="bold", color=INK, pad=24)
+    upper.text(0, 1.035, subtitle, transform=upper.transAxes, fontsize=9, color=FAINT)
     _throughput(upper, steps, found)
     _latency(lower, steps)
     for axes in (upper, lower):
@@ -50,11 +50,13 @@ def _throughput(axes: Any, steps: Sequence[LoadStep], found: Saturation) -> None
             axes.annotate(
                 step.verdict.value,
                 (step.offered_per_second, step.measure.throughput_per_second),
-                xytext=(0, -13),
+                xytext=(0, -14),
                 textcoords="offset points",
                 ha="center",
                 fontsize=7.5,
                 color=BAD,
+                zorder=5,
+                bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
             )
     if found.sustained_per_second is not None:
         axes.axvline(found.sustained_per_second, color=THROUGHPUT, lw=1, ls=":")
@@ -88,7 +90,7 @@ def _latency(axes: Any, steps: Sequence[LoadStep]) -> None:
 def _plain(axes: Any) -> None:
     axes.grid(True, color=GRID, lw=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, labelsize=9, length=0)
+    axes.tick_params(which="both", colors=INK, labelsize=9, length=0)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -54,10 +54,9 @@ def steady_rate(times_ms: ArrayLike, warm_share: float) -> float:
     return float((len(times) - 1 - first) * 1000 / (times[-1] - times[first]))
 
 
-def quantile(values: ArrayLike, q: float) -> float | None:
-    """The value that a share `q` is not above (an observed one, not interpolated); None without values."""
-    array = np.asarray(values, dtype=np.float64)
-    return None if array.size == 0 else float(np.quantile(array, q, method="inverted_cdf"))
+def quantile(values: ArrayLike, q: float) -> float:
+    """The value that a share `q` is not above: an observed one, not interpolated."""
+    return float(np.quantile(np.asarray(values, dtype=np.float64), q, method="inverted_cdf"))
 
 
 def growth(samples: Sequence[tuple[int, int]], requests: int, warm_share: float = 0.25) -> int | None:

@@ -41,8 +41,7 @@ class Latency:
     @property
     def holds(self) -> bool:
         """Whether p99 is within the bound and every request was answered."""
-        p99 = self.measure.p99_ms
-        return p99 is not None and p99 <= self.bound_ms and not self.measure.unanswered
+        return self.measure.p99_ms <= self.bound_ms and not self.measure.unanswered
 
 
 def latency(

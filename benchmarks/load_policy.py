@@ -10,6 +10,8 @@ from benchmarks.step_log import StepMeasure
 
 KEPT_UP_SHARE = 0.95
 """A server that answers less than this share of what arrives is falling behind."""
+OWED_LEAST = 10
+"""Fewer owed at the end of a step are chance, not a backlog."""
 P99_FACTOR, P99_FLOOR_MS = 10.0, 250.0
 """p99 has exploded above ten times the lowest step's, and above what a person notices."""
 LATE_SECONDS_MAX = 1.0
@@ -73,11 +75,10 @@ def judge(
     measure: StepMeasure, first: StepMeasure | None, *, late_seconds_max: float, refused: int, cut_short: bool
 ) -> Verdict:
     """How a step went; `first` is the lowest step's measure, None for that step itself."""
-    behind = measure.throughput_per_second < KEPT_UP_SHARE * measure.sent_per_second
-    if cut_short or (behind and measure.owed_at_end > 0):
+    if cut_short or (measure.kept_up_share < KEPT_UP_SHARE and measure.owed_at_end >= OWED_LEAST):
         return Verdict.FALLS_BEHIND
-    limit = P99_FLOOR_MS if first is None or first.p99_ms is None else max(P99_FLOOR_MS, P99_FACTOR * first.p99_ms)
-    if measure.unanswered or (first is not None and measure.p99_ms is not None and measure.p99_ms > limit):
+    exploded = first is not None and measure.p99_ms > max(P99_FLOOR_MS, P99_FACTOR * first.p99_ms)
+    if measure.unanswered or exploded:
         return Verdict.TOO_SLOW
     if refused or late_seconds_max > LATE_SECONDS_MAX:
         return Verdict.SENDER_LIMITED
@@ -118,8 +119,7 @@ def saturation(done: Sequence[LoadStep]) -> Saturation:
     if lowest is not None:
         m = lowest.measure
         words = {
-            Verdict.FALLS_BEHIND: f"{m.throughput_per_second:.0f}/s answered of {m.sent_per_second:.0f}/s sent, "
-            f"{m.owed_at_end} owed",
+            Verdict.FALLS_BEHIND: f"{m.kept_up_share:.0%} of what came was answered meanwhile, {m.owed_at_end} owed",
             Verdict.TOO_SLOW: f"p99 {m.p99_ms:.0f} ms, {m.unanswered} unanswered",
         }[lowest.verdict]
         return Saturation(

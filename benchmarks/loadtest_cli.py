@@ -220,8 +220,8 @@ def _announce(rate: float) -> None:
 def _cells(step: LoadStep) -> tuple[str, ...]:
     m = step.measure
     rates = (step.offered_per_second, m.sent_per_second, m.throughput_per_second)
-    times = ("-" if value is None else f"{value:.0f}" for value in (m.p50_ms, m.p95_ms, m.p99_ms, m.max_ms))
-    return (*(f"{rate:.0f}" for rate in rates), *times, str(m.owed_at_end), step.verdict.value)
+    numbers = (*rates, m.p50_ms, m.p95_ms, m.p99_ms, m.max_ms, m.owed_at_end)
+    return (*(f"{number:.0f}" for number in numbers), step.verdict.value)
 
 
 def _row(cells: tuple[str, ...]) -> str:

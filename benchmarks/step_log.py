@@ -19,20 +19,22 @@ Position = tuple[int, int]
 class StepMeasure:
     """Figures of a step's measured part; times in milliseconds from a request's append to its answer's.
 
-    `window_ms` is the log's time of the first and the last measured request. A request without an answer counts with
-    the time that it has waited so far.
+    `window_ms` is the log's time of the first and the last measured request; `kept_up_share` is how many answers came
+    in it over how many requests did. `throughput_per_second` runs on to the last answer, so that a server that fell
+    behind shows what it can do. A request without an answer counts with the time that it has waited so far.
     """
 
     window_ms: tuple[int, int]
     sent: int
     sent_per_second: float
+    kept_up_share: float
     throughput_per_second: float
     outcomes: Mapping[str, int]
     unanswered: int
-    p50_ms: float | None
-    p95_ms: float | None
-    p99_ms: float | None
-    max_ms: float | None
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    max_ms: float
     owed_at_end: int
 
 
@@ -84,7 +86,8 @@ class StepLog:
             window_ms=(begin, end),
             sent=len(measured),
             sent_per_second=(len(measured) - 1) / seconds,
-            throughput_per_second=int(((times > begin) & (times <= end)).sum()) / seconds,
+            kept_up_share=int(((times > begin) & (times <= end)).sum()) / max(1, int((appended > begin).sum())),
+            throughput_per_second=int((times > begin).sum()) * 1000 / max(1, latest - begin),
             outcomes={name: outcomes[name] for name in ("answered", "failed", "shed")},
             unanswered=outcomes["unanswered"],
             p50_ms=quantile(waited, 0.5),
