@@ -80,6 +80,9 @@ class WorkerProcesses:
     ) -> None:
         try:
             self.stop()
+        except click.ClickException:
+            if kind is None:  # else the error that is under way says more
+                raise
         finally:
             self._log.close()
 
