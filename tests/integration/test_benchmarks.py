@@ -72,5 +72,5 @@ def serve_what_is_not_there(kafka):
 
 
 def test_a_worker_that_ends_is_told_in_its_own_words(bench_kafka):
-    with pytest.raises(click.ClickException, match="ended by itself with .*no_such_model"):
+    with pytest.raises(click.ClickException, match=r"(?s)ended by itself with .*no_such_model"):
         serve_what_is_not_there(bench_kafka)
