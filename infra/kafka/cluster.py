@@ -57,6 +57,11 @@ class KafkaCluster:
         found = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics.get(topic)
         return 0 if found is None or found.error is not None else len(found.partitions)
 
+    def broker_hosts(self) -> list[str]:
+        """Host names under which the brokers want to be reached. Raises RetryLater."""
+        found = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS))
+        return sorted({str(broker.host) for broker in found.brokers.values()})
+
     def ranges(self, topic: str) -> dict[int, tuple[int, int]]:
         """(first offset kept, next offset) of every partition. Raises RetryLater."""
         counts = {topic: self.partitions(topic)}
