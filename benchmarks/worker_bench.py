@@ -8,7 +8,7 @@ import click
 
 from infra.durations import Duration
 
-PARTS = ("throughput", "peers", "telemetry", "latency", "memory")
+PARTS = ("throughput", "peers", "telemetry", "latency", "swap", "memory")
 MEMORY_REQUESTS = 200_000
 
 
@@ -63,8 +63,9 @@ def worker(
     sentence-transformers and infinity-emb, each in an environment of its own.
 
     Real Kafka, real shopping queries, telemetry on, the same number type and threads for all, one after the other in
-    each round. Also: what telemetry costs, latency at half load, whether memory stays flat. INFERWATCH_WORKER_*
-    settings of the environment reach the worker. Takes about 20 minutes on two cores; progress goes to standard error.
+    each round. Also: what telemetry costs, latency at half load, models swapped under load, whether memory stays flat.
+    INFERWATCH_WORKER_* settings of the environment reach the worker. Takes about 20 minutes on two cores; progress goes
+    to standard error.
 
     \b
     Example:

@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.embedding_job import EmbeddingResult, least_cosine
 from benchmarks.figures import Spread, paired_ratio, spread
+from benchmarks.hot_swap_part import HotSwap
 from benchmarks.latency_part import Latency
 from benchmarks.memory_part import MemoryUse
 from benchmarks.telemetry_cost import TelemetryCost
@@ -92,9 +93,21 @@ def memory_figures(found: MemoryUse) -> Figures:
     }
 
 
-def hot_swap_figures() -> Figures:
-    """Versions under traffic."""
-    return {"hot_swap": None, "hot_swap_why": "the worker does not follow control.deployments yet"}
+def hot_swap_figures(found: HotSwap) -> Figures:
+    """Models swapped under load, beside the same load without."""
+    return {
+        "hot_swap": {
+            "lost": found.lost,
+            "answered_twice": found.twice,
+            "worst_added_ms": round(found.worst_added_ms, 3),
+            "calm_p99_ms": found.calm.p99_ms,
+            "calm_max_ms": found.calm.max_ms,
+            "swapped_p99_ms": found.swapped.p99_ms,
+            "swapped_max_ms": found.swapped.max_ms,
+            "sent_per_second": round(found.swapped.sent_per_second, 1),
+            "answers_by_version": found.versions,
+        }
+    }
 
 
 def lines_for_people(figures: Mapping[str, Any]) -> str:

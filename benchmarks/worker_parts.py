@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.embedding_job import BATCHES, SAMPLE, EmbeddingJob
+from benchmarks.hot_swap_part import hot_swap
 from benchmarks.latency_part import latency
 from benchmarks.memory_part import memory_use
 from benchmarks.our_engine import model_path, wait_limit_ms
@@ -74,7 +75,9 @@ class WorkerBench:
             figures |= self._latency(kafka, figures["kafka_to_kafka_per_second"] / self._plan.workers)
         if "memory" in parts:
             figures |= self._memory(kafka)
-        return figures | hot_swap_figures() | {"settings": self._settings()}
+        if "swap" in parts:
+            figures |= self._hot_swap(kafka, figures["kafka_to_kafka_per_second"] / self._plan.workers)
+        return figures | {"settings": self._settings()}
 
     def _throughput(self, kafka: KafkaSettings) -> Figures:
         commands, absent = peer_commands(self._say) if "peers" in self._plan.parts else ({}, {})
@@ -103,6 +106,19 @@ class WorkerBench:
             say=self._say,
         )
         return latency_figures(found)
+
+    def _hot_swap(self, kafka: KafkaSettings, capacity_per_second: float) -> Figures:
+        self._say("models swapped under load")
+        found = hot_swap(
+            kafka,
+            self._served,
+            self._job.texts,
+            capacity_per_second=capacity_per_second,
+            seconds=self._plan.latency_seconds,
+            seed=SEED,
+            say=self._say,
+        )
+        return hot_swap_figures(found)
 
     def _memory(self, kafka: KafkaSettings) -> Figures:
         count = self._plan.memory_requests
@@ -150,4 +166,4 @@ def requests_for(per_second: float) -> int:
 
 def with_what_they_need(parts: frozenset[str]) -> frozenset[str]:
     """The parts, and the throughput where one builds on it: peers are compared with it, half load is half of it."""
-    return parts | {"throughput"} if parts & {"peers", "latency"} else parts
+    return parts | {"throughput"} if parts & {"peers", "latency", "swap"} else parts

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.drain import Drained, cpu_us_per_request
 from benchmarks.embedding_job import EmbeddingResult
+from benchmarks.hot_swap_part import SWAPS, HotSwap, steps_of
 from benchmarks.latency_part import Latency, median_compute_ms
 from benchmarks.memory_part import MemoryUse
 from benchmarks.telemetry_cost import TelemetryCost
@@ -91,15 +94,32 @@ def test_people_read_every_figure_and_what_was_not_measured():
         throughput_figures(ROUNDS)
         | telemetry_figures(TelemetryCost(4.321, 1_000.0, 0.004321))
         | memory_figures(MemoryUse(10, None, 5))
-        | hot_swap_figures()
+        | hot_swap_figures(HotSwap(GOOD, GOOD, 0, 0, {"1": 5, "swap-1": 7}))
     )
     text = lines_for_people(figures)
     assert "telemetry_overhead" in text
     assert "0.0043" in text
     assert "peers.a.per_second" in text
     assert any(line.startswith("rss_growth_bytes") and line.endswith("not measured") for line in text.splitlines())
-    assert any(line.startswith("hot_swap ") and line.endswith("not measured") for line in text.splitlines())
+    assert "hot_swap.answers_by_version.swap-1" in text
     assert "[" not in text
+
+
+def test_a_swap_is_judged_by_what_it_adds():
+    slower = replace(GOOD, max_ms=GOOD.max_ms + 25.0)
+    found = hot_swap_figures(HotSwap(GOOD, slower, 1, 2, {"1": 3}))["hot_swap"]
+    assert (found["lost"], found["answered_twice"], found["worst_added_ms"]) == (1, 2, 25.0)
+
+
+def test_the_deployments_of_a_swap_are_deployments():
+    steps = steps_of(ServedModel("/m", "m"), "bench-1")
+    assert len(steps) == SWAPS
+    assert [None if one is None else [arm.version for arm in one.arms] for one in steps] == [
+        ["swap-1"],
+        ["swap-1", "swap-2"],
+        ["swap-2"],
+        None,
+    ]
 
 
 def test_processor_time_a_request_needs_two_looks():
