@@ -18,6 +18,9 @@ from numpy.typing import NDArray
 from benchmarks.our_engine import OurEngine, open_engine
 from benchmarks.worker_process import ServedModel
 
+TRIES = 2
+"""Passes over the sample for each batch size; the faster one counts, for a busy machine only ever slows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
@@ -45,7 +48,9 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     """Choose the fastest of the batch sizes on the sample, then embed all texts once."""
     engine = open_engine(ServedModel(job["model"], "bare", job["dtype"], job["threads"]))
     embed_sorted(engine, job["sample"], job["batches"][0])  # the first passes build kernels
-    seconds = {batch: embed_sorted(engine, job["sample"], batch).seconds for batch in job["batches"]}
+    seconds = {
+        batch: min(embed_sorted(engine, job["sample"], batch).seconds for _ in range(TRIES)) for batch in job["batches"]
+    }
     batch = min(seconds, key=lambda one: seconds[one])
     done = embed_sorted(engine, job["texts"], batch)
     return {

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from benchmarks.figures import steady_rate
 from benchmarks.log_span import Answer, Offsets, answer_of, count_between, ends_of, read_span
+from benchmarks.thread_times import BusiestThread, busiest_thread
 from benchmarks.worker_process import ForeignLoad, ServedModel, Usage, WorkerProcesses, failed
 from infra.kafka import KafkaCluster
 from infra.settings import KafkaSettings
@@ -32,6 +33,7 @@ class Drained:
     requests: int
     per_second: float
     cpu_us_per_request: float | None
+    busiest: BusiestThread | None
     lost: int
     twice: int
     not_answered: int
@@ -117,6 +119,7 @@ def _drained(
         requests=asked,
         per_second=steady_rate([one.appended_ms for one in answers], WARM_SHARE),
         cpu_us_per_request=cpu_us_per_request(usages),
+        busiest=_busiest(usages),
         lost=asked - len(positions),
         twice=len(answers) - len(positions),
         not_answered=sum(one.outcome != "answered" for one in answers),
@@ -130,3 +133,10 @@ def cpu_us_per_request(usages: Sequence[tuple[int, Usage]]) -> float | None:
         return None
     (first_done, first), (last_done, last) = usages[0], usages[-1]
     return 1e6 * (last.cpu_seconds - first.cpu_seconds) / (last_done - first_done)
+
+
+def _busiest(usages: Sequence[tuple[int, Usage]]) -> BusiestThread | None:
+    if not usages:
+        return None
+    (first_done, first), (last_done, last) = usages[0], usages[-1]
+    return busiest_thread(first.threads, last.threads, last.monotonic - first.monotonic, last_done - first_done)

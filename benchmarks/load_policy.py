@@ -13,7 +13,7 @@ KEPT_UP_SHARE = 0.95
 OWED_LEAST = 10
 """Fewer owed at the end of a step are chance, not a backlog."""
 P99_FACTOR, P99_FLOOR_MS = 10.0, 250.0
-"""p99 has exploded above ten times the lowest step's, and above what a person notices."""
+"""p99 has exploded above ten times that of the calmest step, and above what a person notices."""
 LATE_SECONDS_MAX = 1.0
 """A sender that falls behind its own schedule by more does not offer the rate it says."""
 
@@ -72,12 +72,12 @@ class Saturation:
 
 
 def judge(
-    measure: StepMeasure, first: StepMeasure | None, *, late_seconds_max: float, refused: int, cut_short: bool
+    measure: StepMeasure, calmest_p99_ms: float | None, *, late_seconds_max: float, refused: int, cut_short: bool
 ) -> Verdict:
-    """How a step went; `first` is the lowest step's measure, None for that step itself."""
+    """How a step went. `calmest_p99_ms`: the lowest of the steps before, None for the first."""
     if cut_short or (measure.kept_up_share < KEPT_UP_SHARE and measure.owed_at_end >= OWED_LEAST):
         return Verdict.FALLS_BEHIND
-    exploded = first is not None and measure.p99_ms > max(P99_FLOOR_MS, P99_FACTOR * first.p99_ms)
+    exploded = calmest_p99_ms is not None and measure.p99_ms > max(P99_FLOOR_MS, P99_FACTOR * calmest_p99_ms)
     if measure.unanswered or exploded:
         return Verdict.TOO_SLOW
     if refused or late_seconds_max > LATE_SECONDS_MAX:

@@ -51,7 +51,7 @@ def run_steps(
         measure = log.measure(first)
         verdict = judge(
             measure,
-            done[0].measure if done else None,
+            min((step.measure.p99_ms for step in done), default=None),
             late_seconds_max=sent.late_seconds_max,
             refused=exchange.refused,
             cut_short=sent.cut_short,

@@ -44,6 +44,7 @@ def throughput_figures(rounds: Rounds) -> Figures:
             "worker": _known([one.cpu_us_per_request for one in rounds.worker]),
             "bare": _known([one.cpu_us_per_request for one in rounds.bare]),
         },
+        "worker_busiest_thread": _busiest(rounds),
         "bare_batch": rounds.bare[-1].batch,
         "foreign_load": _known([one.foreign_load for one in rounds.worker]),
         "peers": {
@@ -135,6 +136,16 @@ def _peer(found: Sequence[EmbeddingResult], bare: Sequence[EmbeddingResult]) -> 
         "version": found[-1].version,
         "least_cosine_to_ours": round(least_cosine(bare[-1].probe, found[-1].probe), 5),
     }
+
+
+def _busiest(rounds: Rounds) -> Figures | None:
+    """Where the thread that runs the model spent its time, in the round that gave the median."""
+    known = sorted((one for one in rounds.worker if one.busiest is not None), key=lambda one: one.per_second)
+    if not known:
+        return None
+    busiest = known[len(known) // 2].busiest
+    assert busiest is not None
+    return {name: round(value, 1) for name, value in asdict(busiest).items()}
 
 
 def _known(values: Sequence[float | None]) -> float | None:

@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 import click
 import psutil
 
+from benchmarks.thread_times import ThreadTimes, thread_times
 from infra.exit_codes import EXIT_TRY_AGAIN
 from infra.settings import KafkaSettings
 
@@ -44,11 +45,12 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a moment showed, of all workers together."""
+    """What a moment showed, of all workers together; threads of the first one alone."""
 
     monotonic: float
     cpu_seconds: float
     rss_bytes: int
+    threads: ThreadTimes
 
 
 @dataclass
@@ -116,7 +118,7 @@ class WorkerProcesses:
             times = process.cpu_times()
             cpu += times.user + times.system
             rss += process.memory_info().rss
-        return Usage(time.monotonic(), cpu, rss)
+        return Usage(time.monotonic(), cpu, rss, thread_times(self._watched[0].pid))
 
     def last_words(self) -> str:
         """The end of what they logged."""

@@ -8,6 +8,7 @@ from benchmarks.hot_swap_part import SWAPS, HotSwap, steps_of
 from benchmarks.latency_part import Latency, median_compute_ms
 from benchmarks.memory_part import MemoryUse
 from benchmarks.telemetry_cost import TelemetryCost
+from benchmarks.thread_times import BusiestThread, busiest_thread, thread_times
 from benchmarks.throughput_part import Rounds
 from benchmarks.worker_figures import (
     best_peer,
@@ -27,7 +28,7 @@ from tests.unit.benchmarks.test_load_policy import GOOD
 
 
 def drained(rate):
-    return Drained(1_000, rate, 1_100.0, 0, 0, 0, 0.1)
+    return Drained(1_000, rate, 1_100.0, BusiestThread(rate, 1.0, 2.0), 0, 0, 0, 0.1)
 
 
 def embedded(rate, version=""):
@@ -49,6 +50,7 @@ def test_ratios_are_medians_of_ratios_within_rounds():
     assert found["ratio_to_bare"] == 0.94
     assert found["best_peer"] == "a"
     assert found["ratio_to_best_peer"] == pytest.approx(2.35)
+    assert found["worker_busiest_thread"] == {"computed_us": 90.0, "waited_for_core_us": 1.0, "blocked_us": 2.0}
     assert found["spread"]["ratio_to_bare"]["values"] == [0.9, 0.95, 0.94]
     assert (found["lost"], found["answered_twice"], found["not_answered"]) == (0, 0, 0)
 
@@ -123,10 +125,22 @@ def test_the_deployments_of_a_swap_are_deployments():
 
 
 def test_processor_time_a_request_needs_two_looks():
-    looks = [(100, Usage(0.0, 1.0, 1)), (300, Usage(1.0, 1.5, 1))]
+    looks = [(100, Usage(0.0, 1.0, 1, {})), (300, Usage(1.0, 1.5, 1, {}))]
     assert cpu_us_per_request(looks) == pytest.approx(2_500.0)
     assert cpu_us_per_request(looks[:1]) is None
     assert cpu_us_per_request([looks[0], looks[0]]) is None
+
+
+def test_the_busiest_thread_computes_waits_or_is_blocked(tmp_path):
+    task = tmp_path / "7" / "task" / "8"
+    task.mkdir(parents=True)
+    (task / "schedstat").write_text("2000000000 500000000 91\n")
+    (tmp_path / "7" / "task" / "9").mkdir()
+    assert thread_times(7, tmp_path) == {"8": (2.0, 0.5)}
+    first, last = {"8": (2.0, 0.5), "9": (0.0, 0.0)}, {"8": (2.6, 0.7), "9": (0.1, 0.9), "10": (9.0, 9.0)}
+    found = busiest_thread(first, last, 1.0, 1_000)
+    assert (found.computed_us, found.waited_for_core_us, found.blocked_us) == pytest.approx((600.0, 200.0, 200.0))
+    assert busiest_thread({}, last, 1.0, 1_000) is None
 
 
 def test_a_part_brings_what_it_builds_on():
