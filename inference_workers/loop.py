@@ -31,8 +31,8 @@ DELIVERIES_PER_RECORD = 2
 """Every offset owes an answer (or a dead letter) and its line of telemetry."""
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 """Bounds the decoding and tokenising of one step to some milliseconds: polling goes on in between."""
-BUSY_SECONDS = 0.002
-"""How often a finished batch is looked for."""
+BUSY_SECONDS, PREFETCHED_SECONDS = 0.002, 0.008
+"""How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
 IDLE_SECONDS = 0.1
 IDENTITY_RETRY_SECONDS = 0.5
 
@@ -170,7 +170,7 @@ class InferenceWork:
         due = self._outcomes.telemetry.seconds_until_due(now_ms)
         seconds = IDLE_SECONDS if due is None else min(due, IDLE_SECONDS)
         if self._compute.under_way():
-            return min(seconds, BUSY_SECONDS)
+            return min(seconds, PREFETCHED_SECONDS if self._compute.under_way() > PREFETCHED_MAX else BUSY_SECONDS)
         batch_due = self._lanes.seconds_until_due(now_ms)
         return seconds if batch_due is None else min(seconds, batch_due)
 
