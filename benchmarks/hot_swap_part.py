@@ -29,11 +29,13 @@ DRAIN_SECONDS_MAX = 60.0
 SWAPS = 4
 """A swap, a canary of a half, its promotion, and back to the worker's own model."""
 CONFIRM_SECONDS = 15.0
+VERSIONS = ("swap-1", "swap-2")
 
 
 @dataclass(frozen=True, slots=True)
 class HotSwap:
-    """Two equal loads, without and with swaps of the model. `lost`: not answered at all; `twice`: answers above one.
+    """Two equal loads, without and with swaps of the model. `lost`: not answered, failed or shed; `twice`: answers above
+    one a request.
 
     `versions` counts the answers by the version that gave them.
     """
@@ -84,7 +86,11 @@ def hot_swap(
     answers, versions = _count_answers(kafka, before, ends_of(cluster, PREDICTIONS.name), scenario)
     calm, swapped = measures
     twice = sum(count - 1 for count in answers.values())
-    return HotSwap(calm, swapped, calm.unanswered + swapped.unanswered, twice, versions)
+    unseen = [version for version in VERSIONS if not versions.get(version)]
+    if unseen:
+        raise failed(f"no request was answered by {', '.join(unseen)}: {versions}")
+    lost = sum(one.sent - one.outcomes["answered"] for one in measures)
+    return HotSwap(calm, swapped, lost, twice, versions)
 
 
 def steps_of(served: ServedModel, scenario: str) -> list[DeploymentChanged | None]:
@@ -114,6 +120,8 @@ class _Deployer:
     def finish(self) -> None:
         """Wait for the last one. Raises what went wrong."""
         self._thread.join(CONFIRM_SECONDS + self._pause)
+        if self._thread.is_alive():
+            raise failed("the deployments could not be published in time")
         if self._trouble is not None:
             raise self._trouble
 

@@ -12,6 +12,7 @@ from inference_workers.items import (
     Part,
     Prepared,
     Refused,
+    Text,
     parts_of,
     prepare,
     texts_of,
@@ -110,6 +111,7 @@ class _Draft:
     shadow: bool
     tokenised: list[Tokenised] = field(default_factory=list)
     tokenise_ms: float = 0.0
+    refusal: Refused | None = None
 
 
 Admitted = Ready | Unusable | Denied
@@ -189,18 +191,32 @@ class Admission:
             texts = [texts_of(draft.parts) for draft in mine]
             flat = [text for some in texts for text in some]
             start = self.clock.monotonic()
-            tokenised = iter(servable.tokeniser.tokenise(flat) if flat else ())
+            try:
+                tokenised = iter(servable.tokeniser.tokenise(flat) if flat else ())
+            except Exception:  # the library raises bare ones; which text it was shows each alone
+                self._tokenise_each(servable, mine, texts)
+                continue
             each_ms = (self.clock.monotonic() - start) * 1000 / max(1, len(flat))
             for draft, some in zip(mine, texts, strict=True):
                 draft.tokenised = [next(tokenised) for _ in some]
                 draft.tokenise_ms = each_ms * len(some)
 
+    def _tokenise_each(self, servable: Servable, drafts: Sequence[_Draft], texts: Sequence[list[Text]]) -> None:
+        for draft, some in zip(drafts, texts, strict=True):
+            try:
+                draft.tokenised = servable.tokeniser.tokenise(some) if some else []
+            except Exception as error:
+                draft.refusal = Refused("tokenise_error", f"{type(error).__name__}: {str(error)[:500]}")
+
     def _finish(self, draft: _Draft, now_ms: int) -> Ready | Denied:
         asked, route = draft.asked, draft.route
         try:
+            if draft.refusal is not None:
+                raise draft.refusal
             prepared = prepare(draft.request, draft.parts, draft.tokenised, route.servable)
-            if prepared.tokens > self.request_tokens_max:
-                raise OverLimit(f"{prepared.tokens} tokens, at most {self.request_tokens_max} are taken of a request")
+            cost = sum(part.cost for part in prepared.parts if isinstance(part, Item))
+            if cost > self.request_tokens_max:
+                raise OverLimit(f"{cost} tokens, at most {self.request_tokens_max} are taken of a request")
         except Refused as refusal:
             return Denied(asked, refusal)
         parts, cached = self._known(prepared, route.servable)

@@ -36,15 +36,24 @@ class TopicWatch:
         clock: Clock,
         stop: threading.Event,
         on_broken: Callable[[Record, DecodeError], None],
+        on_fatal: Callable[[BaseException], None] = lambda error: None,
     ) -> None:
         """`open_tail` may raise RetryLater; `apply` raises DecodeError for a record that cannot be used. `on_broken`
-        gets such a record when it came after this watch began: what came before is its predecessors'."""
+        gets such a record when it came after this watch began: what came before is its predecessors'. `on_fatal` is
+        told what nobody foresaw; the watch ends then."""
         self._name, self._open_tail, self._apply = name, open_tail, apply
-        self._clock, self._stop, self._on_broken = clock, stop, on_broken
+        self._clock, self._stop, self._on_broken, self._on_fatal = clock, stop, on_broken, on_fatal
         self._began_ms = clock.now_ms()
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
+        try:
+            self._follow()
+        except BaseException as error:
+            LOG.critical("nobody follows the topic of %s any more: %r", self._name, error, exc_info=error)
+            self._on_fatal(error)
+
+    def _follow(self) -> None:
         tail: Tail | None = None
         while not self._stop.is_set():
             try:
@@ -64,4 +73,13 @@ class TopicWatch:
         except DecodeError as error:
             LOG.warning("%s: the record at offset %d cannot be used: %s", self._name, record.offset, error)
             if record.timestamp_ms >= self._began_ms:
+                self._hand_over(record, error)
+
+    def _hand_over(self, record: Record, error: DecodeError) -> None:
+        while not self._stop.is_set():
+            try:
                 self._on_broken(record, error)
+                return
+            except RetryLater as away:
+                LOG.info("the dead letter of %s has to wait: %s", self._name, away)
+                self._stop.wait(RETRY_SECONDS)

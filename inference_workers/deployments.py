@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inference_workers.routing import Route, RoutingTable, own_route
 from inference_workers.servable import Servable
@@ -46,6 +46,7 @@ class Deployments:
         self._routes: dict[str, Sequence[Route]] = {}
         self._claimed: set[Servable] = {own}
         self._next: RoutingTable | None = None
+        self._failure: BaseException | None = None
 
     @property
     def table(self) -> RoutingTable:
@@ -70,8 +71,14 @@ class Deployments:
             self._publish()
             self._listener.ready(wanted.scenario, routes)
 
+    def fail(self, error: BaseException) -> None:
+        """Nobody applies deployments any more: the worker must end, for a new one to follow them."""
+        self._failure = error
+
     def take(self) -> RoutingTable | None:
-        """A new table, once; None while nothing changed."""
+        """A new table, once; None while nothing changed. Raises what ended the watching for good."""
+        if self._failure is not None:
+            raise self._failure
         if self._next is None:
             return None
         with self._lock:
@@ -123,6 +130,10 @@ class Deployments:
     def _publish(self) -> None:
         table = self.table
         with self._lock:
+            passed = self._next  # the loop did not see it: it must let go of what was only there
+            if passed is not None:
+                only_there = (passed.servables() | passed.superseded) - table.servables()
+                table = replace(table, superseded=frozenset(only_there))
             self._next = table
             self._claimed = table.servables()
 

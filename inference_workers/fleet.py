@@ -84,7 +84,8 @@ class Fleet:
         on_broken: Callable[[Record, DecodeError], None],
     ) -> None:
         """Apply deployments as they come, on a thread of its own."""
-        TopicWatch("deployments", open_tail, self.deployments.apply, self._clock, stop, on_broken)
+        fail = self.deployments.fail
+        TopicWatch("deployments", open_tail, self.deployments.apply, self._clock, stop, on_broken, fail)
 
     def _load(self, arm: Arm) -> Servable:
         loaded = self._load_model(ModelWanted.of_arm(arm))

@@ -142,7 +142,8 @@ def _given(embedding: str | list[float]) -> Row:
     if not len(vector) or not np.isfinite(vector).all():
         raise Refused("bad_embedding", "the vector is empty or holds NaN or infinity as float32")
     norm = math.sqrt(float(np.square(vector.astype(np.float64)).sum()))
-    return Row((vector / norm if norm > 0 else vector).astype(np.float32), norm)
+    wide = vector.astype(np.float64)
+    return Row((wide / norm if norm > 0 else wide).astype(np.float32), norm)
 
 
 def _only_text(one: Input | None, what: str) -> str:

@@ -14,6 +14,7 @@ from inference_workers.routing import Route
 LOG = logging.getLogger(__name__)
 TOKENS_MIN = 16
 """A learnt token budget never falls below this; a costlier item goes alone anyway."""
+SHADOWS_MAX, SHADOW_BYTES_MAX = 256, 8_388_608
 GROW_AFTER_BATCHES = 1_000
 """After so many batches without trouble a lowered budget is raised again by a quarter: memory may be free again."""
 
@@ -65,40 +66,59 @@ class Lane:
                 self.limit, self.good_batches = replace(self.limit, tokens_max=tokens), 0
 
 
+LaneKey = tuple[int, str]
+"""`id` of a servable, and the arm's name."""
+
+
 @dataclass(slots=True)
 class Lanes:
-    """All lanes of a worker. Used by the loop's thread."""
+    """All lanes of a worker. Used by the loop's thread.
+
+    Shadows wait apart: they count for nothing, are planned only while no other request waits, and the oldest go when
+    there are more than `SHADOWS_MAX` or `SHADOW_BYTES_MAX` of a model.
+    """
 
     limit: BatchLimit
     held_bytes: int = 0
-    _lanes: dict[tuple[int, str], Lane] = field(default_factory=dict)
+    _lanes: dict[LaneKey, Lane] = field(default_factory=dict)
+    _shadows: dict[LaneKey, Lane] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return sum(len(lane.waiting) for lane in self._lanes.values())
 
+    def has_any(self) -> bool:
+        """Whether anything waits, shadows too."""
+        return any(lane.waiting for lane in (*self._lanes.values(), *self._shadows.values()))
+
     def add(self, one: Ready) -> None:
         """Let a request wait in its lane."""
-        self.lane_of(one.route).add(one)
-        self.held_bytes += one.size
+        lane = self.lane_of(one.route, shadow=one.shadow)
+        lane.add(one)
+        if not one.shadow:
+            self.held_bytes += one.size
+            return
+        while len(lane.waiting) > SHADOWS_MAX or sum(kept.size for kept in lane.waiting) > SHADOW_BYTES_MAX:
+            lane.waiting.pop(0)
 
-    def lane_of(self, route: Route) -> Lane:
+    def lane_of(self, route: Route, *, shadow: bool = False) -> Lane:
         """The route's lane, made when it is the first to need it."""
+        lanes = self._shadows if shadow else self._lanes
         key = id(route.servable), route.ref.arm
-        lane = self._lanes.get(key)
+        lane = lanes.get(key)
         if lane is None:
-            lane = self._lanes[key] = Lane(route, self.limit, self.limit.tokens_max)
+            lane = lanes[key] = Lane(route, self.limit, self.limit.tokens_max)
         return lane
 
     def take(self, lane: Lane, indexes: Sequence[int]) -> list[Ready]:
         """Remove requests from a lane."""
         taken = lane.take(indexes)
-        self.held_bytes -= sum(one.size for one in taken)
+        self.held_bytes -= sum(one.size for one in taken if not one.shadow)
         return taken
 
     def late(self, now_ms: int) -> list[Ready]:
         """Remove and give those whose deadline has passed, as far as the planner looks."""
         found: list[Ready] = []
-        for lane in self._lanes.values():
+        for lane in (*self._lanes.values(), *self._shadows.values()):
             if lane.waiting:
                 indexes = expired(lane.window(), lane.limit, now_ms)
                 found += self.take(lane, indexes) if indexes else []
@@ -111,6 +131,8 @@ class Lanes:
         """
         passed: list[Lane] = []
         busy = [lane for lane in self._lanes.values() if lane.waiting]
+        if not busy:
+            busy = [lane for lane in self._shadows.values() if lane.waiting]
         for lane in sorted(busy, key=lambda lane: lane.waiting[0].waiting.urgency_ms):
             plan = plan_batch(lane.window(), lane.limit, now_ms, only_full=only_full)
             if plan is None:
@@ -123,25 +145,30 @@ class Lanes:
             return lane, plan
         return None
 
-    def first_appended_ms(self) -> list[int]:
-        """When the most urgent request of each lane was appended."""
-        return [lane.waiting[0].asked.appended_ms for lane in self._lanes.values() if lane.waiting]
-
     def seconds_until_due(self, now_ms: int) -> float | None:
         """How long a batch that is not full may still wait; None while nothing waits."""
-        waits = [seconds_until_due(lane.window(), lane.limit, now_ms) for lane in self._lanes.values() if lane.waiting]
+        lanes = (*self._lanes.values(), *self._shadows.values())
+        waits = [seconds_until_due(lane.window(), lane.limit, now_ms) for lane in lanes if lane.waiting]
         return min(waits, default=None)
 
+    def first_appended_ms(self) -> list[int]:
+        """When the next request of each lane was appended to its topic."""
+        return [lane.waiting[0].asked.appended_ms for lane in self._lanes.values() if lane.waiting]
+
     def drop(self, is_gone: Callable[[Ready], bool]) -> None:
-        """Forget requests that went to another worker."""
-        for lane in self._lanes.values():
+        """Forget requests that went to another worker, and shadows."""
+        for lane in (*self._lanes.values(), *self._shadows.values()):
             lane.waiting = [one for one in lane.waiting if not is_gone(one)]
         self.held_bytes = sum(one.size for lane in self._lanes.values() for one in lane.waiting)
 
-    def retire(self, keep: set[int]) -> None:
-        """Forget the empty lanes of models that are not among these (by `id`)."""
-        self._lanes = {key: lane for key, lane in self._lanes.items() if lane.waiting or key[0] in keep}
+    def retire(self, routes: set[LaneKey], leaving: set[int]) -> None:
+        """Forget the empty lanes of no route, but for those of models (by `id`) that are still leaving."""
+        for lanes in (self._lanes, self._shadows):
+            for key in [key for key, lane in lanes.items() if not lane.waiting]:
+                if key not in routes and key[0] not in leaving:
+                    del lanes[key]
 
     def using(self) -> set[int]:
         """Models (by `id`) that requests wait for."""
-        return {key[0] for key, lane in self._lanes.items() if lane.waiting}
+        lanes = (*self._lanes.items(), *self._shadows.items())
+        return {key[0] for key, lane in lanes if lane.waiting}

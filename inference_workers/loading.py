@@ -125,6 +125,12 @@ def load_servable(
         gone = refuse(Refusal.LOAD_ERROR, facts.source, f"it cannot be read: {_words(error)}", "copy the model again")
         gone.facts = facts
         raise gone from None
+    except DeviceLost:
+        raise
+    except Exception as error:  # a name or a file that makes some library raise what nobody foresaw
+        odd = refuse(Refusal.LOAD_ERROR, facts.source, f"it cannot be loaded: {_words(error)}", ANOTHER_MODEL)
+        odd.facts = facts
+        raise odd from None
     finally:
         facts.load_ms = (outside.clock.monotonic() - began) * 1000
     LOG.info("%s %s from %s is ready after %.0f ms", ref.name, ref.version, facts.source, facts.load_ms)
@@ -154,6 +160,7 @@ def _load(
             labels=loaded.labels,
             multi_label=loaded.multi_label,
             images=loaded.images,
+            variant=f"{model.path}|{model.pooling}|{model.normalise}",
             read_image=_image_reader(settings, model) if loaded.images else None,
         )
         _guarded(model, lambda: warm_up(servable, settings, has_golden=golden is not None))

@@ -31,6 +31,8 @@ DELIVERIES_PER_RECORD = 2
 """Every offset owes an answer (or a dead letter) and its line of telemetry."""
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 """Bounds the decoding and tokenising of one step to some milliseconds: polling goes on in between."""
+IMAGE_FIELD, IMAGE_BYTES = b'"image"', 1_048_576
+"""Decoding an image takes as long as that much text: a record with images ends the step's slice."""
 BUSY_SECONDS, PREFETCHED_SECONDS = 0.002, 0.008
 """How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
 IDLE_SECONDS = 0.1
@@ -111,7 +113,7 @@ class InferenceWork:
         """See `Work.dropped`."""
         self._incoming = deque(one for one in self._incoming if (one[0].topic, one[0].partition) not in partitions)
         self._incoming_bytes = sum(size_of(record) for record, _ in self._incoming)
-        self._lanes.drop(lambda one: _where(one.asked.receipt) in partitions)
+        self._lanes.drop(lambda one: one.shadow or _where(one.asked.receipt) in partitions)
 
     def accept(self, records: Sequence[tuple[Record, Receipt]]) -> None:
         """See `Work.accept`."""
@@ -151,7 +153,7 @@ class InferenceWork:
         if self._observer is not None:
             self._observer.told([event for event, _ in told])
             self._turned(self._observer, outbox, now_ms)
-        return self._seconds_until_next(now_ms)
+        return self._seconds_until_next(now_ms, start=start)
 
     def _turned(self, observer: Observer, outbox: Outbox, now_ms: int) -> None:
         started = self._started.values()
@@ -164,8 +166,8 @@ class InferenceWork:
             outbox=outbox,
         )
 
-    def _seconds_until_next(self, now_ms: int) -> float:
-        if self._incoming and self._clock.monotonic() >= self._identity_due:
+    def _seconds_until_next(self, now_ms: int, *, start: bool) -> float:
+        if start and self._incoming and self._clock.monotonic() >= self._identity_due:
             return 0.0
         due = self._outcomes.telemetry.seconds_until_due(now_ms)
         seconds = IDLE_SECONDS if due is None else min(due, IDLE_SECONDS)
@@ -179,7 +181,7 @@ class InferenceWork:
         table = self._models.changes()
         leaving = self._models.leaving
         if table is not None:
-            leaving |= self._admission.table.servables()
+            leaving |= self._admission.table.servables() | table.superseded
             self._admission.table = table
             if self._observer is not None:
                 self._observer.deployed(table)
@@ -194,8 +196,8 @@ class InferenceWork:
                 named = {(one.ref.name, one.ref.version) for one in (*self._admission.table.servables(), *leaving)}
                 if self._observer is not None and (servable.ref.name, servable.ref.version) not in named:
                     self._observer.retired(servable.ref)
-        kept = {id(one) for one in (*self._admission.table.servables(), *leaving)}
-        self._lanes.retire(kept)
+        routes = {(id(one.servable), one.ref.arm) for one in self._admission.table.routes()}
+        self._lanes.retire(routes, {id(one) for one in leaving})
 
     def _admit(self, outbox: Outbox) -> None:
         """Decode and tokenise a bounded slice of what came in."""
@@ -208,7 +210,8 @@ class InferenceWork:
             cluster_id, topic_id = self._topics[record.topic, record.partition]
             chosen.append((record, receipt, Place(cluster_id, topic_id, record.partition, record.offset)))
             size += size_of(record)
-        self._incoming_bytes -= size
+            self._incoming_bytes -= size_of(record)
+            size += IMAGE_BYTES * (record.value or b"").count(IMAGE_FIELD)
         # A shadow gives way: it is computed only while the worker has room.
         room = 2 * self.waiting() < self._limit.requests_max
         for one in self._admission.admit(chosen, shadows=room):
@@ -245,7 +248,7 @@ class InferenceWork:
 
     def _start(self, outbox: Outbox) -> None:
         """Shed what is too late; give the compute thread batches while it has room."""
-        while len(self._lanes) and self._compute.under_way() <= PREFETCHED_MAX:
+        while self._lanes.has_any() and self._compute.under_way() <= PREFETCHED_MAX:
             now_ms = self._clock.now_ms()
             late = self._lanes.late(now_ms)
             for one in late:
@@ -272,7 +275,7 @@ class InferenceWork:
         facts = BatchFacts(
             model=started.lane.route.ref,
             size=len(members),
-            tokens=sum(one.tokens for one in members),
+            tokens=sum(len(item.ids) or item.cost for item in arrangement.items),
             padded_tokens=computed.tokens_computed,
             tokenise_ms=sum(one.tokenise_ms for one in members),
             compute_ms=computed.compute_ms,

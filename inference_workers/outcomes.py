@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
-from inference_workers.ports import EngineError
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
 from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator
@@ -54,7 +53,7 @@ class Outcomes:
         if fault is None:
             try:
                 outputs, statistics = outputs_of(asked.wanted, good, one.route.servable)
-            except EngineError as error:
+            except Exception as error:  # results of another shape than the task needs are this request's failure
                 fault = fault_of(error)
             else:
                 times = timings(

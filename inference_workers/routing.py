@@ -37,6 +37,8 @@ class RoutingTable:
 
     own: Route
     scenarios: Mapping[str, Sequence[Route]] = field(default_factory=dict)
+    superseded: frozenset[Servable] = frozenset()
+    """Models of tables before this one that were never taken over."""
 
     def choose(self, scenario: str, key: bytes | None, identity: str) -> tuple[Route, Sequence[Route]]:
         """The route that answers, and the shadows that compute too. Without a key the request's identity decides, so
@@ -56,6 +58,10 @@ class RoutingTable:
                 return one, shadows
         return answering[-1], shadows  # shares add up to 1 but for rounding
 
+    def routes(self) -> list[Route]:
+        """Every route, the worker's own among them."""
+        return [self.own, *(one for routes in self.scenarios.values() for one in routes)]
+
     def servables(self) -> set[Servable]:
         """Every model that some route uses."""
-        return {self.own.servable, *(one.servable for routes in self.scenarios.values() for one in routes)}
+        return {one.servable for one in self.routes()}

@@ -88,6 +88,7 @@ class _Page:
     since_ms: int
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
+    offsets: set[int] = field(default_factory=set)
     batches: dict[int, tuple[int, BatchFacts]] = field(default_factory=dict)  # by id(): a batch is one object
     models: dict[ModelRef, int] = field(default_factory=dict)
     scenarios: dict[str, int] = field(default_factory=dict)
@@ -96,6 +97,7 @@ class _Page:
     def fits(self, facts: RequestFacts, size: int) -> bool:
         return (
             len(self.rows) < REQUESTS_PER_EVENT_MAX
+            and facts.identity.offset not in self.offsets  # it came back after a rebalance: told apart, read once
             and self.size + size + BATCH_BYTES <= EVENT_BYTES_MAX
             and (facts.scenario is None or facts.scenario in self.scenarios or len(self.scenarios) < SCENARIOS_MAX)
             and (facts.model is None or facts.model in self.models or len(self.models) < MODELS_MAX)
@@ -140,6 +142,7 @@ class _Page:
             )
         )
         self.receipts.append(receipt)
+        self.offsets.add(facts.identity.offset)
         self.size += size
 
 

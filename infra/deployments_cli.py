@@ -120,13 +120,15 @@ def read_deployment(raw: bytes, reason: str) -> DeploymentChanged:
     """A deployment from JSON. Raises UsageError in words."""
     try:
         wanted = DeploymentChanged.model_validate_json(raw)
+        if reason:
+            wanted = DeploymentChanged.model_validate(wanted.model_dump() | {"reason": reason})
     except ValidationError as error:
         found = "; ".join(
             f"{'.'.join(map(str, one['loc'])) or 'the file'}: {one['msg']}"
             for one in error.errors(include_url=False, include_input=False)
         )
         raise click.UsageError(f"this is no deployment: {found}") from None
-    return wanted.model_copy(update={"reason": reason or wanted.reason})
+    return wanted
 
 
 def rolled_back(now: DeploymentChanged, reason: str) -> DeploymentChanged | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from inference_workers.compute import Row
-from inference_workers.ports import Head
+from inference_workers.ports import Head, WrongShape
 from inference_workers.servable import Servable
 from inference_workers.tasks.classify import classification_of, probabilities_of
 from inference_workers.tasks.embed import embeddings_of
@@ -38,6 +38,9 @@ def outputs_of(wanted: Wanted, rows: Sequence[Row], servable: Servable) -> tuple
         scores = _scores(rows, servable)
         return [*ranking_of(scores, wanted.top_n)], ranking_statistics(scores)
     if wanted.task == "classify":
+        wrong = {len(row.value) for row in rows} - {len(servable.labels)}
+        if wrong:
+            raise WrongShape(f"{min(wrong)} logits for {len(servable.labels)} labels")
         each = [probabilities_of(row.value, multi_label=servable.multi_label) for row in rows]
         statistics = mean_of([statistics_of(one) for one in each])
         return [classification_of(one, servable.labels) for one in each], statistics
