@@ -17,7 +17,8 @@ from infra.settings import load
 VOCABULARY = 60
 POSITIONS = 64
 END = 2
-WORDS = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", *"red green blue shoe boot sofa chair lamp table for kids men women".split()]
+SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+WORDS = [*SPECIAL, "red", "green", "blue", "shoe", "boot", "sofa", "chair", "lamp", "table", "for", "kids", "men"]
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,

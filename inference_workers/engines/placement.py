@@ -69,6 +69,9 @@ def placement_of(settings: WorkerSettings, head: Head) -> Placement:
             "set it to false; or serve a model that gives vectors or labels",
         )
     torch.set_num_threads(settings.torch_threads)
+    if settings.compile:
+        # Else it starts a process for each core, which stays and holds torch a second time.
+        torch._inductor.config.compile_threads = 1
     if dtype == "int8":
         # Around the integers, measured on a CPU: float32 is as fast as bfloat16 and nearer to the true result.
         numbers = torch.bfloat16 if device == "cuda" and bfloat16 else torch.float32

@@ -18,7 +18,7 @@ from inference_workers.engines.vectors import VectorEngine
 from inference_workers.ports import DeviceLost, EngineError, Head, NonFiniteOutput, OutOfMemory
 from inference_workers.registry import Pooling
 from infra.settings import SettingsError
-from tests.parts import default_model
+from tests.parts import default_model, program
 from tests.tiny_models import build, item, placement, settings_of
 
 
@@ -43,7 +43,8 @@ def test_the_default_model_is_described_and_needs_no_transformers():
         "import sys; from infra.settings import load; from inference_workers.spec import WorkerSettings;"
         "from inference_workers.registry import find_model; from inference_workers.engines.loading import load_engine;"
         "found = load_engine(load(WorkerSettings, device='cpu', dtype='float32'), find_model(sys.argv[1]));"
-        "print(found.head, found.images, found.description, sorted({'transformers', 'torchao', 'PIL'} & set(sys.modules)))"
+        "slow = {'transformers', 'torchao', 'PIL'} & set(sys.modules);"
+        "print(found.head, found.images, found.description, sorted(slow))"
     )
     ran = subprocess.run(
         [sys.executable, "-c", code, str(default_model().path)], capture_output=True, text=True, timeout=120, check=True
@@ -62,7 +63,7 @@ def test_the_default_model_is_described_and_needs_no_transformers():
     ],
 )
 def test_what_cannot_work_is_refused_with_ways_out(tmp_path, kind, values, named):
-    with pytest.raises(SettingsError, match="Ways out: .*; or ") as refusal:
+    with pytest.raises(SettingsError, match=r"Ways out: .*; or ") as refusal:
         load_engine(settings_of(**values), build(tmp_path, kind))
     assert f"INFERWATCH_WORKER_{named}" in str(refusal.value)
 
@@ -77,6 +78,16 @@ def test_a_compiler_that_is_not_there_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", failing)
     with pytest.raises(SettingsError, match=r"COMPILE=True: torch\.compile failed: .*No working C\+\+ compiler"):
         load_engine(settings_of(compile=True), build(tmp_path, "BertModel"))
+
+
+@pytest.mark.timeout(600)  # three programs are compiled: 20 s on idle cores, and these are shared
+def test_a_compiled_model_gives_the_same(tmp_path):
+    program("g++")
+    model = build(tmp_path, "BertModel", num_hidden_layers=1)
+    usual, built = load_engine(settings_of(), model), load_engine(settings_of(compile=True), model)
+    assert built.description.endswith("float32 compiled")
+    for items in ([item(5, 6, 7), item(8)], [item(4, 4), item(5, 6)], [item(9)], [item(*range(3, 20)), item(3)] * 3):
+        assert abs(built.engine.compute(items).rows - usual.engine.compute(items).rows).max() < 1e-4
 
 
 def test_a_model_that_fails_is_given_back(tmp_path, monkeypatch):
@@ -160,9 +171,8 @@ def test_memory_that_ran_out_is_free_when_it_is_told():
         kept.append(weakref.ref(taken))
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    try:
+    with pytest.raises(OutOfMemory) as refusal:
         computed(run)
-    except OutOfMemory as failure:
-        gc.collect()
-        assert kept[0]() is None, "the failure's traceback holds the tensors"
-        assert failure.__context__ is None
+    gc.collect()
+    assert kept[0]() is None, "the failure's traceback holds the tensors"
+    assert refusal.value.__context__ is None

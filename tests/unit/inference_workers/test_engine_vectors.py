@@ -106,7 +106,11 @@ def test_a_model_and_its_pooling_equal_transformers(tmp_path, kind, pooling):
     model = build(tmp_path, kind)
     assert is_plain_bert(model.config) is (kind == "BertModel")
     items = [*SOME, item(7, 8, 9, 10, second=2)] if kind == "BertModel" else SOME
-    combine = {Pooling.MEAN: lambda one: one.mean(0), Pooling.CLS: lambda one: one[0], Pooling.MAX: lambda one: one.amax(0)}
+    combine = {
+        Pooling.MEAN: lambda one: one.mean(0),
+        Pooling.CLS: lambda one: one[0],
+        Pooling.MAX: lambda one: one.amax(0),
+    }
     expected = torch.stack([combine[pooling](states) for states in states_of(model, items)]).numpy()
     encoder = load_engine(settings_of(), model).engine._encoder
     found = VectorEngine(encoder, pooling, normalise=False, placement=placement()).compute(items)
@@ -155,7 +159,9 @@ def test_weights_that_are_none_give_no_vectors(tmp_path, kind):
 def test_a_pass_is_one_copy_to_the_device(tmp_path, kind):
     model, counted = build(tmp_path, kind), CountedCopies()
     weights = counted.placement
-    encoder = BertEncoder(model.config, weights_of(model), weights) if kind == "BertModel" else PaddedEncoder(model, weights)
+    encoder = (
+        BertEncoder(model.config, weights_of(model), weights) if kind == "BertModel" else PaddedEncoder(model, weights)
+    )
     engine = VectorEngine(encoder, Pooling.MEAN, normalise=True, placement=weights)
     usual = load_engine(settings_of(), model).engine
     for passes, items in enumerate([SOME, SOME[:1], SOME * 40, SOME[:2]], start=1):

@@ -1,4 +1,4 @@
-"""Images by reference: pixels as Transformers makes them; nothing outside the folder, nothing too large, nothing odd."""
+"""Images by reference: pixels as Transformers makes them; nothing from outside the folder, nothing too large."""
 
 import io
 import json
@@ -25,7 +25,9 @@ BYTES_MAX = 100_000
 def picture(width=50, height=40, mode="RGB", seed=0):
     channels = len(Image.new(mode, (1, 1)).getbands())
     numbers = np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
-    return Image.fromarray(numbers if channels > 1 else numbers[:, :, 0], mode) if mode != "P" else picture().quantize(9)
+    return (
+        Image.fromarray(numbers if channels > 1 else numbers[:, :, 0], mode) if mode != "P" else picture().quantize(9)
+    )
 
 
 def encoded(image, kind="PNG", **options):

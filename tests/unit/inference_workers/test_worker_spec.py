@@ -6,7 +6,14 @@ import json
 import pytest
 
 from inference_workers.registry import Pooling, find_model
-from inference_workers.spec import WorkerSettings, check_limits, choose_device, choose_dtype, cpu_has_bfloat16
+from inference_workers.spec import (
+    WorkerSettings,
+    check_limits,
+    choose_device,
+    choose_dtype,
+    cpu_has_bfloat16,
+    cpu_has_float16,
+)
 from infra.settings import SettingsError, load
 from tests.parts import default_model
 
@@ -37,6 +44,7 @@ def test_auto_takes_what_is_there():
     [
         ({"device": "cuda"}, lambda s: choose_device(s, cuda=False), "DEVICE=cuda"),
         ({"dtype": "bfloat16"}, lambda s: choose_dtype(s, "cpu", bfloat16_is_native=False), "DTYPE=bfloat16"),
+        ({"dtype": "float16"}, lambda s: choose_dtype(s, "cpu", bfloat16_is_native=True), "DTYPE=float16"),
         ({"batch_tokens_max": 100}, lambda s: check_limits(s, 256), "BATCH_TOKENS_MAX=100"),
         ({"model": "no_such_package"}, lambda s: find_model(s.model), "MODEL=no_such_package"),
         ({"model": "../.."}, lambda s: find_model(s.model), "MODEL=../.."),
@@ -92,3 +100,23 @@ def test_an_unknown_pooling_is_refused(folder):
 )
 def test_native_bfloat16_is_read_from_the_processor(cpuinfo, has):
     assert cpu_has_bfloat16(cpuinfo) is has
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "has"),
+    [
+        ("flags : fpu avx512_fp16", True),
+        ("Features : fp asimdhp", True),
+        ("flags : avx512_bf16 f16c", False),
+        ("", False),
+    ],
+)
+def test_native_float16_is_read_from_the_processor(cpuinfo, has):
+    assert cpu_has_float16(cpuinfo) is has
+
+
+def test_number_types_go_where_they_are_computed():
+    half = load(WorkerSettings, dtype="float16")
+    assert choose_dtype(half, "cuda", bfloat16_is_native=True) == "float16"
+    assert choose_dtype(half, "cpu", bfloat16_is_native=False, float16_is_native=True) == "float16"
+    assert choose_dtype(load(WorkerSettings, dtype="int8"), "cpu", bfloat16_is_native=False) == "int8"
