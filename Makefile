@@ -43,7 +43,7 @@ check: setup  ## lint, format, types, import rules
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-docs: setup  ## write the generated pages again (schemas, AsyncAPI, topics, tables, settings)
+docs: setup  ## write the generated pages again (schemas, AsyncAPI, topics, tables, metrics, settings)
 	@$(BIN)/inferwatch docs $(ARGS)
 
 lock: setup  ## resolve the versions again; ARGS="--upgrade" takes newer ones

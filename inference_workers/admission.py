@@ -8,12 +8,10 @@ from dataclasses import dataclass, field
 from inference_workers.batching import Waiting
 from inference_workers.compute import Row
 from inference_workers.items import (
-    ImageSource,
     OverLimit,
     Part,
     Prepared,
     Refused,
-    no_images,
     parts_of,
     prepare,
     texts_of,
@@ -124,7 +122,6 @@ class Admission:
     table: RoutingTable
     clock: Clock
     lookup: Lookup = lambda servable, content: None
-    images: ImageSource = no_images
     head_starts_ms: Mapping[str, int] = field(default_factory=dict)
     request_tokens_max: int = 2**31
 
@@ -179,7 +176,7 @@ class Admission:
 
     def _draft(self, asked: Asked, request: InferenceRequested, route: Route, *, shadow: bool) -> _Draft | Denied:
         try:
-            return _Draft(asked, request, route, parts_of(request, route.servable, self.images), shadow)
+            return _Draft(asked, request, route, parts_of(request, route.servable), shadow)
         except Refused as refusal:
             return Denied(asked, refusal)
 

@@ -13,6 +13,7 @@ from inference_workers.admission import Asked
 from inference_workers.compute import Fault
 from inference_workers.telemetry import bounded_ms
 from infra.outbox import Outgoing
+from infra.traces import RandomBits, child_of
 from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode, headers_for
 from schemas.header_template import HeaderTemplate
 from schemas.predictions import InferenceAnswered, InferenceFailed, ModelRef, Prediction, RequestShed
@@ -32,8 +33,9 @@ MODELS_KEPT_MAX = 1_000
 class Answers:
     """Makes the records that answer requests: on the request's partition, under its key, named by its identity."""
 
-    def __init__(self, worker_id: str) -> None:
-        self._worker_id = worker_id
+    def __init__(self, worker_id: str, random_bits: RandomBits) -> None:
+        """`random_bits` makes the answers' spans."""
+        self._worker_id, self._random_bits = worker_id, random_bits
         self._source = f"/inferwatch/workers/{worker_id}"
         self._events = itertools.count()
         self._answered = HeaderTemplate(InferenceAnswered, self._source)
@@ -121,7 +123,7 @@ class Answers:
         return self._outgoing(one, HeaderTemplate(type(message), self._source), encode(message), now_ms)
 
     def _outgoing(self, one: Asked, template: HeaderTemplate, value: bytes, now_ms: int) -> Outgoing:
-        headers = template.headers(str(one.identity), now_ms, one.traceparent)
+        headers = template.headers(str(one.identity), now_ms, child_of(one.traceparent, self._random_bits))
         return Outgoing(PREDICTIONS.name, value, one.key, one.identity.partition, headers)
 
 

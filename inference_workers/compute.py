@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,6 +12,7 @@ import numpy as np
 
 from inference_workers.batching import Arrangement
 from inference_workers.ports import DeviceLost, Engine, EngineError, Item, NonFiniteOutput, OutOfMemory, WrongShape
+from infra.fingerprints import fingerprint
 from infra.ports import Clock
 
 PREFETCHED_MAX = 1
@@ -185,9 +184,5 @@ class _Run:
 def fault_of(error: Exception) -> Fault:
     """A failure as data: its code, its words, and the fingerprint of its stack."""
     code = error.code if isinstance(error, EngineError) else type(error).__name__
-    frames = [
-        f"{frame.name}@{frame.filename.rpartition('/')[2]}" for frame in traceback.extract_tb(error.__traceback__)
-    ]
-    stack = "|".join([*frames, type(error).__name__])
     message = str(error).encode("utf-8", "replace").decode()[:2_000]
-    return Fault(code[:200], message, hashlib.sha256(stack.encode()).hexdigest()[:16])
+    return Fault(code[:200], message, fingerprint(error))

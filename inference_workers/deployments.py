@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from inference_workers.routing import Route, RoutingTable, own_route
-from inference_workers.servable import ModelRefused, Servable
+from inference_workers.servable import Servable
+from inference_workers.verdicts import ModelRefused
 from infra.ports import Record
 from schemas.base import DecodeError, Reason, decode
 from schemas.deployments import DEPLOYMENT_KINDS, Arm, DeploymentChanged

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from inference_workers.ports import Head, Item, Sampling
 from inference_workers.servable import Servable
 from inference_workers.tokenise import Tokenised
 from schemas.base import DecodeError
-from schemas.requests import ImageReference, InferenceRequested, Input, TypedInput
+from schemas.requests import InferenceRequested, Input, TypedInput
 from schemas.vectors import decode_vector
 
 CONTENT_BYTES_MAX = 64
@@ -23,8 +23,6 @@ CONTENT_BYTES_MAX = 64
 Text = str | tuple[str, str]
 Part = Text | Item | Row
 """An input before tokenising: a text or pair, an image, or a vector that is there already."""
-ImageSource = Callable[[ImageReference], Item]
-"""Reads an image that a request names. Raises Refused."""
 
 
 class Refused(Exception):
@@ -52,12 +50,7 @@ class Prepared:
     truncated: bool
 
 
-def no_images(reference: ImageReference) -> Item:
-    """An `ImageSource` where no folder of images is set."""
-    raise Refused("images_not_served", f"{reference.name[:200]!r}: this worker has no image folder")
-
-
-def parts_of(request: InferenceRequested, servable: Servable, images: ImageSource) -> list[Part]:
+def parts_of(request: InferenceRequested, servable: Servable) -> list[Part]:
     """What the model is to see, in the order that `tasks.outputs` expects. Raises Refused."""
     name = servable.ref.name
     if request.task not in servable.tasks:
@@ -69,7 +62,7 @@ def parts_of(request: InferenceRequested, servable: Servable, images: ImageSourc
     inputs = request.inputs
     if request.query is not None:
         inputs = [request.query, *inputs]
-    return [one if isinstance(one, str) else _typed(one, request, servable, images) for one in inputs]
+    return [one if isinstance(one, str) else _typed(one, request, servable) for one in inputs]
 
 
 def texts_of(parts: Sequence[Part]) -> list[Text]:
@@ -118,7 +111,7 @@ def _item(one: Tokenised, sampling: Sampling | None, servable: Servable) -> Item
     return Item(ids, content, one.second, None, sampling, cost or 1)
 
 
-def _typed(one: TypedInput, request: InferenceRequested, servable: Servable, images: ImageSource) -> Part:
+def _typed(one: TypedInput, request: InferenceRequested, servable: Servable) -> Part:
     if one.text is not None:
         if one.text_pair is None:
             return one.text
@@ -133,7 +126,9 @@ def _typed(one: TypedInput, request: InferenceRequested, servable: Servable, ima
     assert one.image is not None  # one of the three is there: the schema says so
     if not servable.images:
         raise Refused("unsupported_input", f"{servable.ref.name} reads no images")
-    return images(one.image)
+    if servable.read_image is None:
+        raise Refused("images_not_served", f"{one.image.name[:200]!r}: this worker has no image folder")
+    return servable.read_image(one.image)
 
 
 def _given(embedding: str | list[float]) -> Row:

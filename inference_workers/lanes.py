@@ -123,6 +123,10 @@ class Lanes:
             return lane, plan
         return None
 
+    def first_appended_ms(self) -> list[int]:
+        """When the most urgent request of each lane was appended."""
+        return [lane.waiting[0].asked.appended_ms for lane in self._lanes.values() if lane.waiting]
+
     def seconds_until_due(self, now_ms: int) -> float | None:
         """How long a batch that is not full may still wait; None while nothing waits."""
         waits = [seconds_until_due(lane.window(), lane.limit, now_ms) for lane in self._lanes.values() if lane.waiting]

@@ -15,25 +15,24 @@ from inference_workers.batching import Arrangement, BatchPlan, arrange
 from inference_workers.cache import ResultCache
 from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Fault, Row
 from inference_workers.lanes import Lane, Lanes
+from inference_workers.observer import Observer
 from inference_workers.outcomes import Outcomes, size_of
 from inference_workers.ports import Item, Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
 from inference_workers.telemetry import BatchFacts
-from infra import metrics
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record, RetryLater
 from infra.progress import Receipt
-from schemas.telemetry import ProcessSample
 
 LOG = logging.getLogger(__name__)
 DELIVERIES_PER_RECORD = 2
 """Every offset owes an answer (or a dead letter) and its line of telemetry."""
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 """Bounds the decoding and tokenising of one step to some milliseconds: polling goes on in between."""
-BUSY_SECONDS = 0.002
-"""How often a finished batch is looked for."""
+BUSY_SECONDS, PREFETCHED_SECONDS = 0.002, 0.008
+"""How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
 IDLE_SECONDS = 0.1
 IDENTITY_RETRY_SECONDS = 0.5
 
@@ -56,6 +55,11 @@ class _Started:
     members: list[Ready]
     arrangement: Arrangement
     depth: int
+
+    @property
+    def appended_ms(self) -> int:
+        """When the most urgent member was appended."""
+        return self.members[0].asked.appended_ms
 
 
 @dataclass(slots=True)
@@ -83,11 +87,11 @@ class InferenceWork:
         limit: WorkLimit,
         *,
         models: Models | None = None,
-        sample: Callable[[], ProcessSample | None] = lambda: None,
+        observer: Observer | None = None,
     ) -> None:
         self._admission, self._lanes, self._compute, self._cache = admission, lanes, compute, cache
         self._outcomes, self._identity_of, self._clock, self._limit = outcomes, identity_of, clock, limit
-        self._models, self._sample = models or Models(), sample
+        self._models, self._observer = models or Models(), observer
         self._topics: dict[tuple[str, int], tuple[str, str]] = {}
         self._identity_due = 0.0
         self._incoming: deque[tuple[Record, Receipt]] = deque()
@@ -100,6 +104,8 @@ class InferenceWork:
         """See `Work.assigned`: ask for the topic's id again, for it may have been made anew."""
         for where in partitions:
             self._topics.pop(where, None)
+        if self._observer is not None:
+            self._observer.joined()
 
     def dropped(self, partitions: PartitionSet) -> None:
         """See `Work.dropped`."""
@@ -138,10 +144,25 @@ class InferenceWork:
         now_ms = self._clock.now_ms()
         telemetry = self._outcomes.telemetry
         last = not start and self._compute.under_way() == 0
-        for event, receipts in telemetry.take(now_ms, everything=last, sample=self._sample()):
+        sample = None if self._observer is None else self._observer.sample()
+        told = telemetry.take(now_ms, everything=last, sample=sample)
+        for event, receipts in told:
             outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
-        metrics.QUEUE_DEPTH.set(len(self._lanes))
+        if self._observer is not None:
+            self._observer.told([event for event, _ in told])
+            self._turned(self._observer, outbox, now_ms)
         return self._seconds_until_next(now_ms)
+
+    def _turned(self, observer: Observer, outbox: Outbox, now_ms: int) -> None:
+        started = self._started.values()
+        oldest = min((*self._lanes.first_appended_ms(), *(one.appended_ms for one in started)), default=None)
+        observer.turned(
+            waiting=len(self._lanes),
+            waiting_bytes=self._lanes.held_bytes,
+            computing=sum(len(one.members) for one in started),
+            oldest_seconds=None if oldest is None else max(0, now_ms - oldest) / 1000,
+            outbox=outbox,
+        )
 
     def _seconds_until_next(self, now_ms: int) -> float:
         if self._incoming and self._clock.monotonic() >= self._identity_due:
@@ -149,7 +170,7 @@ class InferenceWork:
         due = self._outcomes.telemetry.seconds_until_due(now_ms)
         seconds = IDLE_SECONDS if due is None else min(due, IDLE_SECONDS)
         if self._compute.under_way():
-            return min(seconds, BUSY_SECONDS)
+            return min(seconds, PREFETCHED_SECONDS if self._compute.under_way() > PREFETCHED_MAX else BUSY_SECONDS)
         batch_due = self._lanes.seconds_until_due(now_ms)
         return seconds if batch_due is None else min(seconds, batch_due)
 
@@ -160,6 +181,8 @@ class InferenceWork:
         if table is not None:
             leaving |= self._admission.table.servables()
             self._admission.table = table
+            if self._observer is not None:
+                self._observer.deployed(table)
         if not leaving:
             return
         leaving -= self._admission.table.servables()
@@ -168,6 +191,9 @@ class InferenceWork:
             if self._models.retire(servable):
                 leaving.discard(servable)
                 self._cache.forget(servable.cache_name)
+                named = {(one.ref.name, one.ref.version) for one in (*self._admission.table.servables(), *leaving)}
+                if self._observer is not None and (servable.ref.name, servable.ref.version) not in named:
+                    self._observer.retired(servable.ref)
         kept = {id(one) for one in (*self._admission.table.servables(), *leaving)}
         self._lanes.retire(kept)
 
@@ -255,7 +281,6 @@ class InferenceWork:
             memory_bytes=computed.memory_bytes,
             computed=len(arrangement.items),
         )
-        metrics.BATCH_SECONDS.observe(computed.compute_ms / 1000)
         name = started.lane.route.servable.cache_name
         for item, result in zip(arrangement.items, computed.results, strict=True):
             if isinstance(result, Row):
@@ -267,6 +292,8 @@ class InferenceWork:
             queue_ms = computed.started_ms - one.asked.appended_ms
             self._outcomes.finished(one, _rows(one, results), outbox, batch=facts, queue_ms=queue_ms)
         facts.post_ms = (self._clock.monotonic() - start) * 1000
+        if self._observer is not None:
+            self._observer.folded(facts)
 
     def _lookup(self, servable: Servable, content: bytes) -> Row | None:
         return self._cache.get(servable.cache_name, content)

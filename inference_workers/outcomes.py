@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
@@ -13,15 +12,10 @@ from inference_workers.ports import EngineError
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
 from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator
-from infra import metrics
 from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox, Outgoing
 from infra.ports import Clock, Record
 from schemas.telemetry import Outcome
-
-SCENARIO_LABELS_MAX = 100
-"""Scenarios that get a metric label of their own; the producers choose their names, so the rest is `other`."""
-OTHER = "other"
 
 
 @dataclass(slots=True)
@@ -32,7 +26,6 @@ class Outcomes:
     telemetry: TelemetryAccumulator
     dead_letters: DeadLetters
     clock: Clock
-    _children: dict[tuple[str, Outcome], tuple[Any, Any]] = field(default_factory=dict)
 
     def finished(
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
@@ -111,7 +104,6 @@ class Outcomes:
             error=error.reason.value,
         )
         self.telemetry.add(facts, one.receipt, now_ms)
-        metrics.REQUESTS.labels("", Outcome.DEAD_LETTERED.value).inc()
 
     def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
         now_ms = self.clock.now_ms()
@@ -146,20 +138,6 @@ class Outcomes:
 
     def _tell(self, asked: Asked, facts: RequestFacts, now_ms: int) -> None:
         self.telemetry.add(facts, asked.receipt, now_ms)
-        counter, histogram = self._metrics_of(asked.scenario, facts.outcome)
-        counter.inc()
-        histogram.observe(max(0.0, facts.total_ms / 1000))
-
-    def _metrics_of(self, scenario: str, outcome: Outcome) -> tuple[Any, Any]:
-        """The children of the metrics: looking them up by label takes longer than counting."""
-        found = self._children.get((scenario, outcome))
-        if found is None:
-            known = {name for name, _ in self._children}
-            if scenario not in known and len(known) >= SCENARIO_LABELS_MAX:
-                return self._metrics_of(OTHER, outcome)
-            found = metrics.REQUESTS.labels(scenario, outcome.value), metrics.REQUEST_SECONDS.labels(scenario)
-            self._children[scenario, outcome] = found
-        return found
 
 
 def size_of(record: Record) -> int:

@@ -1,21 +1,27 @@
-"""Finds a model's folder and says what is in it: weights, digest, length limit, pooling. Reads no weights itself."""
+"""Finds a model (folder, package, hub) and says what is in it: weights, digest, limits, pooling. Reads no weights."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from inference_workers.spec import refused
+from inference_workers.file_hashes import digest_of
+from inference_workers.model_files import below, read_json, read_object, refuse_unsafe, weights_of
+from inference_workers.ports import Head
+from inference_workers.verdicts import Refusal, refuse
 
 TOKENS_FALLBACK = 512
 """Longest input where no file of the model says one."""
+TOKENS_UNREAL = 10_000_000
+"""Tokenisers without a limit say 10^30."""
+POSITIONS_AFTER_PADDING = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet", "longformer", "xmod"}
+)
+"""Architectures whose first position comes after the padding token's: 514 positions are 512 tokens."""
 
 
 class Pooling(StrEnum):
@@ -28,7 +34,10 @@ class Pooling(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on disk. `tokens_max` counts special tokens too; `digest` is the SHA-256 of the weights."""
+    """A model on disk. `tokens_max` counts special tokens too; `digest` is the SHA-256 of the weights.
+
+    `source` is what it was asked for by: a path, a package, or `org/name@commit`.
+    """
 
     path: Path
     weights: tuple[Path, ...]
@@ -36,34 +45,49 @@ class ModelFolder:
     tokens_max: int
     pooling: Pooling
     normalise: bool
+    source: str = ""
 
     @property
     def digest(self) -> str:
         """SHA-256 over the weight files in name order, hexadecimal. Takes about 0.1 s per 100 MB the first time."""
-        return _digest(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in self.weights))
+        return digest_of(self.weights)
 
 
-def find_model(name: str) -> ModelFolder:
-    """The model that a package name or a folder's path means. Raises SettingsError when it cannot be served."""
-    path = _folder_of(name)
-    weights = tuple(sorted(path.glob("*.safetensors")))
-    if not weights:
-        others = sorted(one.name for one in path.iterdir() if one.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl"))
-        why = f"{', '.join(others)} would run code when loaded" if others else "it holds no *.safetensors"
-        raise refused("model", name, why, "save the model with `save_pretrained(..., safe_serialization=True)`")
-    config = _json(path / "config.json")
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise refused(
-            "model", name, "its config.json is missing or names no model_type", "name a Transformers model folder"
-        )
-    pooling, normalise = _modules_of(path, name)
-    return ModelFolder(path, weights, config, _tokens_max(path, config), pooling, normalise)
+def find_model(name: str, *, revision: str | None = None, offline: bool = False) -> ModelFolder:
+    """The model that a folder's path, a package's name or a hub id with its commit means. May fetch, then blocks.
+
+    Raises ModelRefused when there is none, when it would run code, or when it cannot be served.
+    """
+    path, source = _folder_of(name, revision, offline)
+    weights = weights_of(path, source)
+    refuse_unsafe(path, source)
+    config = read_object(path / "config.json", source)
+    if not isinstance(config.get("model_type"), str):
+        why = "its config.json is missing or names no model_type"
+        raise refuse(Refusal.UNSUPPORTED, source, why, "name the folder of a Transformers model")
+    pooling, normalise = _modules_of(path, source)
+    return ModelFolder(path, weights, config, _tokens_max(path, config, source), pooling, normalise, source)
 
 
-def _folder_of(name: str) -> Path:
+def head_of(config: Mapping[str, Any]) -> Head:
+    """What a model will give, as its configuration tells before it is loaded: by its architecture's name."""
+    said = config.get("architectures")
+    names = said if isinstance(said, list) else []
+    if any(str(name).endswith("ForSequenceClassification") for name in names):
+        return Head.LOGITS
+    if any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        return Head.TOKENS
+    return Head.VECTORS
+
+
+def _folder_of(name: str, revision: str | None, offline: bool) -> tuple[Path, str]:
+    """The folder, and what the model is called in messages."""
+    if revision is not None:
+        # Only a hub id has a commit: a folder of the same name must not be taken for it.
+        return _fetched(name, revision, offline)
     path = Path(name).expanduser()
     if path.is_dir():
-        return path.resolve()
+        return path.resolve(), name
     if name.isidentifier():
         try:
             spec = importlib.util.find_spec(name)
@@ -71,64 +95,60 @@ def _folder_of(name: str) -> Path:
             spec = None
         for root in (spec.submodule_search_locations or ()) if spec is not None else ():
             if (Path(root) / "model").is_dir():
-                return Path(root) / "model"
-    raise refused(
-        "model",
+                return Path(root) / "model", name
+    from inference_workers.hub import REPOSITORY
+
+    if REPOSITORY.fullmatch(name):
+        return _fetched(name, None, offline)
+    raise refuse(
+        Refusal.NOT_FOUND,
         name,
-        "it is neither a folder nor an installed package with a `model` folder",
+        "it is neither a folder nor an installed package with a `model` folder nor a hub id org/name",
         "run `make setup`, which installs the default model; or name an existing folder with config.json, "
         "tokenizer.json and *.safetensors",
     )
 
 
-def _modules_of(path: Path, name: str) -> tuple[Pooling, bool]:
+def _fetched(name: str, revision: str | None, offline: bool) -> tuple[Path, str]:
+    from inference_workers.hub import REPOSITORY, fetch
+
+    if not REPOSITORY.fullmatch(name):
+        why = f"it has revision {str(revision)[:12]}, and is no hub id org/name"
+        raise refuse(Refusal.NOT_FOUND, name, why, "name a hub id; or leave the revision out")
+    return fetch(name, revision, offline=offline).resolve(), f"{name}@{revision}"
+
+
+def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
     """Pooling and normalising as `modules.json` and its folders say; mean without normalising where there is none."""
-    modules = _json(path / "modules.json")
-    if modules is None:
-        return Pooling.MEAN, False
     pooling, normalise = Pooling.MEAN, False
-    for module in modules:
+    for module in read_json(path / "modules.json", source) or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
         if kind == "Pooling":
+            said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
             chosen = {
                 key.removeprefix("pooling_mode_")
-                for key, value in (_json(path / module["path"] / "config.json") or {}).items()
+                for key, value in said.items()
                 if key.startswith("pooling_mode_") and value is True
             }
             if len(chosen) != 1 or not chosen <= set(Pooling):
                 known = ", ".join(Pooling)
-                raise refused(
-                    "model", name, f"pooling {sorted(chosen)} is not known", f"use a model with one of: {known}"
-                )
+                why = f"pooling {sorted(chosen)} is not known"
+                raise refuse(Refusal.UNSUPPORTED, source, why, f"use a model with one of: {known}")
             pooling = Pooling(chosen.pop())
         elif kind == "Normalize":
             normalise = True
         elif kind != "Transformer":
-            raise refused(
-                "model", name, f"its module {kind} is not known", "use a model of Transformer, Pooling, Normalize"
-            )
+            why = f"its module {kind} is not known"
+            raise refuse(Refusal.UNSUPPORTED, source, why, "use a model of Transformer, Pooling, Normalize")
     return pooling, normalise
 
 
-def _tokens_max(path: Path, config: Mapping[str, Any]) -> int:
-    said = (_json(path / "sentence_bert_config.json") or {}).get("max_seq_length")
-    positions = config.get("max_position_embeddings")
-    limits = [int(one) for one in (said, positions) if isinstance(one, int) and one > 0]
+def _tokens_max(path: Path, config: Mapping[str, Any], source: str) -> int:
+    said = read_object(path / "sentence_bert_config.json", source).get("max_seq_length")
+    tokeniser = read_object(path / "tokenizer_config.json", source).get("model_max_length")
+    positions = config.get("max_position_embeddings", config.get("n_positions"))
+    if isinstance(positions, int) and config.get("model_type") in POSITIONS_AFTER_PADDING:
+        padding = config.get("pad_token_id")
+        positions -= (padding if isinstance(padding, int) else 1) + 1
+    limits = [int(one) for one in (said, tokeniser, positions) if isinstance(one, int) and 0 < one < TOKENS_UNREAL]
     return min(limits, default=TOKENS_FALLBACK)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-
-
-@cache
-def _digest(files: tuple[tuple[Path, int, int], ...]) -> str:
-    total = hashlib.sha256()
-    for path, _, _ in files:
-        with path.open("rb") as file:
-            while chunk := file.read(4 * 1_048_576):
-                total.update(chunk)
-    return total.hexdigest()

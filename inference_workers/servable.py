@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inference_workers.ports import Engine, Head
+from inference_workers.ports import Engine, Head, Item
 from inference_workers.tokenise import Tokeniser
 from schemas.predictions import ModelRef
-from schemas.requests import Task
+from schemas.requests import ImageReference, Task
 
 TASKS: dict[Head, frozenset[Task]] = {
     Head.VECTORS: frozenset({"embed", "rerank"}),
@@ -17,14 +17,6 @@ TASKS: dict[Head, frozenset[Task]] = {
     Head.TOKENS: frozenset({"generate"}),
 }
 """Which tasks a head can do; a classifier ranks only when it has one label (a cross-encoder)."""
-
-
-class ModelRefused(Exception):
-    """A model that must not or cannot serve: `reason` is a code for programs, the text is for people."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +34,8 @@ class Servable:
     labels: Sequence[str] = ()
     multi_label: bool = False
     images: bool = False
+    read_image: Callable[[ImageReference], Item] | None = None
+    """Reads an image that a request names, as this model wants it; None where no folder is set. Raises Refused."""
     tasks: frozenset[Task] = field(init=False)
     cache_name: bytes = field(init=False)
     """What its results depend on: weights, number type, how much of a text it reads."""

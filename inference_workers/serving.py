@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference_workers.admission import Admission
 from inference_workers.answers import Answers
 from inference_workers.cache import ResultCache
 from inference_workers.compute import Compute
-from inference_workers.items import ImageSource, no_images
 from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, IdentityOf, InferenceWork, Models, WorkLimit
+from inference_workers.observer import Observer
 from inference_workers.outcomes import Outcomes
 from inference_workers.routing import RoutingTable
 from inference_workers.spec import WorkerSettings
@@ -23,7 +23,8 @@ from infra.batch_loop import BatchLoop, LoopLimit, OpenLog, Work
 from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox
 from infra.ports import Clock, Publisher
-from schemas.telemetry import ProcessSample, WorkerRef
+from infra.traces import RandomBits
+from schemas.telemetry import WorkerRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +35,38 @@ class Outside:
     publisher: Publisher
     dead_letters: DeadLetters
     identity_of: IdentityOf
-    sample: Callable[[], ProcessSample | None] = lambda: None
-    images: ImageSource = no_images
+    random_bits: RandomBits = random.Random().getrandbits
 
 
 def new_work(
-    settings: WorkerSettings, table: RoutingTable, compute: Compute, outside: Outside, models: Models | None = None
+    settings: WorkerSettings,
+    table: RoutingTable,
+    compute: Compute,
+    outside: Outside,
+    models: Models | None = None,
+    observer: Observer | None = None,
 ) -> InferenceWork:
     """What is done with records."""
     worker_id = settings.name_of_worker()
     ref = WorkerRef(
         worker_id=worker_id, host=socket.gethostname()[:200], pid=os.getpid(), device=table.own.servable.device
     )
+    cache = ResultCache(settings.cache_bytes_max)
+    if observer is not None:
+        observer.deployed(table)
+        observer.follow_cache(lambda: cache.bytes_held, lambda: cache.evictions)
     return InferenceWork(
         Admission(
             table,
             outside.clock,
-            images=outside.images,
             head_starts_ms=settings.head_starts_ms,
             request_tokens_max=settings.request_tokens_max,
         ),
         Lanes(settings.batch_limit),
         compute,
-        ResultCache(settings.cache_bytes_max),
+        cache,
         Outcomes(
-            Answers(worker_id),
+            Answers(worker_id, outside.random_bits),
             TelemetryAccumulator(ref, settings.telemetry_flush_ms),
             outside.dead_letters,
             outside.clock,
@@ -67,7 +75,7 @@ def new_work(
         outside.clock,
         WorkLimit(settings.queue_requests_max, settings.queue_bytes_max),
         models=models,
-        sample=outside.sample,
+        observer=observer,
     )
 
 

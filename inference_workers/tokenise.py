@@ -57,6 +57,11 @@ class Tokeniser:
         self._text_bytes_max, self._tokens_max = text_bytes_max, tokens_max
         self._unknown_id = self._tokenizer.token_to_id(_unknown_token(folder)) if _unknown_token(folder) else None
 
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows, added ones included."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+
     def tokenise(self, texts: Sequence[str | tuple[str, str]]) -> list[Tokenised]:
         """Tokens of each text or pair, in order. An empty text gives the special tokens alone."""
         cut = [self._cut(text) for text in texts]

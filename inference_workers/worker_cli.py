@@ -9,14 +9,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from inference_workers.registry import ModelFolder
-    from inference_workers.servable import Servable
+    from inference_workers.fleet import Fleet
+    from inference_workers.loading import Loaded
+    from inference_workers.observer import Observer
+    from inference_workers.preflight import ModelWanted
+    from inference_workers.serving import Outside
     from inference_workers.spec import WorkerSettings
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaCluster
@@ -33,7 +36,7 @@ READY_SECONDS_MAX = 60.0
 
 
 @click.command("worker")
-@click.option("--model", help="Installed package or local folder; INFERWATCH_WORKER_MODEL.")
+@click.option("--model", help="Folder, installed package or hub id; INFERWATCH_WORKER_MODEL.")
 @click.option("--drills/--no-drills", default=None, help="Follow control.drills; INFERWATCH_WORKER_DRILLS.")
 def worker(model: str | None, drills: bool | None) -> None:
     """Serve a model: requests from Kafka in, predictions and telemetry out.
@@ -52,7 +55,7 @@ def worker(model: str | None, drills: bool | None) -> None:
 
     given: dict[str, Any] = {"model": model, "drills": drills}
     settings = load(WorkerSettings, **{name: value for name, value in given.items() if value is not None})
-    setup_logging("worker")
+    setup_logging("worker", worker_id=settings.name_of_worker())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -69,63 +72,48 @@ def serve_guarded(serve_: Callable[[], None]) -> None:
         raise
     except Exception:
         LOG.critical("the worker ends: its requests stay unacknowledged and go to another one", exc_info=True)
+        logging.shutdown()  # the log topic gets the line too
         sys.stderr.flush()
         os._exit(EXIT_INTERNAL)  # a thread may hang in the device's driver: do not wait for it
 
 
 def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
     """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits."""
+    from inference_workers.observation import start_observer
     from infra.clock import SystemClock
 
-    with ThreadPoolExecutor(3, thread_name_prefix="start") as pool:
-        model = pool.submit(_find_model, settings)
-        servable = pool.submit(_load, settings, model)
-        pool.submit(lambda: model.result().digest)
+    clock = SystemClock()
+    observer, _ = start_observer(settings, clock, stop)
+    observer.readiness.starting("loading the model, waiting for Kafka")
+    with ThreadPoolExecutor(1, thread_name_prefix="start") as pool:
+        loaded = pool.submit(_load, settings)
         cluster = _connect(kafka)
         if stop.is_set():
             return
-        own = servable.result()
-    _run(settings, kafka, cluster, own, SystemClock(), stop)
+        own = loaded.result()
+    _run(settings, kafka, cluster, own, clock, observer, stop)
 
 
-def _find_model(settings: WorkerSettings) -> ModelFolder:
-    from inference_workers.registry import find_model
+def _load(settings: WorkerSettings, wanted: ModelWanted | None = None) -> Loaded:
+    from inference_workers.loading import load_servable, real_outside
+    from inference_workers.preflight import ModelWanted
 
-    return find_model(settings.model)
-
-
-def _load(settings: WorkerSettings, model: Future[ModelFolder]) -> Servable:
-    from inference_workers.engines.loading import load_engine
-    from inference_workers.servable import Servable
-    from inference_workers.tokenise import Tokeniser
-    from schemas.predictions import ModelRef
-
-    folder = model.result()
-    loaded = load_engine(settings, folder)
-    return Servable(
-        ModelRef(name=settings.model_name, version=settings.version, digest=folder.digest),
-        Tokeniser(folder.path, tokens_max=folder.tokens_max, text_bytes_max=settings.text_bytes_max),
-        loaded.engine,
-        loaded.description,
-        folder.tokens_max,
-        loaded.labels,
-        loaded.multi_label,
-        loaded.images,
-    )
+    return load_servable(wanted or ModelWanted.of_settings(settings), settings, real_outside())
 
 
 def _connect(kafka: KafkaSettings) -> KafkaCluster:
     """Wait for Kafka and check that the topics fit each other. Raises ConnectionError or ClickException."""
     from infra.kafka import KafkaCluster
     from infra.ports import RetryLater
-    from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY
+    from schemas.topics import DEPLOYMENTS, PREDICTIONS, REQUESTS, TELEMETRY
 
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(READY_SECONDS_MAX)
     deadline = time.monotonic() + READY_SECONDS_MAX
     while True:
         try:
-            counts = {topic.name: cluster.partitions(topic.name) for topic in (REQUESTS, PREDICTIONS, TELEMETRY)}
+            names = [topic.name for topic in (REQUESTS, PREDICTIONS, TELEMETRY, DEPLOYMENTS)]
+            counts = {name: cluster.partitions(name) for name in names}
         except RetryLater as away:
             raise ConnectionError(str(away)) from None
         missing = [name for name, count in counts.items() if count == 0]
@@ -134,6 +122,7 @@ def _connect(kafka: KafkaSettings) -> KafkaCluster:
         if time.monotonic() > deadline:
             raise ConnectionError(f"no topic {', '.join(missing)}: `inferwatch topics apply` makes it")
         time.sleep(0.1)  # `inferwatch up` makes them while the model is loaded
+    del counts[DEPLOYMENTS.name]
     if min(counts.values()) < counts[REQUESTS.name]:
         error = click.ClickException(
             f"partitions differ: {counts}. Answers and telemetry go to the request's partition number. Ways out: "
@@ -148,24 +137,26 @@ def _run(
     settings: WorkerSettings,
     kafka: KafkaSettings,
     cluster: KafkaCluster,
-    own: Servable,
+    own: Loaded,
     clock: Clock,
+    observer: Observer,
     stop: threading.Event,
 ) -> None:
     from inference_workers.compute import ComputeThread
-    from inference_workers.routing import RoutingTable, own_route
+    from inference_workers.observation import start_log_topic, start_scaling
     from inference_workers.serving import Outside, new_loop, new_work
-    from infra import metrics
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaLog, KafkaPublisher
     from schemas.topics import REQUESTS
 
     worker_id = settings.name_of_worker()
     publisher = KafkaPublisher(kafka, client_id=worker_id)
+    log_topic = start_log_topic(publisher, worker_id, clock)
     dead_letters = DeadLetters(publisher, "worker")
     outside = Outside(clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)))
+    fleet = _fleet(settings, kafka, cluster, own, outside, stop)
     compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
-    work = new_work(settings, RoutingTable(own_route(own)), compute, outside)
+    work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
     loop = new_loop(
         settings,
         lambda assigned, revoked: KafkaLog(
@@ -180,14 +171,56 @@ def _run(
         outside,
         stop,
     )
-    if settings.metrics_port:
-        metrics.serve(settings.metrics_port)
-    LOG.info("serving %s %s on %s as %s", own.ref.name, own.ref.version, own.device, worker_id)
+    observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
+    observer.ready_to_join()
+    start_scaling(observer, cluster, settings, clock, stop)
+    LOG.info("serving %s %s on %s as %s", own.facts.ref.name, own.facts.ref.version, own.servable.device, worker_id)
     sys.setswitchinterval(SWITCH_SECONDS)
     loop.run()
+    observer.close()
     compute.close()
-    publisher.close()
     LOG.info("stopped in order")
+    if log_topic is not None:
+        log_topic.close()
+    publisher.close()
+
+
+def _fleet(
+    settings: WorkerSettings,
+    kafka: KafkaSettings,
+    cluster: KafkaCluster,
+    own: Loaded,
+    outside: Outside,
+    stop: threading.Event,
+) -> Fleet:
+    """The worker's models: what is deployed already is loaded before the group is joined, what comes is followed."""
+    from inference_workers.fleet import Fleet
+    from infra.kafka import KafkaTail
+    from infra.unique_ids import RANDOM_BYTES
+    from schemas.topics import DEPLOYMENTS
+
+    fleet = Fleet(
+        own,
+        lambda wanted: _load(settings, wanted),
+        outside.publisher,
+        outside.clock,
+        settings.name_of_worker(),
+        lambda: os.urandom(RANDOM_BYTES),
+    )
+    _, end_offset = cluster.ranges(DEPLOYMENTS.name).get(0, (0, 0))
+    next_offset = 0
+    if end_offset:
+        tail = KafkaTail(kafka, [DEPLOYMENTS.name], start="beginning")
+        try:
+            next_offset = fleet.read_held(tail, end_offset, lambda record, error: None)
+        finally:
+            tail.close()
+    fleet.follow(
+        lambda: KafkaTail(kafka, [DEPLOYMENTS.name], start={(DEPLOYMENTS.name, 0): next_offset}),
+        stop,
+        outside.dead_letters.send,
+    )
+    return fleet
 
 
 def _delay(

@@ -15,7 +15,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 @click.command()
 @click.option("--check", is_flag=True, help="Write nothing; exit 1 when a page is stale.")
 def docs(check: bool) -> None:
-    """Write docs/schemas, docs/asyncapi.json and the pages of topics, tables and settings.
+    """Write docs/schemas, docs/asyncapi.json and the pages of topics, tables, metrics and settings.
 
     \b
     Example:

@@ -15,11 +15,15 @@ FOLDER = Path(__file__).parent / "clickhouse"
 LEDGER = "schema_migrations"
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.)*'|`[^`]*`")
 _LOSING = re.compile(
-    r"\b(DROP\s+(TABLE|DATABASE|COLUMN|PARTITION|PART)|TRUNCATE|DELETE\s+FROM|ALTER\s+TABLE\s+\S+\s+(DELETE|CLEAR|MODIFY\s+TTL)"
-    r"|RENAME\s+TABLE|EXCHANGE\s+TABLES|DETACH)\b",
-    re.IGNORECASE,
+    r"\b(DROP\s+(TABLE|DATABASE|COLUMN|PARTITION|PART)|TRUNCATE|DELETE\s+FROM|RENAME\s+TABLE|EXCHANGE\s+TABLES|DETACH"
+    r"|REPLACE\s+(TABLE|PARTITION)|ALTER\s+TABLE\b.*\b(DELETE|UPDATE|CLEAR|MODIFY\s+TTL))\b",
+    re.IGNORECASE | re.DOTALL,
 )
+_MODIFY_COLUMN = re.compile(r"\b(?:MODIFY|ALTER)\s+COLUMN\s+(?:IF\s+EXISTS\s+)?\S+\s+(\w+)", re.IGNORECASE)
+_KEEPS_VALUES = frozenset({"COMMENT", "CODEC", "DEFAULT", "REMOVE", "MODIFY", "RESET", "FIRST", "AFTER"})
+"""What a column may be given without touching its values. Another type may not hold them, a TTL deletes them."""
 
 
 class MigrationRefused(Exception):
@@ -37,8 +41,8 @@ class Migration:
 
     @property
     def losing(self) -> tuple[str, ...]:
-        """Statements that would remove data."""
-        return tuple(one for one in self.statements if _LOSING.search(one))
+        """Statements that would remove data, or could."""
+        return tuple(one for one in self.statements if _loses(one))
 
 
 def read_migrations(folder: Path = FOLDER) -> list[Migration]:
@@ -100,7 +104,7 @@ class Migrator:
         """Apply what is pending, in order, and return how many were (or would be). Raises MigrationRefused."""
         todo = pending(migrations, self.applied())
         for one in todo:
-            if one.losing and not allow_data_loss:
+            if one.losing and not allow_data_loss and not dry_run:
                 raise MigrationRefused(
                     f"{one.version:04d}_{one.name}: would lose data ({_line(one.losing[0])}). "
                     "Ways out: back the table up and pass --allow-data-loss."
@@ -111,7 +115,8 @@ class Migrator:
                 " applied_at DateTime64(3, 'UTC')) ENGINE = MergeTree ORDER BY version"
             )
         for one in todo:
-            say(f"{'would apply' if dry_run else 'apply'} {one.version:04d}_{one.name}")
+            warning = f"  (would lose data: {_line(one.losing[0])})" if one.losing else ""
+            say(f"{'would apply' if dry_run else 'apply'} {one.version:04d}_{one.name}{warning}")
             for statement in one.statements:
                 say(f"  {_line(statement)}")
                 if not dry_run:
@@ -125,6 +130,12 @@ class Migrator:
             f"INSERT INTO {LEDGER} VALUES ({one.version}, '{one.name}', '{one.checksum}',"
             f" fromUnixTimestamp64Milli({self._clock.now_ms()}, 'UTC'))"
         )
+
+
+def _loses(statement: str) -> bool:
+    plain = _QUOTED.sub("x", statement)
+    given = (match[1].upper() for match in _MODIFY_COLUMN.finditer(plain))
+    return bool(_LOSING.search(plain)) or not _KEEPS_VALUES.issuperset(given)
 
 
 def _repeatable(statement: str) -> str:

@@ -88,10 +88,11 @@ class OffsetSet:
             at = until
         return found[:limit]
 
-    def forget_below(self, offset: int) -> None:
-        """Count everything below `offset` as seen, without counting it as added."""
+    def forget_below(self, offset: int) -> int:
+        """Count everything below `offset` as seen, without counting it as added. Returns how many were not."""
         if offset <= self.watermark:
-            return
+            return 0
+        given_up = offset - self.watermark - self._seen_between(self.watermark, offset)
         self.watermark = offset
         number, index = divmod(offset, PAGE_OFFSETS)
         for old in [page for page in self._pages if page < number]:
@@ -100,12 +101,25 @@ class OffsetSet:
         if page is not None:
             page[:index] = True
         self._advance()
+        return given_up
 
-    def bound(self, pages_max: int) -> None:
-        """Keep at most `pages_max` pages: the lowest are given up, and what is below the others counts as seen."""
+    def bound(self, pages_max: int) -> int:
+        """Keep at most `pages_max` pages: the lowest are given up, and what is below the others counts as seen.
+
+        Returns how many offsets count as seen that were not.
+        """
         surplus = len(self._pages) - pages_max
-        if surplus > 0:
-            self.forget_below(sorted(self._pages)[surplus] * PAGE_OFFSETS)
+        return self.forget_below(sorted(self._pages)[surplus] * PAGE_OFFSETS) if surplus > 0 else 0
+
+    def _seen_between(self, first: int, after: int) -> int:
+        """How many of the offsets from `first` to `after` (not included), above the watermark, are in the set."""
+        count = 0
+        for number, page in self._pages.items():
+            base = number * PAGE_OFFSETS
+            start, end = max(first, base), min(after, base + PAGE_OFFSETS)
+            if start < end:
+                count += end - start if page is None else int(page[start - base : end - base].sum())
+        return count
 
     def to_bytes(self) -> bytes:
         """The set as bytes, little-endian; the same set gives the same bytes."""

@@ -15,6 +15,8 @@ from infra.progress import Receipt
 LOG = logging.getLogger(__name__)
 BACK_OFF_SECONDS = (0.1, 5.0)
 """First and longest wait before a failed record is published again; doubles in between."""
+TIMES_KEPT = 8_192
+"""Delivery times that nobody took: the newest stay. More than a busy worker delivers in a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class _Item:
     receipts: Sequence[Receipt]
     size: int
     instead: Callable[[], Outgoing] | None
+    since: float
     failures: int = 0
 
 
@@ -50,9 +53,12 @@ class Outbox:
     pending_max: int = 20_000
     bytes_max: int = 24 * 1_048_576
     pending: int = field(default=0, init=False)
+    delivered: int = field(default=0, init=False)
+    """Confirmed so far."""
     _bytes: int = field(default=0, init=False)
-    _reports: deque[tuple[_Item, Exception | None]] = field(default_factory=deque, init=False)
+    _reports: deque[tuple[_Item, Exception | None, float]] = field(default_factory=deque, init=False)
     _again: list[tuple[float, int, _Item]] = field(default_factory=list, init=False)
+    _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=TIMES_KEPT), init=False)
     _order: itertools.count[int] = field(default_factory=itertools.count, init=False)
 
     def send(
@@ -68,27 +74,38 @@ class Outbox:
         without it the refusal is raised (InvalidRecord), here or from `collect`. Fatal is always raised.
         """
         size = len(outgoing.value) + len(outgoing.key or b"") + 512
-        self._add(_Item(outgoing.topic, self._publishing(outgoing), receipts, size, instead))
+        publish = self._publishing(outgoing)
+        self._add(_Item(outgoing.topic, publish, receipts, size, instead, self.clock.monotonic()))
 
     def send_with(
         self, what: str, publish: Callable[[DeliveryCallback], None], receipts: Sequence[Receipt], size: int
     ) -> None:
         """The same for a record that something else publishes, such as a dead letter of `size` bytes."""
-        self._add(_Item(what, publish, receipts, size, None))
+        self._add(_Item(what, publish, receipts, size, None, self.clock.monotonic()))
 
     def collect(self) -> None:
         """Settle what was confirmed, publish again what failed and is due. Call it often; does not block."""
         while self._reports:
-            item, error = self._reports.popleft()
+            item, error, at = self._reports.popleft()
             if error is None:
                 self.pending -= 1
+                self.delivered += 1
                 self._bytes -= item.size
+                self._seconds.append(at - item.since)
                 for receipt in item.receipts:
                     receipt.settle()
             else:
                 self._failed(item, error)
         while self._again and self._again[0][0] <= self.clock.monotonic():
             self._attempt(heapq.heappop(self._again)[2])
+
+    def take_delivery_seconds(self) -> list[float]:
+        """How long each record took from being handed over to its delivery, tries again included, since last asked;
+        the newest TIMES_KEPT. On any one thread."""
+        seconds = []
+        while self._seconds:
+            seconds.append(self._seconds.popleft())
+        return seconds
 
     def is_full(self) -> bool:
         """True while nothing should be added."""
@@ -101,7 +118,9 @@ class Outbox:
 
     def _attempt(self, item: _Item) -> None:
         def delivered(offset: int | None, error: Exception | None) -> None:
-            self._reports.append((item, error))  # on the publisher's thread: hand over and be gone
+            self._reports.append(
+                (item, error, self.clock.monotonic())
+            )  # on the publisher's thread: hand over and be gone
 
         try:
             item.publish(delivered)

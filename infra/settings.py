@@ -9,15 +9,18 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from infra.addresses import servers_problem, url_problem, without_secrets
+from infra.health import HealthPolicy
+from infra.redaction import keep_secret
 from schemas.topics import PARTITIONS
 
 PREFIX = "INFERWATCH_"
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 ADDRESSES = frozenset({"url", "bootstrap_servers"})
 """Fields whose values are shown without what may be a password."""
 
@@ -188,12 +191,75 @@ class StackSettings(Settings):
     )
 
 
+class HealthSettings(Settings):
+    """Where /metrics and /health are served, and when a process is not ready or not alive. Durations in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX + "HEALTH_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    address: Annotated[str, Field(min_length=1, max_length=255)] = Field(
+        default="127.0.0.1",
+        description="Address to serve on. Loopback, because nobody has to log in; 0.0.0.0 in a container.",
+    )
+    stalled_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=30.0,
+        description="A worker that owes answers and has given none for so long is not ready. Above the longest batch "
+        "(a generated text takes seconds, a held-back one too), and no longer than people stare at a screen.",
+    )
+    turn_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=60.0,
+        description="A process whose loop has not come round for so long is not alive. Twice as long as handing a "
+        "record to a full send buffer may block.",
+    )
+    hung_seconds: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=300.0,
+        description="A worker whose model has held requests for so long without one answer is not alive either: its "
+        "partitions are stuck until another takes them.",
+    )
+
+    @model_validator(mode="after")
+    def _hung_is_later_than_stalled(self) -> Self:
+        if self.hung_seconds < self.stalled_seconds:
+            raise ValueError(f"hung_seconds {self.hung_seconds} is below stalled_seconds {self.stalled_seconds}")
+        return self
+
+    @property
+    def policy(self) -> HealthPolicy:
+        """The same for the judge."""
+        return HealthPolicy(self.stalled_seconds, self.turn_seconds, self.hung_seconds)
+
+
+class LogSettings(Settings):
+    """What is logged, how, and what of it goes to the log topic."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX + "LOG_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto",
+        description="json: one object a line. text: for people. auto: text on a terminal, else json.",
+    )
+    level: LogLevel | None = Field(
+        default=None, description="Least severe level that is logged. Unset: WARNING for traffic generators, else INFO."
+    )
+    publish: bool = Field(
+        default=True, description="Whether workers also put their log lines on the topic inference.logs."
+    )
+    publish_level: LogLevel = Field(default="INFO", description="Least severe level that goes to the topic.")
+
+
 def load(cls: type[S], **values: Any) -> S:
-    """Read settings. Raises SettingsError naming each wrong one, its value, why, and the ways to fix it."""
+    """Read settings. Raises SettingsError naming each wrong one, its value, why, and the ways to fix it.
+
+    The secrets among them are kept out of logs from then on.
+    """
     try:
-        return cls(**values)
+        found = cls(**values)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(cls, one) for one in error.errors(include_url=False))) from None
+    for name in cls.model_fields:
+        value = getattr(found, name)
+        if isinstance(value, SecretStr):
+            keep_secret(value.get_secret_value())
+    return found
 
 
 def _explain(cls: type[Settings], error: Any) -> str:

@@ -9,10 +9,20 @@ import difflib
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 
-from infra.settings import PREFIX, ClickHouseSettings, KafkaSettings, Settings, SettingsError, StackSettings, load
+from infra.settings import (
+    PREFIX,
+    ClickHouseSettings,
+    HealthSettings,
+    KafkaSettings,
+    LogSettings,
+    Settings,
+    SettingsError,
+    StackSettings,
+    load,
+)
 
 GROUP = "inferwatch.settings"
-SHARED: tuple[type[Settings], ...] = (StackSettings, KafkaSettings, ClickHouseSettings)
+SHARED: tuple[type[Settings], ...] = (StackSettings, KafkaSettings, ClickHouseSettings, HealthSettings, LogSettings)
 OTHER_VARIABLES: Mapping[str, str] = {
     "INFERWATCH_CACHE_DIR": "Folder in which the embedded broker's files are kept once fetched. Unset: `inferwatch` in "
     "`XDG_CACHE_HOME`, else in `~/.cache`.",

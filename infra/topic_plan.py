@@ -16,10 +16,11 @@ class ProvisionRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExistingTopic:
-    """What the cluster has: partition count and the settings that are declared here."""
+    """What the cluster has: partitions, the settings that are declared here, whether nothing was ever put there."""
 
     partitions: int
     config: Mapping[str, str]
+    unused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,19 @@ class AlterConfig:
         )
 
 
-Change = CreateTopic | AlterConfig
+@dataclass(frozen=True, slots=True)
+class AddPartitions:
+    """Give a topic more partitions, where that moves nothing."""
+
+    topic: Topic
+    before: int
+    partitions: int
+
+    def __str__(self) -> str:
+        return f"add partitions to {self.topic.name}: {self.before} -> {self.partitions}"
+
+
+Change = CreateTopic | AlterConfig | AddPartitions
 
 
 class TopicAdmin(Protocol):
@@ -78,14 +91,19 @@ def plan(
     """What to change, and remarks on what is left alone. Pure."""
     changes: list[Change] = []
     remarks: list[str] = []
+    counts: dict[str, int] = {}
     for topic in declared:
         config = wanted_config(topic, settings)
-        partitions = topic.partitions or settings.topic_partitions
+        partitions = topic.partitions or counts.get(topic.partitions_of or "", settings.topic_partitions)
         found = existing.get(topic.name)
+        counts[topic.name] = partitions if found is None else found.partitions
         if found is None:
             changes.append(CreateTopic(topic, partitions, settings.topic_replication, config))
             continue
-        if found.partitions != partitions:
+        if found.partitions < partitions and (topic.partitions_of or found.unused):
+            changes.append(AddPartitions(topic, found.partitions, partitions))
+            counts[topic.name] = partitions
+        elif found.partitions != partitions and not topic.partitions_of:
             remarks.append(
                 f"{topic.name} has {found.partitions} partitions and {partitions} are declared: left as it is, because "
                 "keys would move to other partitions. To change it, make a new cluster or topic and move to it."

@@ -6,8 +6,11 @@
         sent = producer.send("red shoes", key="user-17")
         print(sent.request_id, sent.result(timeout=10))     # where it lies: cluster/topic/partition/offset
 
-In asyncio: `identity = await producer.send("red shoes")`. The answer arrives on `inference.predictions` with the
-same identity and the same `request_id`.
+In asyncio: `identity = await producer.send("red shoes")`. What is awaited is the delivery; `send` itself may block, and
+the event loop with it: for seconds while it connects (so `open` first, as `with` does) and while there is no room.
+Where that matters: `sent = await asyncio.to_thread(producer.send, "red shoes")`, then `await sent`.
+
+The answer arrives on `inference.predictions` with the same identity and the same `request_id`.
 """
 
 from __future__ import annotations
@@ -132,6 +135,9 @@ class Producer:
         Requests with the same `key` (user, session, query) keep their order. `timeout_ms` after arriving at Kafka an
         answer is of no more use. `request_id` is your own name for it, made when not given; `traceparent` is a W3C
         trace context. Raises InvalidRequest at once when something is wrong with it, RetryLater when there is no room.
+
+        Blocks, also in asyncio: at the first call while it connects, unless `open` did; later for as long as there is
+        no room (`block_seconds`), or the client's own buffer is full (30 s at most).
         """
         values = {
             "input": list(input) if isinstance(input, tuple) else input,

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
 
@@ -31,10 +32,39 @@ class Replay:
     arrivals: tuple[Arrival, ...]
 
 
+class DataChoice(StrEnum):
+    """Which data are replayed. AUTO: the full ones where they are there, else the samples."""
+
+    SAMPLE = "sample"
+    FULL = "full"
+    AUTO = "auto"
+
+
 class DataSettings(Settings):
     """Where the full data lies."""
 
-    data: Path = Field(default=Path("../shared/data"), description="Folder of the full data sets, for --data full.")
+    data: Path = Field(
+        default=Path("../shared/data"), description="Folder of the full data sets, for --data full, and for `up`."
+    )
+
+    @property
+    def queries(self) -> Path:
+        """The file of queries."""
+        return self.data / "queries" / "queries.parquet"
+
+    @property
+    def trace(self) -> Path:
+        """The file of arrivals."""
+        return self.data / "traces" / "azure_llm_conv.parquet"
+
+
+def replay_of(choice: DataChoice) -> tuple[Replay, DataChoice]:
+    """What is chosen, and which of the two it is. Raises SettingsError when the full data must be there and are not."""
+    if choice is DataChoice.AUTO:
+        settings = load(DataSettings)
+        there = settings.queries.is_file() and settings.trace.is_file()
+        choice = DataChoice.FULL if there else DataChoice.SAMPLE
+    return full_replay() if choice is DataChoice.FULL else sample_replay(), choice
 
 
 def sample_replay() -> Replay:
@@ -54,8 +84,8 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 
 def full_replay() -> Replay:
     """All queries and the whole trace from the data folder. Raises SettingsError where it is absent."""
-    folder = load(DataSettings).data
-    queries, trace = folder / "queries" / "queries.parquet", folder / "traces" / "azure_llm_conv.parquet"
+    settings = load(DataSettings)
+    folder, queries, trace = settings.data, settings.queries, settings.trace
     missing = [str(path) for path in (queries, trace) if not path.is_file()]
     if missing:
         raise SettingsError(

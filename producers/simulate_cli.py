@@ -21,6 +21,7 @@ from infra.ports import Clock, InvalidRecord, Publisher, RetryLater
 from producers.broken_requests import broken_record
 from producers.client import Producer
 from producers.pacing import Pace
+from producers.sample_data import DataChoice
 from producers.simulator import PlannedRequest, TrafficPolicy, plan
 from schemas.topics import REQUESTS
 
@@ -177,10 +178,10 @@ class Traffic:
 )
 @click.option(
     "--data",
-    type=click.Choice(["sample", "full"]),
-    default="sample",
+    type=click.Choice([str(one) for one in DataChoice]),
+    default=str(DataChoice.SAMPLE),
     show_default=True,
-    help="What ships with it, or INFERWATCH_DATA.",
+    help="What ships with it, or INFERWATCH_DATA; auto: the full data where they are there.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @click.pass_context
@@ -214,13 +215,13 @@ def simulate(
     from infra.kafka import KafkaPublisher
     from infra.logs import setup_logging
     from producers.client import request_topic
-    from producers.sample_data import full_replay, sample_replay
+    from producers.sample_data import replay_of
 
     setup_logging("simulate", "WARNING")
     policy = TrafficPolicy(seed, rate, speed, smooth, broken_share, recommendation_share)
-    replay = sample_replay() if data == "sample" else full_replay()
+    replay, found = replay_of(DataChoice(data))
     click.echo(
-        f"simulate: seed {seed}, {len(replay.queries)} queries, {len(replay.arrivals)} arrivals ({data})", err=True
+        f"simulate: seed {seed}, {len(replay.queries)} queries, {len(replay.arrivals)} arrivals ({found})", err=True
     )
     settings = kafka_connection()
     topic = request_topic(settings)

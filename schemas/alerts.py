@@ -1,4 +1,8 @@
-"""What alert subscribers read on `alerts`: a compacted topic, one key per incident, the last record is its state."""
+"""What alert subscribers read on `alerts`: a compacted topic, one key per incident.
+
+The record with the highest `sequence` is the incident's state. That is the last one, but for a job that was stopped and
+continued at the wrong moment: what it still had on its way may lie behind what its successor said since.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,10 @@ class AlertStatus(StrEnum):
 
 
 class AlertChanged(Message):
-    """An incident opened, changed or was resolved. Keyed by `incident_id`; `sequence` counts its changes from 0."""
+    """An incident opened, changed or was resolved. Keyed by `incident_id`; `sequence` counts its changes from 0.
+
+    The highest sequence wins: a change may be told again, and then counts once.
+    """
 
     KIND: ClassVar[str] = "alert.changed"
 

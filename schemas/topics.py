@@ -48,6 +48,9 @@ class Topic:
     message_bytes_max: int = VALUE_BYTES_MAX
     partitions: int | None = None
     """None: as many as the setting `topic_partitions` says."""
+    partitions_of: str | None = None
+    """The topic whose partition numbers its records are put on, whatever their key: it has at least as many, and
+    partitions may be added at any time, because nothing moves."""
     processed: bool = False
     """Whether a worker or a job works on its records: what it cannot use becomes a dead letter. Others only view."""
 
@@ -86,6 +89,7 @@ PREDICTIONS = Topic(
     "the request's key",
     retention_ms=DAY_MS,
     retention_bytes=128 * MIB,
+    partitions_of=REQUESTS.name,
 )
 TELEMETRY = Topic(
     "inference.telemetry",
@@ -95,6 +99,7 @@ TELEMETRY = Topic(
     retention_ms=7 * DAY_MS,
     retention_bytes=128 * MIB,
     processed=True,
+    partitions_of=REQUESTS.name,
 )
 WINDOWS = Topic(
     "inference.windows",
@@ -115,7 +120,7 @@ ANOMALIES = Topic(
 )
 ALERTS = Topic(
     "alerts",
-    "Incidents: opened, updated, resolved. Compacted: the last record of a key is the incident's state.",
+    "Incidents: opened, updated, resolved. Of the records of a key, the one with the highest sequence is the state.",
     ALERT_KINDS,
     "the incident id",
     retention_ms=90 * DAY_MS,
@@ -168,11 +173,13 @@ REQUEST_STATE = Topic(
     retention_ms=None,
     retention_bytes=None,
     cleanup=Cleanup.COMPACT,
+    partitions_of=TELEMETRY.name,
 )
 WINDOW_STATE = replace(
     REQUEST_STATE,
     name="jobs.score.windows.state",
     description="State of stage 2, snapshots by owner; internal. Same partitions as the windows topic.",
+    partitions_of=WINDOWS.name,
 )
 
 

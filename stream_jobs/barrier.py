@@ -60,6 +60,8 @@ class Barrier:
         """`threads` run the snapshots' blocking writes."""
         self._owned, self._group, self._sink, self._threads, self._clock = owned, group, sink, threads, clock
         self._running = asyncio.Lock()
+        self.passed = 0
+        """Barriers that committed something, for whoever watches progress."""
 
     async def run(self) -> bool:
         """One barrier over all partitions that moved. False when some must be tried again."""
@@ -115,6 +117,7 @@ class Barrier:
                 LOG.warning("offsets are committed again: %s", error)
                 whole = False
             else:
+                self.passed += 1
                 for cut in these:
                     cut.runner.committed = cut.next_offset
         return whole

@@ -28,6 +28,8 @@ class AlertPolicy:
     extreme_score: float
     """One window with a score of at least this opens it at once; above 1: never."""
     resolve_windows: int
+    unjudged_ms: int
+    """An incident whose metric could not be judged for so long is resolved, and says why."""
     update_ms: int
     cool_down_ms: int
     """For so long after an incident opening the next needs twice the windows, and one extreme window is not enough."""
@@ -54,6 +56,8 @@ class IncidentState:
     anomalous_run: int = 0
     confirmed_run: int = 0
     normal_run: int = 0
+    unjudged_ms: int = 0
+    """Windows without a judgement since the last with one, added up."""
     run_onset_ms: int = 0
     incident_id: str = ""
     sequence: int = 0
@@ -103,8 +107,14 @@ class IncidentState:
 
 
 def observe(state: IncidentState, policy: AlertPolicy, seen: Observation) -> AlertChanged | None:
-    """Fold one judged window in; returns the change of the incident that it makes, if any."""
+    """Fold one judged window in; returns the change of the incident that it makes, if any.
+
+    While the detector learns, as after a gap, it says of an open incident neither that it goes on nor that it is over.
+    """
     anomalous = seen.judgement.anomalous
+    if state.is_open and seen.judgement.learning:
+        return unjudged(state, policy, seen.series, seen.window_start_ms, seen.window_end_ms)
+    state.unjudged_ms = 0
     if not anomalous and not state.is_open:
         cooling = state.resolved_ms >= 0 and seen.window_end_ms - state.resolved_ms <= policy.cool_down_ms
         state.clear(state.resolved_ms if cooling else -1)
@@ -122,6 +132,18 @@ def observe(state: IncidentState, policy: AlertPolicy, seen: Observation) -> Ale
     return resolve(state, policy, seen.series, seen.window_end_ms, seen.judgement.score, "is back to normal")
 
 
+def unjudged(
+    state: IncidentState, policy: AlertPolicy, series: SeriesKey, start_ms: int, end_ms: int
+) -> AlertChanged | None:
+    """Fold in a window in which the metric could not be judged; ends an incident of which nothing is known for long."""
+    if not state.is_open:
+        return None
+    state.unjudged_ms += end_ms - start_ms
+    if state.unjudged_ms <= policy.unjudged_ms:
+        return None
+    return resolve(state, policy, series, end_ms, 0.0, "can no longer be judged: its windows hold too little")
+
+
 def resolve(
     state: IncidentState, policy: AlertPolicy, series: SeriesKey, at_ms: int, score: float, how: str
 ) -> AlertChanged:
@@ -130,6 +152,21 @@ def resolve(
     change = _change(state, policy, series, AlertStatus.RESOLVED, at_ms, score, how)
     state.clear(at_ms)
     return change
+
+
+def given_up(alert: AlertChanged, at_ms: int) -> AlertChanged:
+    """The end at `at_ms` of an incident of which only its last change is known."""
+    how = "can no longer be judged: what was known of it is lost"
+    return alert.model_copy(
+        update={
+            "sequence": alert.sequence + 1,
+            "status": AlertStatus.RESOLVED,
+            "summary": _summary(alert.metric, alert.series, how),
+            "changed_ms": at_ms,
+            "resolved_ms": at_ms,
+            "score": 0.0,
+        }
+    )
 
 
 def _anomalous(state: IncidentState, policy: AlertPolicy, seen: Observation) -> AlertChanged | None:
@@ -188,7 +225,7 @@ def _change(
         kind=policy.kind,
         series=series,
         metric=policy.metric,
-        summary=f"{policy.metric} of {series} {how}."[:1_000],
+        summary=_summary(policy.metric, series, how),
         opened_ms=state.opened_ms,
         onset_ms=state.onset_ms,
         changed_ms=at_ms,
@@ -202,6 +239,10 @@ def _change(
         upper=state.last_upper,
         anomaly_id=state.last_anomaly_id,
     )
+
+
+def _summary(metric: str, series: SeriesKey, how: str) -> str:
+    return f"{metric} of {series} {how}."[:1_000]
 
 
 def _beyond(score: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import signal
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infra.cli import EXIT_INTERNAL, EXIT_TRY_AGAIN
+from infra.cli import EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_TRY_AGAIN
 
 if TYPE_CHECKING:
     from infra.kafka import KafkaCluster
     from infra.ports import Clock, Publisher
     from infra.settings import ClickHouseSettings, KafkaSettings
     from stream_jobs.partition_runner import StageSpec
+    from stream_jobs.request_log import RequestLog
     from stream_jobs.score_job import ScoreJob
     from stream_jobs.settings import JobSettings
     from stream_jobs.stage import Stage
@@ -65,12 +65,18 @@ def score(metrics_port: int) -> None:
 
 def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int) -> int:
     """Run the score job until it is stopped; the exit code. Raises ConnectionError when Kafka or ClickHouse is away."""
-    from infra import metrics
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
+    from infra.health import Readiness
+    from infra.health_server import HealthServer
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
+    from infra.meters import Exposition
+    from infra.metrics import CATALOGUE, EVERY, JOBS
+    from infra.settings import HealthSettings, load
+    from schemas.topics import REQUESTS
     from stream_jobs.detectors.half_space_trees import warm_up
+    from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
 
     stop_at_once_on_sigterm()
@@ -78,14 +84,20 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     # Compiling takes seconds the first time; the first record must not wait for it on the event loop.
     threading.Thread(target=warm_up, name="compile", daemon=True).start()
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
+    health = load(HealthSettings)
+    readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")
+    if metrics_port:
+        shown = Exposition(CATALOGUE, {EVERY, JOBS})
+        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
+    check_topics(cluster)
     writer = ClickHouse(clickhouse)
     writer.wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
-    specs = score_specs(settings, kafka, cluster, publisher, clock)
-    if metrics_port:
-        metrics.serve(metrics_port)
+    requests = KafkaRequestLog(cluster, REQUESTS.name, clock)
+    requests.follow()
+    specs = score_specs(settings, kafka, cluster, publisher, clock, requests)
     telemetry_source = next(spec.source for spec in specs.values() if spec.ticks)
     job = ScoreJob(
         specs,
@@ -98,17 +110,50 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         tick_seconds=settings.tick_seconds,
         tick=ticker(publisher, telemetry_source, clock),
     )
-    code = run_job(job, kafka, settings.group, client_id, list(specs))
+    readiness.loaded()
+
+    def beat() -> None:
+        """A job answers nobody: it is ready while its event loop runs. Its lag says whether it keeps up."""
+        readiness.joined(clock.monotonic())
+
+    code = run_job(job, kafka, settings.group, client_id, list(specs), on_beat=beat)
     publisher.close(5.0)
     writer.close()
     return code
 
 
-def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, topics: list[str]) -> int:
-    """Run a job on Faust until it is stopped; the exit code."""
-    from stream_jobs import app
+def check_topics(cluster: KafkaCluster) -> dict[str, int]:
+    """Partitions of the topics that the job needs. Raises ConnectionError when one is not there, and ClickException
+    with exit code 78 when they do not fit each other."""
+    from stream_jobs.topics_check import NEEDED, misfit, missing
 
-    threading.Thread(target=_watch, args=(job,), name="watchdog", daemon=True).start()
+    counts = {topic.name: cluster.partitions(topic.name) for topic in NEEDED}
+    if why := missing(counts):
+        raise ConnectionError(why)
+    if why := misfit(counts):
+        error = click.ClickException(why)
+        error.exit_code = EXIT_CONFIGURATION
+        raise error
+    return counts
+
+
+def run_job(
+    job: ScoreJob,
+    kafka: KafkaSettings,
+    group: str,
+    client_id: str,
+    topics: list[str],
+    *,
+    on_beat: Callable[[], None] = lambda: None,
+) -> int:
+    """Run a job on Faust until it is stopped; the exit code. `on_beat` is called each second in which it ran."""
+    from infra.kafka import KafkaCluster
+    from stream_jobs import app, stall_watch
+
+    watched = (job, kafka.session_timeout_ms / 1000, on_beat)
+    threading.Thread(target=_watch, args=watched, name="watchdog", daemon=True).start()
+    progress = (job, KafkaCluster(kafka, client_id=f"{client_id}-watch"), topics, end_process)
+    threading.Thread(target=stall_watch.watch, args=progress, name="stalls", daemon=True).start()
     try:
         app.run(app.new_app(kafka, group=group, client_id=client_id, topics=topics, job=job))
     except SystemExit as stop:
@@ -118,7 +163,12 @@ def run_job(job: ScoreJob, kafka: KafkaSettings, group: str, client_id: str, top
 
 
 def score_specs(
-    settings: JobSettings, kafka: KafkaSettings, cluster: KafkaCluster, publisher: Publisher, clock: Clock
+    settings: JobSettings,
+    kafka: KafkaSettings,
+    cluster: KafkaCluster,
+    publisher: Publisher,
+    clock: Clock,
+    requests: RequestLog,
 ) -> dict[str, StageSpec]:
     """The two stages of the score job, by topic."""
     from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
@@ -130,19 +180,26 @@ def score_specs(
     telemetry_partitions = cluster.partitions(TELEMETRY.name)
 
     def request_stage(partition: int) -> Stage:
-        return RequestStage(settings, topic_id=telemetry_id, partition=partition, window_partitions=window_partitions)
+        return RequestStage(
+            settings,
+            topic_id=telemetry_id,
+            partition=partition,
+            window_partitions=window_partitions,
+            requests=requests,
+        )
 
     def window_stage(partition: int) -> Stage:
-        return WindowStage(settings, partition=partition, source_partitions=telemetry_partitions)
+        return WindowStage(
+            settings, partition=partition, source_topic_id=telemetry_id, source_partitions=telemetry_partitions
+        )
 
-    digest = hashlib.sha256(settings.model_dump_json(include={"window_seconds"}).encode()).hexdigest()[:16]
     cluster_id = cluster.cluster_id
     return {
         TELEMETRY.name: new_spec(
             TELEMETRY.name,
             REQUEST_STATE.name,
             f"{cluster_id}/{telemetry_id}",
-            digest,
+            "all",  # whatever is set: a window that is open is closed at the end that it was given
             request_stage,
             (kafka, publisher, clock),
             ticks=True,
@@ -151,11 +208,28 @@ def score_specs(
             WINDOWS.name,
             WINDOW_STATE.name,
             f"{cluster_id}/{cluster.topic_id(WINDOWS.name)}",
-            digest,
+            f"of {window_partitions} partitions",  # with another number, series lie elsewhere
             window_stage,
             (kafka, publisher, clock),
+            recover=recovery(kafka, cluster, clock, window_partitions),
         ),
     }
+
+
+def recovery(
+    kafka: KafkaSettings, cluster: KafkaCluster, clock: Clock, window_partitions: int
+) -> Callable[[Stage, int], None]:
+    """A function that tells a window stage without a state which incidents of its series are open."""
+    from stream_jobs.open_alerts import read_open_alerts
+    from stream_jobs.partial_events import target_of
+    from stream_jobs.window_stage import WindowStage
+
+    def recover(stage: Stage, partition: int) -> None:
+        if isinstance(stage, WindowStage):
+            found = read_open_alerts(kafka, cluster, clock)
+            stage.adopt(alert for alert in found if target_of(alert.series, window_partitions) == partition)
+
+    return recover
 
 
 def new_spec(
@@ -167,6 +241,7 @@ def new_spec(
     outside: tuple[KafkaSettings, Publisher, Clock],
     *,
     ticks: bool = False,
+    recover: Callable[[Stage, int], None] | None = None,
 ) -> StageSpec:
     """A stage over `topic` with its state on `state_topic`."""
     from infra.metrics import STATE_FALLBACKS
@@ -187,7 +262,7 @@ def new_spec(
             on_broken=lambda why: STATE_FALLBACKS.labels(state_topic).inc(),
         )
 
-    return StageSpec(topic, source, digest, new_stage, new_state, ticks)
+    return StageSpec(topic, source, digest, new_stage, new_state, ticks, recover)
 
 
 def ticker(publisher: Publisher, source: str, clock: Clock) -> Callable[[str, int, int], None]:
@@ -220,12 +295,18 @@ def end_process(error: BaseException) -> None:
     os._exit(EXIT_INTERNAL)
 
 
-def _watch(job: ScoreJob) -> None:
-    """End a process whose event loop does not run any more: its partitions go to another."""
+def _watch(job: ScoreJob, session_seconds: float, on_beat: Callable[[], None]) -> None:
+    """End a process whose event loop does not run any more: its partitions go to another. Tell one that was stopped
+    past its session, and continued, that they have."""
     beats, looks = -1, 0
     while True:
+        began = time.monotonic()
         time.sleep(1.0)
+        if (slept := time.monotonic() - began) > 1.0 + session_seconds:
+            job.stood_still(slept)
         looks = looks + 1 if job.beats == beats else 0
         beats = job.beats
+        if beats and not looks:
+            on_beat()
         if beats and looks >= STUCK_LOOKS:
             end_process(RuntimeError(f"the event loop did not run for {STUCK_LOOKS} looks"))

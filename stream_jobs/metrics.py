@@ -124,6 +124,7 @@ def _alert(
         unconfirmed_windows=settings.tail_windows,
         extreme_score=extreme_score,
         resolve_windows=settings.resolve_windows,
+        unjudged_ms=round(settings.idle_seconds * 1000),
         update_ms=round(settings.update_seconds * 1000),
         cool_down_ms=round(settings.cool_down_seconds * 1000),
     )

@@ -34,11 +34,13 @@ class _Progress:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A window to be stored and scored. `complete`: every source partition had closed it."""
+    """A window to be stored and scored. `complete`: every source partition had closed it. `early`: it would have
+    waited longer, but too many were open."""
 
     window: WindowId
     shares: Mapping[int, Share]
     complete: bool
+    early: bool
 
 
 class OpenWindows:
@@ -103,7 +105,7 @@ class OpenWindows:
             if not due and not self._too_many_open():
                 waiting.add(window.topic_id)  # those after it wait for their turn
                 continue
-            yield self._close(window, complete)
+            yield self._close(window, complete, not due)
         self._forget_late(complete_to)
 
     def progress(self) -> list[list[Any]]:
@@ -171,7 +173,7 @@ class OpenWindows:
         count, shares, series = len(self._open), self._open.share_count, self._open.series_count
         return count > 1 and (count > WAITING_WINDOWS_MAX or shares > OPEN_SHARES_MAX or series > OPEN_SERIES_MAX)
 
-    def _close(self, window: WindowId, complete: bool) -> Closed:
+    def _close(self, window: WindowId, complete: bool, early: bool) -> Closed:
         del self._opened[window]
         shares = self._open.pop(window)
         self._closed_to[window.topic_id] = max(window.end_ms, self._closed_to[window.topic_id])
@@ -179,7 +181,7 @@ class OpenWindows:
             self._drop_pages(window, shares)
         elif shares:
             self._keep_late(window).put(window, shares)
-        return Closed(window, shares, complete)
+        return Closed(window, shares, complete, early)
 
     def _sources_of(self, topic_id: str) -> dict[int, _Progress]:
         sources = self._sources.get(topic_id)
@@ -193,7 +195,7 @@ class OpenWindows:
     def _complete_to(self, sources: Mapping[int, _Progress]) -> int:
         if any(number not in sources for number in range(self.source_partitions)):
             return 0
-        return min(one.complete_through_ms for one in sources.values())
+        return min(sources[number].complete_through_ms for number in range(self.source_partitions))
 
     def _keep_late(self, window: WindowId) -> WindowShares:
         self.revisions.setdefault(window, {})

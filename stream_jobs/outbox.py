@@ -34,6 +34,8 @@ class Batch:
 
     pending: int = 0
     sealed: bool = False
+    dropped: bool = False
+    """The partition was lost: the next owner sends all of it again, and what is sent here too would come behind."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -90,6 +92,11 @@ class Outbox:
         """Wait while too much is undelivered."""
         await self._room.wait()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` waits. From any thread."""
+        return not self._room.is_set()
+
     def event(self, batch: Batch, event: Outgoing, cause: Record) -> None:
         """Hand an event over. `cause` becomes a dead letter when the event is refused for good."""
         send = partial(
@@ -137,6 +144,9 @@ class Outbox:
     def _run(self) -> None:
         try:
             while (item := self._queue.get()) is not None and not self._stopping.is_set():
+                if item.batch.dropped:
+                    self._reported(item, None, None)
+                    continue
                 try:
                     item.send(partial(self._reported, item))
                 except (RetryLater, InvalidRecord) as error:

@@ -12,6 +12,7 @@ from typing import Protocol
 from infra.metrics import RECORDS_MISSING, TAKE_OVER_SECONDS
 from infra.ports import Clock, Record, RetryLater
 from stream_jobs.barrier import Group, LostPartitions
+from stream_jobs.limits import LimitLog
 from stream_jobs.outbox import Outbox
 from stream_jobs.partition_runner import PartitionRunner, StageSpec, restored
 from stream_jobs.sink import RowSink
@@ -69,11 +70,14 @@ class OwnedPartitions:
         self._threads, self._clock, self._on_fatal = threads, clock, on_fatal
         self._held: dict[tuple[str, int], _Held] = {}
         self._tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._limits = LimitLog(clock)
         self._generation = -1
         self.closing = False
         """No record is applied any more: the last barrier is on its way."""
         self.taken = 0
         """Records applied, for whoever watches progress."""
+        self.taken_over = 0
+        """Partitions, likewise."""
 
     def runners(self) -> list[PartitionRunner]:
         """See `Owned`."""
@@ -146,6 +150,7 @@ class OwnedPartitions:
             else:
                 if generation == self._generation:
                     runner.idle_since = self._clock.monotonic()
+                    self.taken_over += 1
                     self._held[topic, partition] = _Held(runner, serial, runner.stage.next_offset)
                     TAKE_OVER_SECONDS.observe(self._clock.monotonic() - started)
                     LOG.info(
@@ -162,7 +167,7 @@ class OwnedPartitions:
         loop = asyncio.get_running_loop()
         stage = await loop.run_in_executor(self._threads, restored, spec, partition, state, start)
         return PartitionRunner(
-            topic, partition, generation, stage, state, self._outbox, self._sink, committed=committed
+            *(topic, partition, generation, stage, state, self._outbox, self._sink, self._limits), committed=committed
         )
 
     async def take(self, record: Record, serial: int) -> None:
@@ -208,10 +213,13 @@ class OwnedPartitions:
                     found.append((topic, partition, held.expected))
         return found
 
-    def behind(self) -> int:
-        """Records in the logs that were not taken yet, as far as known."""
-        total = 0
-        for (topic, partition), held in self._held.items():
-            end = self._positions.end_offset(topic, partition)
-            total += 0 if end is None else max(0, end - held.expected)
-        return total
+    def behind(self, ranges: Mapping[tuple[str, int], tuple[int, int]]) -> int:
+        """Records of the partitions held that were not taken yet, given first and next offsets of the logs. From any
+        thread."""
+        wanted = [(*ranges.get(place, (0, 0)), held.expected) for place, held in tuple(self._held.items())]
+        return sum(max(0, after - max(first, expected)) for first, after, expected in wanted)
+
+    @property
+    def is_member(self) -> bool:
+        """Whether the group has told which partitions are ours, though they may be none. From any thread."""
+        return self._generation >= 0

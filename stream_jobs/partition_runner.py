@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from infra.metrics import LATE_SERIES_DROPPED
 from infra.ports import Record
 from schemas.base import DecodeError
+from stream_jobs.limits import LimitLog
 from stream_jobs.outbox import Batch, Outbox
 from stream_jobs.sink import RowSink
 from stream_jobs.stage import PAGE_BYTES_MAX, Effects, Stage
@@ -24,8 +25,8 @@ LOG = logging.getLogger(__name__)
 class StageSpec:
     """A stage of the job: which topic it folds, where its state lives, how to make one.
 
-    `source` names the log (cluster and topic id): a state of another log is never taken. `digest` names the
-    configuration: a state made under another one is started anew, at its position.
+    `source` names the log (cluster and topic id): a state of another log is never taken. `digest` names what decides
+    which state belongs to a partition: one made under another is started anew, at its position.
     """
 
     topic: str
@@ -37,6 +38,9 @@ class StageSpec:
     """Makes a hold on a partition's state, with an owner of its own."""
     ticks: bool = False
     """Whether an idle partition of this topic gets ticks, so that its windows close."""
+    recover: Callable[[Stage, int], None] | None = None
+    """Told of a partition's stage that starts without a state, before its first record. In a thread: it may block, and
+    raise RetryLater."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,7 @@ def restored(spec: StageSpec, partition: int, state: PartitionState, start: int 
     found = state.take_over()
     stage = spec.new_stage(partition)
     where = f"{spec.topic}[{partition}]"
+    is_new = True
     if found is None:
         LOG.info("%s: no state, from offset %s", where, start)
         stage.restore({}, start or 0)
@@ -66,10 +71,13 @@ def restored(spec: StageSpec, partition: int, state: PartitionState, start: int 
     else:
         try:
             stage.restore(found.pages, found.next_offset)
+            is_new = False
         except ValueError as error:
             LOG.error("%s: state cannot be read (%s), learnt anew from offset %d", where, error, found.next_offset)
             stage = spec.new_stage(partition)
             stage.restore({}, found.next_offset)
+    if is_new and spec.recover is not None:
+        spec.recover(stage, partition)
     pages = stage.all_pages()
     check_pages(pages)
     state.write_all(pages, stage.next_offset)
@@ -88,6 +96,7 @@ class PartitionRunner:
     state: PartitionState
     outbox: Outbox
     sink: RowSink
+    limits: LimitLog
     committed: int | None = None
     """What this owner committed last; None: nothing yet."""
     alive: bool = True
@@ -121,6 +130,8 @@ class PartitionRunner:
             self.sink.add(self, record, effects.rows)
         for event in effects.events:
             self.outbox.event(self._batch, event, record)
+        for what, count in effects.limits.items():
+            self.limits.reached(what, count, f"{record.topic}[{record.partition}]@{record.offset}")
         if effects.late_series_dropped:
             LATE_SERIES_DROPPED.inc(effects.late_series_dropped)
             LOG.warning(
@@ -165,7 +176,8 @@ class PartitionRunner:
         """The partition is not ours any more: forget everything, commit nothing."""
         self.alive = False
         self._unsaved.clear()
-        for batch in self._sealed:
+        for batch in (*self._sealed, self._batch):
+            batch.dropped = True
             batch.settled.set()
 
 

@@ -19,9 +19,10 @@ from schemas.telemetry import TELEMETRY_KINDS, InferenceServed, TelemetryTicked
 from schemas.windows import PartialSeries
 from stream_jobs.pages import ENTRIES_PER_GROUP, PagedStage, PageTracker, pack, unpack
 from stream_jobs.partial_events import ClosedWindow, partial_events
+from stream_jobs.request_log import RequestLog
 from stream_jobs.row_models import RowModels
 from stream_jobs.settings import JobSettings
-from stream_jobs.stage import Effects
+from stream_jobs.stage import Effects, Limit
 from stream_jobs.telemetry_rows import Grouping, TelemetryRows, check_fits
 from stream_jobs.windows import OpenWindow
 
@@ -29,6 +30,9 @@ REQUEST_TOPICS_MAX = 8
 """Request topics (by id) remembered per partition; more than one only after a topic was made anew."""
 SEEN_PAGES_MAX = 128
 """Pages of 8,192 offsets with holes remembered per request topic; 1 KB each. What is below counts as seen."""
+APPENDED_SINCE_MAX = 200_000
+"""Request offsets that one partition may have grown by since its end was last known, 17 seconds ago at most: above
+12,000/s. And few enough (25 pages) to leave the offsets seen in their bounds."""
 _SERIES = TypeAdapter(PartialSeries)
 _CLOCK, _NAMES = "clock", "models"
 
@@ -36,14 +40,23 @@ _CLOCK, _NAMES = "clock", "models"
 class RequestStage(PagedStage):
     """A `Stage` over one partition of the telemetry topic `topic_id`.
 
-    `window_partitions` is the number of partitions of the windows topic: each gets every closed window.
+    `window_partitions` is the number of partitions of the windows topic: each gets every closed window. `requests`
+    says what telemetry can be about: what tells of another topic's requests, or of ones that do not exist yet, is
+    refused, because real requests would count as seen.
     """
 
     def __init__(
-        self, settings: JobSettings, *, topic_id: str, partition: int, window_partitions: int, next_offset: int = 0
+        self,
+        settings: JobSettings,
+        *,
+        topic_id: str,
+        partition: int,
+        window_partitions: int,
+        requests: RequestLog,
+        next_offset: int = 0,
     ) -> None:
         self.settings, self.topic_id, self.partition = settings, topic_id, partition
-        self.window_partitions = window_partitions
+        self.window_partitions, self._requests = window_partitions, requests
         self._pages = PageTracker(self._encode)
         self._log_ms: int
         self._start_ms: int
@@ -57,6 +70,8 @@ class RequestStage(PagedStage):
     def apply(self, record: Record) -> Effects:
         """See `Stage.apply`."""
         event = _event(record)
+        if isinstance(event, InferenceServed):
+            self._check_exist(event)
         effects = self._advance(record)
         if isinstance(event, InferenceServed):
             self._serve(event, record, effects)
@@ -68,6 +83,14 @@ class RequestStage(PagedStage):
         effects = self._advance(record)
         self.next_offset = record.offset + 1
         return effects
+
+    def _check_exist(self, event: InferenceServed) -> None:
+        name = (event.cluster_id, event.topic_id)
+        if name not in self._seen and not self._requests.is_known(*name):
+            raise DecodeError(Reason.BAD_VALUE, f"topic {event.topic_id} of cluster {event.cluster_id} has no requests")
+        end, last = self._requests.end(*name, event.partition), event.requests.offset[-1]
+        if end is not None and last >= end + APPENDED_SINCE_MAX:
+            raise DecodeError(Reason.BAD_VALUE, f"request offset {last}: the topic's end was {end} seconds ago")
 
     def _advance(self, record: Record) -> Effects:
         """Move log time; close the window that it has passed."""
@@ -90,19 +113,22 @@ class RequestStage(PagedStage):
         return effects
 
     def _serve(self, event: InferenceServed, record: Record, effects: Effects) -> None:
-        seen = self._seen_of(event.cluster_id, event.topic_id)
+        seen = self._seen_of(event.cluster_id, event.topic_id, effects)
         new = seen.add(event.requests.offset)
-        seen.bound(SEEN_PAGES_MAX)
+        effects.limit(Limit.OFFSET_HOLES, seen.bound(SEEN_PAGES_MAX))
         if not new.any():
             return
         self._pages.touch(f"seen-{list(self._seen.values()).index(seen)}")
         rows = TelemetryRows(event, None if new.all() else new)
         grouping = rows.grouping()
-        scores, learning = self._score(rows, grouping)
+        scores, learning = self._score(rows, grouping, effects)
         self._touch_series(self._window.add(rows.for_window(grouping, scores)))
+        effects.limit(Limit.WINDOW_SERIES, self._window.overflowed)
         effects.rows[REQUESTS.name] = rows.for_table(grouping, scores, learning, self._log_ms, record.offset)
 
-    def _score(self, rows: TelemetryRows, grouping: Grouping) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _score(
+        self, rows: TelemetryRows, grouping: Grouping, effects: Effects
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         scores, learning = np.zeros(rows.count), np.ones(rows.count, dtype=np.bool_)
         if not grouping.in_batch.any():
             return scores, learning
@@ -111,20 +137,20 @@ class RequestStage(PagedStage):
             if not key.model:
                 continue
             chosen = np.flatnonzero(grouping.series == number)
-            known = len(self._models)
-            model, scores[chosen], learning[chosen] = self._models.score_then_learn(
-                (key.model, key.scenario), features[chosen]
-            )
+            known, name = len(self._models), (key.model, key.scenario)
+            model, scores[chosen], learning[chosen] = self._models.score_then_learn(name, features[chosen])
+            effects.limit(Limit.ROW_MODELS, len(chosen) if self._models.shares(name) else 0)
             self._pages.touch(f"model-{model}")
             if len(self._models) != known:
                 self._pages.touch(_NAMES)
         return scores, learning
 
-    def _seen_of(self, cluster_id: str, topic_id: str) -> OffsetSet:
+    def _seen_of(self, cluster_id: str, topic_id: str, effects: Effects) -> OffsetSet:
         seen = self._seen.get((cluster_id, topic_id))
         if seen is None:
             if len(self._seen) >= REQUEST_TOPICS_MAX:
                 del self._seen[next(iter(self._seen))]
+                effects.limit(Limit.REQUEST_TOPICS, 1)
             for number in range(len(self._seen) + 1):
                 self._pages.touch(f"seen-{number}")
             self._pages.touch(_CLOCK)

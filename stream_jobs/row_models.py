@@ -42,6 +42,10 @@ class RowModels:
         scores, learning = self._models[key].score_then_learn_many(rows)
         return self._order.index(key), scores, learning
 
+    def shares(self, key: RowKey) -> bool:
+        """Whether the key's rows go to the shared model."""
+        return key not in self._models
+
     def names(self) -> list[list[str]]:
         """The keys, in the order of their numbers."""
         return [list(key) for key in self._order]

@@ -15,6 +15,7 @@ from stream_jobs.outbox import Outbox
 from stream_jobs.owned_partitions import OwnedPartitions, Positions
 from stream_jobs.partition_runner import StageSpec
 from stream_jobs.sink import RowSink
+from stream_jobs.stall_watch import Progress
 
 LOG = logging.getLogger(__name__)
 STAGE_NAME = "jobs.score"
@@ -59,6 +60,7 @@ class ScoreJob:
 
     async def start(self, consumer: Positions) -> None:
         """See `Job.start`."""
+        self._loop = asyncio.get_running_loop()
         self.sink = RowSink(self._writer)
         self.outbox = Outbox(self._publisher, DeadLetters(self._publisher, STAGE_NAME))
         self.outbox.start(self._on_fatal)
@@ -94,6 +96,23 @@ class ScoreJob:
     def fatal(self, error: BaseException) -> None:
         """See `Job.fatal`."""
         self._on_fatal(error)
+
+    def progress(self, ranges: Mapping[tuple[str, int], tuple[int, int]]) -> Progress | None:
+        """See `stall_watch.Job`."""
+        if not self.beats or self.owned.closing:
+            return None
+        return Progress(
+            done=self.owned.taken + self.owned.taken_over + self.barrier.passed,
+            behind=self.owned.behind(ranges),
+            is_member=self.owned.is_member,
+            is_waiting=self.sink.is_full or self.outbox.is_full,
+        )
+
+    def stood_still(self, seconds: float) -> None:
+        """The process did not run for longer than its session: others own its partitions by now. From any thread."""
+        if self.beats:
+            why = f"the process stood still for {seconds:.0f} s"
+            self._loop.call_soon_threadsafe(self.owned.lose_all, why)
 
     async def finish(self) -> None:
         """See `Job.finish`: take no more records, run barriers until one is whole, or time is up."""

@@ -13,10 +13,11 @@ from typing import Any
 from schemas.alerts import AlertChanged
 from schemas.anomalies import AnomalyDetected, Score
 from schemas.windows import SeriesKey
-from stream_jobs.decide import IncidentState, Observation, observe, resolve
+from stream_jobs.decide import IncidentState, Observation, observe, resolve, unjudged
 from stream_jobs.detectors.forecast_residual import NAME, ForecastResidual, Judgement
 from stream_jobs.metrics import Metric
 from stream_jobs.pages import ENTRIES_PER_GROUP
+from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
 
@@ -59,14 +60,15 @@ class SeriesBook:
 
         In a window that is not complete nothing is said of what is missing: it may still come.
         """
+        while len(self._series) > self.series_max:  # restored when more were allowed
+            self._forget(next(iter(self._series)), window.end_ms, effects)
         for name in sorted(found):
             series = self._touched(name, found[name].key, window.end_ms, effects)
             for metric in self.metrics:
-                value = metric.value_of(found[name])
-                if value is not None and (complete or metric.absent_is is None):
-                    self._score(series, metric, value, window, found[name], effects)
-        for name in sorted(self._active.keys() - found.keys()) if complete else ():
-            self._score_absent(name, window, effects)
+                value = metric.value_of(found[name]) if complete or metric.absent_is is None else None
+                self._score(series, metric, value, window, found[name], effects)
+        for name in sorted(self._active.keys() - found.keys()):
+            self._score_absent(self._active[name], window, complete, effects)
 
     def series(self, name: str) -> Series:
         """One series, by `name_of` its key. Raises KeyError when it is not known."""
@@ -111,33 +113,33 @@ class SeriesBook:
         self._mark(series)
         return series
 
-    def _score_absent(self, name: str, window: WindowId, effects: WindowEffects) -> None:
-        series = self._active[name]
+    def _score_absent(self, series: Series, window: WindowId, complete: bool, effects: WindowEffects) -> None:
         if window.end_ms <= series.last_ms:
             return
-        self._mark(series)
-        if window.end_ms - series.last_ms > self.idle_ms:
+        if complete and window.end_ms - series.last_ms > self.idle_ms:
             self._resolve_all(series, window.end_ms, "has had no requests for long", effects)
             series.at_rest = True
-            del self._active[name]
+            del self._active[name_of(series.key)]
+            self._mark(series)
             return
         for metric in self.metrics:
-            if metric.absent_is is not None:
-                self._score(series, metric, metric.absent_is, window, None, effects)
+            self._score(series, metric, metric.absent_is if complete else None, window, None, effects)
 
     def _score(
         self,
         series: Series,
         metric: Metric,
-        value: float,
+        value: float | None,
         window: WindowId,
         found: SeriesWindow | None,
         effects: WindowEffects,
     ) -> None:
         detector, incident = series.detectors[metric.name], series.incidents[metric.name]
         judgement = detector.judge(value, window.end_ms)
-        if judgement is None:
+        if value is None or judgement is None:
+            self._unjudged(series, metric, window, effects)
             return
+        self._mark(series)
         anomaly_id = ""
         if judgement.anomalous:
             anomaly_id = _anomaly_id(window, series.key, metric.name)
@@ -153,7 +155,16 @@ class SeriesBook:
         effects.score(window, seen, metric.name, digest)
         detector.learn(value, window.end_ms)
 
+    def _unjudged(self, series: Series, metric: Metric, window: WindowId, effects: WindowEffects) -> None:
+        incident = series.incidents[metric.name]
+        if incident.is_open:
+            self._mark(series)
+            change = unjudged(incident, metric.alert, series.key, window.start_ms, window.end_ms)
+            if change is not None:
+                effects.alert(change)
+
     def _forget(self, name: str, at_ms: int, effects: WindowEffects) -> None:
+        effects.limit(Limit.KNOWN_SERIES, 1)
         series = self._series.pop(name)
         self._active.pop(name, None)
         self._resolve_all(series, at_ms, "is forgotten: too many series", effects)
@@ -200,7 +211,7 @@ def _entry(series: Series) -> dict[str, Any]:
 
 
 def _anomaly_id(window: WindowId, key: SeriesKey, metric: str) -> str:
-    text = "\x1f".join((window.topic_id, name_of(key), metric, str(window.start_ms)))
+    text = "\x1f".join((window.topic_id, name_of(key), metric, str(window.start_ms), str(window.end_ms)))
     return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
 
 

@@ -12,6 +12,10 @@ from infra.settings import PREFIX, Settings
 WAITING_WINDOWS_MAX = 1_000
 """Windows that may wait for lagging partitions: the list of their state pages must fit one record."""
 
+SERIES_MAX = 100_000
+"""Most series that can be asked for: the list of their state pages must fit one record beside those of the windows. So
+many take a core half a minute a window, and 1.5 GB; a window with more would be closed early."""
+
 
 class JobSettings(Settings):
     """How the score job cuts windows, learns and alerts. Durations are in seconds, of the telemetry log's time."""
@@ -36,7 +40,7 @@ class JobSettings(Settings):
     allowed_lateness_seconds: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=60.0, description="A window waits so long for lagging partitions, seconds; later data is a revision."
     )
-    series_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+    series_max: Annotated[int, Field(ge=1, le=SERIES_MAX)] = Field(
         default=10_000, description="Most series (scenario, model, version) a partition keeps; the rest share one."
     )
     learning_windows: Annotated[int, Field(ge=3, le=1_000)] = Field(
@@ -91,7 +95,9 @@ class JobSettings(Settings):
         default=30.0, description="For so long after a resolved alert the next needs twice the windows, seconds."
     )
     idle_seconds: Annotated[float, Field(ge=1, le=1e7)] = Field(
-        default=600.0, description="A series without requests for so long rests: not scored, alerts resolved, seconds."
+        default=600.0,
+        description="A series without requests for so long rests: not scored, alerts resolved, seconds. Alerts that "
+        "could not be judged for so long, because there were too few requests, are resolved too.",
     )
 
     @model_validator(mode="after")

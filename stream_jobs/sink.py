@@ -77,6 +77,11 @@ class RowSink:
         """Wait while too many rows are not stored yet."""
         await self._room.wait()
 
+    @property
+    def is_full(self) -> bool:
+        """Whether `room` waits. From any thread."""
+        return not self._room.is_set()
+
     def add(self, owner: RowOwner, record: Record, rows: Mapping[str, dict[str, list[Any]]]) -> None:
         """Take rows that `record` gave, by table; columns of equal length. Raises ValueError when they are not."""
         for table, columns in rows.items():

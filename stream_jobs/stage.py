@@ -7,12 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
 from infra.ports import Record
 
 PAGE_BYTES_MAX = 262_144
 """Largest state page, bytes. Above about 1 MB a record would not fit the state topic."""
+
+
+class Limit(StrEnum):
+    """Bounds at which a stage leaves something out. The values are a metric's labels."""
+
+    WINDOW_SERIES = "window_series"
+    ROW_MODELS = "row_models"
+    KNOWN_SERIES = "known_series"
+    OPEN_WINDOWS = "open_windows"
+    OFFSET_HOLES = "offset_holes"
+    REQUEST_TOPICS = "request_topics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +49,13 @@ class Effects:
     events: list[Outgoing] = field(default_factory=list)
     late_series_dropped: int = 0
     """Partial series that came after their window was forgotten: they are in no row of a window."""
+    limits: dict[Limit, int] = field(default_factory=dict)
+    """How much each bound left out."""
+
+    def limit(self, what: Limit, count: int) -> None:
+        """A bound left so many out; 0: it was not reached."""
+        if count:
+            self.limits[what] = self.limits.get(what, 0) + count
 
 
 class Stage(Protocol):

@@ -18,7 +18,7 @@ from stream_jobs.decide import Observation
 from stream_jobs.detectors.forecast_residual import NAME
 from stream_jobs.partial_events import SOURCE, moment
 from stream_jobs.rows import RowBuilder
-from stream_jobs.stage import Effects, Outgoing
+from stream_jobs.stage import Effects, Limit, Outgoing
 from stream_jobs.window_rows import SeriesWindow, WindowId, source_columns
 
 
@@ -29,6 +29,9 @@ class WindowEffects:
         self._windows, self._scores = RowBuilder(WINDOWS), RowBuilder(WINDOW_SCORES)
         self._anomalies, self._alerts = RowBuilder(ANOMALIES), RowBuilder(ALERTS)
         self._events: list[Outgoing] = []
+        self.incidents: set[str] = set()
+        """Ids of incidents that changed."""
+        self._limits: list[tuple[Limit, int]] = []
 
     def window(self, window: SeriesWindow) -> None:
         """A series' window, or a revision of it."""
@@ -67,6 +70,7 @@ class WindowEffects:
 
     def alert(self, change: AlertChanged) -> None:
         """A change of an incident."""
+        self.incidents.add(change.incident_id)
         names = ("incident_id", "sequence", "metric", "summary", "windows", "score", "peak_score")
         self._alerts.add(
             {
@@ -85,11 +89,17 @@ class WindowEffects:
         event_id = f"{change.incident_id}/{change.sequence}"
         self._publish(ALERTS_TOPIC.name, change, event_id, change.incident_id, change.changed_ms)
 
+    def limit(self, what: Limit, count: int) -> None:
+        """A bound left so many out; 0: it was not reached."""
+        self._limits.append((what, count))
+
     def into(self, effects: Effects) -> None:
         """Hand everything over."""
         for rows in (self._windows, self._scores, self._anomalies, self._alerts):
             rows.into(effects.rows)
         effects.events.extend(self._events)
+        for what, count in self._limits:
+            effects.limit(what, count)
 
     def _publish(self, topic: str, message: Message, event_id: str, key: str, at_ms: int) -> None:
         headers = headers_for(message, event_id=event_id, source=SOURCE, time=moment(at_ms), subject=key)

@@ -5,32 +5,52 @@ Pure: a function of the partition's log. What is a repeat, complete, late or for
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from infra.ports import Record
+from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
+from stream_jobs.decide import given_up
 from stream_jobs.metrics import metrics_of
 from stream_jobs.open_windows import Closed, OpenWindows
 from stream_jobs.pages import PagedStage, PageTracker, pack, unpack
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
-from stream_jobs.stage import Effects
+from stream_jobs.stage import Effects, Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import WindowId, merged
 
-_PROGRESS = "progress"
+CLOCKS_APART_MS_MAX = 300_000
+"""How far a partial may be ahead of its own record's append time. It is closed after the telemetry that it covers was
+appended, so more than two brokers' clocks differ by is not to be believed: the source would be taken for so far ahead,
+and what it really says for repeats. Five minutes, because refusing a real partial loses a window."""
+_PROGRESS, _LOST = "progress", "lost"
 
 
 class WindowStage(PagedStage):
-    """A `Stage` over one partition of the windows topic; `source_partitions` is how many the telemetry topic has."""
+    """A `Stage` over one partition of the windows topic. `source_topic_id` is the telemetry topic's id, and
+    `source_partitions` how many partitions it has: what says it comes from elsewhere is refused."""
 
-    def __init__(self, settings: JobSettings, *, partition: int, source_partitions: int, next_offset: int = 0) -> None:
-        self.settings, self.partition, self.source_partitions = settings, partition, source_partitions
+    def __init__(
+        self,
+        settings: JobSettings,
+        *,
+        partition: int,
+        source_topic_id: str,
+        source_partitions: int,
+        next_offset: int = 0,
+    ) -> None:
+        self.settings, self.partition = settings, partition
+        self.source_topic_id, self.source_partitions = source_topic_id, source_partitions
         self._metrics = metrics_of(settings)
         self._pages = PageTracker(self._encode)
         self._windows: OpenWindows
         self._book: SeriesBook
+        self._lost: list[AlertChanged]
         self._clear(next_offset)
 
     @property
@@ -38,9 +58,15 @@ class WindowStage(PagedStage):
         """Partial series that came so late that their window was forgotten."""
         return self._windows.late_dropped
 
+    def adopt(self, alerts: Iterable[AlertChanged]) -> None:
+        """Take charge of open incidents of which the state is lost. The first window after an incident's last change
+        ends it, unless the log has told of it again by then."""
+        self._lost = list(alerts)
+        self._pages.touch(_LOST)
+
     def apply(self, record: Record) -> Effects:
         """See `Stage.apply`."""
-        event = _event(record)
+        event = self._event(record)
         effects = WindowEffects()
         dropped = self._windows.late_dropped
         taken = self._windows.take(event, record.timestamp_ms)
@@ -60,6 +86,23 @@ class WindowStage(PagedStage):
         self.next_offset = record.offset + 1
         return Effects()
 
+    def _event(self, record: Record) -> PartialWindowsClosed:
+        event = decode(record.headers, record.value, WINDOW_KINDS).data
+        if not event.window_start_ms < event.window_end_ms <= event.closed_through_ms:
+            raise DecodeError(Reason.BAD_VALUE, "window_start_ms, window_end_ms and closed_through_ms do not rise")
+        if event.chunk >= event.chunks or event.first_offset > event.next_offset:
+            raise DecodeError(Reason.BAD_VALUE, "chunk is past the chunks, or first_offset past next_offset")
+        if event.source_topic_id != self.source_topic_id or event.source_partition >= self.source_partitions:
+            raise DecodeError(
+                Reason.BAD_VALUE,
+                f"source {event.source_topic_id}[{event.source_partition}]: the telemetry topic is "
+                f"{self.source_topic_id}, with {self.source_partitions} partitions",
+            )
+        if event.closed_through_ms > record.timestamp_ms + CLOCKS_APART_MS_MAX:
+            ahead_ms = event.closed_through_ms - record.timestamp_ms
+            raise DecodeError(Reason.BAD_VALUE, f"closed_through_ms is {ahead_ms} ms ahead of the record's append time")
+        return event
+
     def _revise(self, window: WindowId, revised: list[str], effects: WindowEffects) -> None:
         for series in revised:
             revision = self._windows.revisions[window][series]
@@ -70,7 +113,17 @@ class WindowStage(PagedStage):
         found = {name: merged(closed.window, name, closed.shares, 0) for name in names}
         for window in found.values():
             effects.window(window)
+        effects.limit(Limit.OPEN_WINDOWS, int(closed.early))
         self._book.score(closed.window, found, closed.complete, effects)
+        if self._lost:
+            self._end_lost(closed.window.end_ms, effects)
+
+    def _end_lost(self, at_ms: int, effects: WindowEffects) -> None:
+        waiting = [alert for alert in self._lost if alert.incident_id not in effects.incidents]
+        for alert in waiting:
+            if alert.changed_ms < at_ms:
+                effects.alert(given_up(alert, at_ms))
+        self.adopt(alert for alert in waiting if alert.changed_ms >= at_ms)
 
     def _touch_changed(self) -> None:
         self._pages.touch(_PROGRESS)
@@ -89,15 +142,18 @@ class WindowStage(PagedStage):
         self._windows = OpenWindows(self.source_partitions, lateness_ms, gap_ms_max)
         idle_ms = round(self.settings.idle_seconds * 1000)
         self._book = SeriesBook(self._metrics, self.settings.series_max, idle_ms)
+        self._lost = []
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
 
     def _groups(self) -> list[str]:
-        return [_PROGRESS, *self._windows.groups(), *(f"series-{number}" for number in self._book.groups())]
+        return [_PROGRESS, _LOST, *self._windows.groups(), *(f"series-{number}" for number in self._book.groups())]
 
     def _encode(self, group: str) -> list[bytes]:
         if group == _PROGRESS:
             return pack(self._windows.progress())
+        if group == _LOST:
+            return pack(alert.model_dump(mode="json") for alert in self._lost)
         kind, _, number = group.partition("-")
         return pack(self._book.entries(int(number)) if kind == "series" else self._windows.entries(group))
 
@@ -107,17 +163,10 @@ class WindowStage(PagedStage):
         for group, pages in groups.items():
             if group.startswith("series-"):
                 series.extend(unpack(pages))
+            elif group == _LOST:
+                self._lost = [AlertChanged.model_validate_json(orjson.dumps(entry)) for entry in unpack(pages)]
             elif group != _PROGRESS:
                 windows[group] = unpack(pages)
         self._windows.restore(unpack(groups[_PROGRESS]), windows)
         self._book.restore(series)
         self._pages.restored(groups)
-
-
-def _event(record: Record) -> PartialWindowsClosed:
-    event = decode(record.headers, record.value, WINDOW_KINDS).data
-    if not event.window_start_ms < event.window_end_ms <= event.closed_through_ms:
-        raise DecodeError(Reason.BAD_VALUE, "window_start_ms, window_end_ms and closed_through_ms do not rise")
-    if event.chunk >= event.chunks or event.first_offset > event.next_offset:
-        raise DecodeError(Reason.BAD_VALUE, "chunk is past the chunks, or first_offset past next_offset")
-    return event

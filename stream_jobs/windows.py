@@ -55,6 +55,8 @@ class OpenWindow:
         self._slots: dict[tuple[str, str, str], int] = {}
         self._numbers: dict[str, NDArray[Any]] = {}
         self._latencies: dict[str, _Sketches] = {}
+        self.overflowed = 0
+        """Requests of the last `add` that went to OVERFLOW because of the bound."""
         self.clear()
 
     def __len__(self) -> int:
@@ -73,6 +75,10 @@ class OpenWindow:
         """Fold requests in. Returns the slots (positions in `keys`) that changed."""
         slots = np.array([self._slot(key) for key in rows.keys], dtype=np.int64)
         at = slots[rows.series]
+        self.overflowed = 0
+        if len(self.keys) >= self.series_max:
+            redirected = [self.keys[slot] != key for slot, key in zip(slots.tolist(), rows.keys, strict=True)]
+            self.overflowed = int(np.count_nonzero(np.array(redirected)[rows.series]))
         numbers = self._numbers
         for number, outcome in enumerate(OUTCOMES):
             chosen = at[rows.outcome == number]

@@ -1,120 +1,176 @@
-"""Tiny models of random weights, saved as Transformers saves them: one for each head and for each way to compute it."""
+"""Tiny models of random weights on disk, whole enough for a real engine, and an engine that computes them in numpy."""
 
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
-from inference_workers.engines.placement import Placement, placement_of
-from inference_workers.engines.staging import PinnedStaging
-from inference_workers.ports import Head, Item, Sampling
-from inference_workers.registry import ModelFolder, find_model
-from inference_workers.spec import WorkerSettings
-from infra.settings import load
+from inference_workers.device import DeviceFacts
+from inference_workers.loading import Outside
+from inference_workers.ports import Forward, Head, Tokens
+from inference_workers.registry import head_of
+from tests.fakes import FakeClock
 
-VOCABULARY = 60
-POSITIONS = 64
-END = 2
-SPECIAL = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-WORDS = [*SPECIAL, "red", "green", "blue", "shoe", "boot", "sofa", "chair", "lamp", "table", "for", "kids", "men"]
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 48,
-    "max_position_embeddings": POSITIONS,
-    "initializer_range": 0.4,
-}
-GPT2_SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "n_embd": 32,
-    "n_layer": 2,
-    "n_head": 4,
-    "n_positions": POSITIONS,
-    "initializer_range": 0.4,
-    "bos_token_id": 1,
-    "eos_token_id": END,
-}
-DISTIL_SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "dim": 32,
-    "n_layers": 2,
-    "n_heads": 4,
-    "hidden_dim": 48,
-    "max_position_embeddings": POSITIONS,
-    "initializer_range": 0.4,
-}
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "shoes", "jeans", "hat", "tv", "warm", "up", "a", "green"]
+HIDDEN, INTERMEDIATE, POSITIONS = 8, 16, 32
 
 
-def build(folder: Path, kind: str, *, seed: int = 0, poison: bool = False, **changed: Any) -> ModelFolder:
-    """A model of the class `kind` of Transformers in a folder, with a tokeniser; `poison` makes its weights NaN."""
-    import transformers
-
-    torch.manual_seed(seed)
-    model = getattr(transformers, kind)(_config_of(kind, changed)).eval()
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            # As after training: biases and norms that are not 0 and 1, so that a missing one shows.
-            if name.endswith("bias") or "norm" in name.lower() or ".ln_" in name:
-                weight.add_(torch.randn_like(weight) * 0.2)
-        if poison:
-            next(model.parameters()).fill_(float("nan"))
-    model.save_pretrained(folder)
-    tokeniser().save(str(folder / "tokenizer.json"))
-    return find_model(str(folder))
-
-
-def _config_of(kind: str, changed: dict[str, Any]) -> Any:
-    import transformers
-
-    if kind.startswith("CLIP"):
-        text = {**SIZES, "eos_token_id": END, "bos_token_id": 1, "pad_token_id": 1}
-        vision = {**SIZES, "image_size": 32, "patch_size": 8, "num_channels": 3}
-        return transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)
-    if kind.startswith("Distil"):
-        return transformers.DistilBertConfig(**{**DISTIL_SIZES, **changed})
-    if kind.startswith("GPT2"):
-        return transformers.GPT2Config(**{**GPT2_SIZES, **changed})
-    family = next(one for one in ("Bert", "Roberta", "Llama") if kind.startswith(one))
-    return getattr(transformers, f"{family}Config")(**{**SIZES, "eos_token_id": END, **changed})
+def tiny_bert(
+    folder: Path, *, architecture: str = "BertModel", labels: int = 0, seed: int = 0, layers: int = 1
+) -> Path:
+    """Write a BERT with a tokeniser of `WORDS`; with `labels` and `BertForSequenceClassification` a classifier."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(bert_weights(np.random.default_rng(seed), labels, layers), folder / "model.safetensors", {"format": "pt"})
+    config = {
+        "architectures": [architecture],
+        "model_type": "bert",
+        "hidden_act": "gelu",
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "max_position_embeddings": POSITIONS,
+        "num_attention_heads": 2,
+        "num_hidden_layers": layers,
+        "pad_token_id": 0,
+        "type_vocab_size": 2,
+        "vocab_size": len(WORDS),
+    }
+    if labels:
+        config["id2label"] = {str(number): f"LABEL_{number}" for number in range(labels)}
+    (folder / "config.json").write_text(json.dumps(config))
+    write_tokeniser(folder)
+    return folder
 
 
-def tokeniser() -> Tokenizer:
-    """Words of `WORDS` with BERT's special tokens."""
-    found = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    found.normalizer = Lowercase()
-    found.pre_tokenizer = pre_tokenizers.Whitespace()
-    found.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
-    return found
+def bert_weights(random: np.random.Generator, labels: int, layers: int) -> dict[str, np.ndarray]:
+    def numbers(*shape: int) -> np.ndarray:
+        return random.normal(0, 0.3, shape).astype(np.float32)
+
+    def norm(name: str) -> dict[str, np.ndarray]:
+        return {f"{name}.weight": np.ones(HIDDEN, np.float32), f"{name}.bias": np.zeros(HIDDEN, np.float32)}
+
+    def linear(name: str, out: int, width: int) -> dict[str, np.ndarray]:
+        return {f"{name}.weight": numbers(out, width), f"{name}.bias": numbers(out)}
+
+    prefix = "bert." if labels else ""
+    named = {
+        "embeddings.word_embeddings.weight": numbers(len(WORDS), HIDDEN),
+        "embeddings.position_embeddings.weight": numbers(POSITIONS, HIDDEN),
+        "embeddings.token_type_embeddings.weight": numbers(2, HIDDEN),
+        **norm("embeddings.LayerNorm"),
+        **linear("pooler.dense", HIDDEN, HIDDEN),
+    }
+    for number in range(layers):
+        layer = f"encoder.layer.{number}."
+        for part in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            named |= linear(layer + part, HIDDEN, HIDDEN)
+        named |= norm(layer + "attention.output.LayerNorm") | norm(layer + "output.LayerNorm")
+        named |= linear(layer + "intermediate.dense", INTERMEDIATE, HIDDEN)
+        named |= linear(layer + "output.dense", HIDDEN, INTERMEDIATE)
+    named = {prefix + name: weight for name, weight in named.items()}
+    return named | (linear("classifier", labels, HIDDEN) if labels else {})
 
 
-def settings_of(**values: Any) -> WorkerSettings:
-    """Settings of a worker on the CPU in float32."""
-    return load(WorkerSettings, **{"device": "cpu", "dtype": "float32", **values})
+def write_tokeniser(folder: Path) -> None:
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = Lowercase()
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"unk_token": "[UNK]", "model_max_length": POSITIONS}))
 
 
-def placement(head: Head = Head.VECTORS, **values: Any) -> Placement:
-    """The placement of these settings."""
-    return placement_of(settings_of(**values), head)
+@dataclass
+class NumpyEngine:
+    """The mean of the word embeddings: as vector, times the classifier as logits, or the likeliest word each time.
+
+    `skew` is added to the first number of each embedding: a model that computes something else than it did.
+    """
+
+    head: Head
+    weights: dict[str, np.ndarray]
+    skew: float = 0.0
+    error: Exception | None = None
+    computed: list = field(default_factory=list)
+    closed: bool = False
+
+    def compute(self, items):
+        if self.error is not None:
+            raise self.error
+        self.computed.append([len(item.ids) for item in items])
+        means = np.stack([self._mean(item.ids) for item in items])
+        norms = np.linalg.norm(means, axis=1).astype(np.float32)
+        tokens = sum(len(item.ids) for item in items)
+        if self.head is Head.VECTORS:
+            return Forward(means / norms[:, None], norms, tokens)
+        if self.head is Head.LOGITS:
+            logits = means @ self.weights["classifier.weight"].T + self.weights["classifier.bias"]
+            return Forward(logits.astype(np.float32), np.zeros_like(norms), tokens)
+        return Forward([self._generate(item) for item in items], np.zeros_like(norms), tokens)
+
+    def _mean(self, ids):
+        mean = self._words[list(ids)].mean(0)
+        mean[0] += self.skew
+        return mean.astype(np.float32)
+
+    def _generate(self, item):
+        ids = list(item.ids)
+        for _ in range(item.sampling.max_tokens):
+            scores = self._words @ self._mean(ids)
+            scores[ids] = -np.inf
+            ids.append(int(scores.argmax()))
+        return Tokens(tuple(ids[len(item.ids) :]), "length", 0.5)
+
+    @property
+    def _words(self):
+        return next(weight for name, weight in self.weights.items() if name.endswith("word_embeddings.weight"))
+
+    def memory_bytes(self):
+        return 1_000
+
+    def close(self):
+        self.closed = True
 
 
-class CountedCopies:
-    """The staging for CUDA with a host's memory on both sides, and how often it copied."""
+@dataclass
+class TinyEngine:
+    """A `LoadedEngine` of one."""
 
-    def __init__(self) -> None:
-        self.copies = 0
-        here = placement()
-        staging = PinnedStaging(self._copy, pinned=False)
-        self.placement = Placement(here.device, here.dtype, here.int8, here.compiled, staging)
-
-    def _copy(self, host: torch.Tensor) -> torch.Tensor:
-        self.copies += 1
-        return host.clone()
+    engine: NumpyEngine
+    labels: tuple[str, ...] = ()
+    multi_label: bool = False
+    images: bool = False
+    description: str = "cpu numpy float32"
 
 
-def item(*ids: int, second: int | None = None, sampling: Sampling | None = None, **given: Any) -> Item:
-    """An item of token ids."""
-    return Item(ids, repr(ids).encode(), second, sampling=sampling, cost=max(1, len(ids)), **given)
+class Engines:
+    """Loads tiny models, keeps the engines it made, and says that so much memory is free."""
+
+    def __init__(self, *, free=10**12, error=None, **options):
+        self.free, self.error, self.options, self.made = free, error, options, []
+
+    def load_engine(self, settings, model):
+        if self.error is not None:
+            raise self.error
+        weights = {name: weight for path in model.weights for name, weight in load_file(path).items()}
+        labels = tuple(model.config.get("id2label", {}).values())
+        self.made.append(NumpyEngine(head_of(model.config), weights, **self.options))
+        return TinyEngine(self.made[-1], labels)
+
+    def device(self, settings):
+        return DeviceFacts("cpu", "float32", lambda: self.free, lambda: 5_000 + 700 * len(self.made))
+
+    def outside(self):
+        return Outside(self.device, self.load_engine, FakeClock())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from inference_workers.engines.logits import BertClassifier, LogitEngine, is_mul
 from inference_workers.engines.placement import Placement, placement_of
 from inference_workers.engines.vectors import VectorEngine
 from inference_workers.ports import Engine, EngineError, Head, Item, Sampling
-from inference_workers.registry import ModelFolder
+from inference_workers.registry import ModelFolder, head_of
 from inference_workers.spec import WorkerSettings, check_limits, refused
 
 WARM_UP_LENGTHS: tuple[tuple[int, ...], ...] = ((4, 8, 5), (6, 6), (6,))
@@ -35,17 +35,6 @@ class LoadedEngine:
     multi_label: bool
     images: bool
     description: str
-
-
-def head_of(config: Mapping[str, Any]) -> Head:
-    """What a model gives, by the name of its architecture in config.json; vectors for any other."""
-    said = config.get("architectures")
-    names = [str(name) for name in said] if isinstance(said, list) else []
-    if any(name.endswith("ForSequenceClassification") for name in names):
-        return Head.LOGITS
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names):
-        return Head.TOKENS
-    return Head.VECTORS
 
 
 def load_engine(settings: WorkerSettings, model: ModelFolder) -> LoadedEngine:

@@ -59,7 +59,7 @@ class Placement:
 def placement_of(settings: WorkerSettings, head: Head) -> Placement:
     """The placement that the settings come to here. Raises SettingsError for what cannot work."""
     device = choose_device(settings, cuda=torch.cuda.is_available())
-    bfloat16, float16 = _native(device)
+    bfloat16, float16 = native_numbers(device)
     dtype = choose_dtype(settings, device, bfloat16_is_native=bfloat16, float16_is_native=float16)
     if settings.compile and head is Head.TOKENS:
         raise refused(
@@ -80,7 +80,7 @@ def placement_of(settings: WorkerSettings, head: Head) -> Placement:
     return Placement(device, numbers, dtype == "int8", settings.compile, staging_for(device))
 
 
-def _native(device: str) -> tuple[bool, bool]:
+def native_numbers(device: str) -> tuple[bool, bool]:
     """Whether the device computes bfloat16 and float16 itself."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False)), True

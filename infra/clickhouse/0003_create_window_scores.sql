@@ -21,7 +21,7 @@ CREATE TABLE window_scores_stored
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toDate(window_start)
-ORDER BY (source_topic_id, window_start, scenario, model, model_version, metric)
+ORDER BY (source_topic_id, window_start, window_end, scenario, model, model_version, metric)
 TTL toDateTime(window_start) + INTERVAL 90 DAY
 SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000;
 

@@ -11,11 +11,12 @@ import os
 import re
 import tempfile
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from infra.embedded import clickhouse_confinement
 from infra.embedded.clickhouse_statement import quote_name, quote_string
 
 UNKNOWN_ERROR = 1002
@@ -176,22 +177,29 @@ class Engine:
         """Opens the folder, creating it; imports chDB (about 1 s). Raises EngineError if it cannot be opened."""
         # The engine takes its time zone from here; a server runs in UTC, and so must the laptop.
         os.environ["TZ"] = "UTC"
+        path.mkdir(parents=True, exist_ok=True)
+        # Importing chDB runs an engine for a moment, with its files in the temporary folder.
+        os.environ["TMPDIR"] = str(path.resolve())
         import chdb
 
-        self._connect: Any = chdb.connect
-        path.mkdir(parents=True, exist_ok=True)
+        self._connect = cast("Callable[[str], Any]", chdb.connect)
         self._path = path.resolve()
         self._suffix = f"?max_memory_usage={limits.query_memory_bytes}"
-        options = f"?max_server_memory_usage={limits.server_memory_bytes}&mark_cache_size={limits.mark_cache_bytes}"
+        options = f"max_server_memory_usage={limits.server_memory_bytes}&mark_cache_size={limits.mark_cache_bytes}"
         self.version = "unknown"
         try:
+            options += "&" + clickhouse_confinement.prepare(self._path)
             # Held for as long as the engine lives: the last connection that closes shuts it down.
-            self._anchor = self._connect(f"{self._path}{options}")
-            self.version = bytes(self._anchor.query("SELECT version()", "TabSeparatedRaw").bytes()).decode().strip()
+            self._anchor = self._connect(f"{self._path}?{options}")
+            self.version = self._ask("SELECT version()").strip()
+            clickhouse_confinement.prove(self._ask)
         except Exception as error:
             raise _as_engine_error(error, self.version) from None
         self.timezone = "UTC"
         self._control = threading.Lock()
+
+    def _ask(self, sql: str) -> str:
+        return bytes(self._anchor.query(sql, "TabSeparatedRaw").bytes()).decode()
 
     def connect(self) -> Connection:
         """A fresh connection with no settings of anybody else."""

@@ -25,6 +25,7 @@ from infra.embedded.clickhouse_service import Admission, Service
 from infra.embedded.data_folder import Claim, DataFolder
 from infra.embedded.errors import EmbeddedError
 from infra.embedded.parent import PR_SET_PDEATHSIG, watch_parent
+from infra.embedded.write_fence import fence_writes
 
 READS_END_S, WRITES_END_S = 1.0, 10.0
 
@@ -72,6 +73,8 @@ def _serve(claim: Claim, arguments: argparse.Namespace, began: float) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    # Before the engine and its threads: what slips through the engine's own access control then still writes nothing.
+    fenced = fence_writes(arguments.data)
     port = claim.choose_port("http", arguments.port)
     engine = Engine(claim.folder / "engine", _limits(arguments.memory_mib))
     admission = Admission(arguments.queries_max, arguments.inserts_max, arguments.waiting_max)
@@ -82,7 +85,8 @@ def _serve(claim: Claim, arguments: argparse.Namespace, began: float) -> None:
     accepting = threading.Thread(target=server.serve_forever, name="clickhouse-accept", daemon=True)
     accepting.start()
     ready = {"ready": True, "url": f"http://127.0.0.1:{port}", "version": engine.version, "pid": os.getpid()}
-    sys.stdout.write(json.dumps(ready | {"start_s": round(time.monotonic() - began, 3)}) + "\n")
+    ready |= {"writes_fenced": fenced, "start_s": round(time.monotonic() - began, 3)}
+    sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
     stop.wait()
     server.closing = True

@@ -22,6 +22,8 @@ from infra.embedded.clickhouse_service import STATEMENT_BYTES_MAX, Service
 from infra.embedded.clickhouse_watch import GoneWatch
 
 CANNOT_DECOMPRESS, TOO_MANY_BYTES, UNKNOWN_EXCEPTION = 271, 307, 1002
+# A statement and as much again for its parameters.
+FORM_BYTES_MAX = 2 * STATEMENT_BYTES_MAX
 CONNECTIONS_MAX = 128
 # Longer than clients keep a connection idle: an insert must not meet a connection that is just being closed.
 IDLE_S = 300.0
@@ -116,7 +118,8 @@ class FrontHandler(BaseHTTPRequestHandler):
         if path not in ("/", "/query"):
             self._refuse(404, f"There is no handle {path}\n\nUse / or /ping.\n")
             return
-        if not is_trusted_caller(self.headers.get("Host", ""), self.headers.get("Origin")):
+        asked = self.headers
+        if not is_trusted_caller(asked.get("Host", ""), asked.get("Origin"), asked.get("Sec-Fetch-Site")):
             self._refuse(403, "Only programs on this machine may ask; a web page of another site may not.\n")
             return
         if self.server.closing:
@@ -174,7 +177,11 @@ class FrontHandler(BaseHTTPRequestHandler):
         form: dict[str, str] = {}
         media = self.headers.get("Content-Type", "")
         if media.lower().startswith("multipart/form-data"):
-            form = read_form(media, body.read(2 * STATEMENT_BYTES_MAX))
+            # Read to one byte beyond: a form cut off would leave its tail to be taken for a statement or for data.
+            given = body.read(FORM_BYTES_MAX + 1)
+            if len(given) > FORM_BYTES_MAX:
+                raise OptionError(f"The form is larger than {FORM_BYTES_MAX} bytes", TOO_MANY_BYTES)
+            form = read_form(media, given)
         headers = {name.lower(): value for name, value in self.headers.items()}
         return read_options(self.command, query_string, headers, form)
 

@@ -83,8 +83,9 @@ def read_options(method: str, query_string: str, headers: Mapping[str, str], for
     if any(name.endswith(("_structure", "_types")) for name in settings):
         raise OptionError("External tables are not supported by the embedded front.", NOT_IMPLEMENTED)
     if method == "GET":
-        # As the server does: what a link can ask for must not change anything.
-        settings.setdefault("readonly", "2")
+        # What a link can ask for must not change anything, so it cannot ask to be allowed to: 2 is the server's choice
+        # for GET, 1 forbids more.
+        settings["readonly"] = "1" if settings.get("readonly") == "1" else "2"
     database = given.get("database") or headers.get("x-clickhouse-database") or ""
     return Options(
         query=given.get("query", ""),
@@ -119,8 +120,14 @@ def read_form(content_type: str, body: bytes) -> dict[str, str]:
     return fields
 
 
-def is_trusted_caller(host: str, origin: str | None) -> bool:
-    """False for a web page of another site: there are no passwords here, and a browser would send its requests."""
+def is_trusted_caller(host: str, origin: str | None, fetch_site: str | None = None) -> bool:
+    """False for a web page of another site: there are no passwords here, and a browser would send its requests.
+
+    `fetch_site` is Sec-Fetch-Site, which browsers send where they send no Origin: with images, links and forms of GET.
+    Programs send neither; "none" is an address that a person typed.
+    """
+    if (fetch_site or "none").strip().lower() not in ("none", "same-origin"):
+        return False
     if origin is None:
         return _is_loopback(host)
     scheme, _, authority = origin.partition("://")

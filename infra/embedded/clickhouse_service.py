@@ -17,7 +17,8 @@ from infra.embedded.clickhouse_engine import Connection, Engine, EngineError, Pr
 from infra.embedded.clickhouse_options import Options
 from infra.embedded.clickhouse_reply import Reply
 from infra.embedded.clickhouse_slots import SessionBusy, Sessions, Slots, TooManyQueries
-from infra.embedded.clickhouse_statement import STREAMED_FORMATS, Statement, StatementError, split_statement
+from infra.embedded.clickhouse_statement import STREAMED_FORMATS, Statement, split_statement
+from infra.embedded.clickhouse_tokens import StatementError
 
 STATEMENT_BYTES_MAX = 1 << 20
 # An answer that cannot be streamed is made in memory, some three times its size.
@@ -29,11 +30,14 @@ _NAMES = {
     36: "BAD_ARGUMENTS",
     48: "NOT_IMPLEMENTED",
     62: "SYNTAX_ERROR",
+    78: "UNKNOWN_TYPE_OF_QUERY",
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
     229: "QUERY_IS_TOO_LARGE",
     271: "CANNOT_DECOMPRESS",
     307: "TOO_MANY_BYTES",
+    358: "INTO_OUTFILE_NOT_ALLOWED",
     373: "SESSION_IS_LOCKED",
+    497: "ACCESS_DENIED",
     1002: "UNKNOWN_EXCEPTION",
 }
 
@@ -61,7 +65,7 @@ class Service:
     def refusal(self, code: int, message: str) -> EngineError:
         """An error of the front itself in the words of the engine."""
         version = f"(version {self._engine.version} (embedded build))"
-        return EngineError(code, f"Code: {code}. DB::Exception: {message} ({_NAMES[code]}) {version}")
+        return EngineError(code, f"Code: {code}. DB::Exception: {message.rstrip('.')}. ({_NAMES[code]}) {version}")
 
     def execute(
         self,
@@ -167,8 +171,9 @@ class Service:
                 yield from self._first_of_session(options, statement)
             else:
                 yield from self._next_of_session(kept, options)
-        if options.close_session:
-            self._sessions.drop(options.session_id)
+            if options.close_session:
+                # Still borrowed: a next statement of the session must not find its connection closed under it.
+                self._sessions.drop(options.session_id)
 
     def _first_of_session(self, options: Options, statement: Statement) -> Iterator[Connection]:
         """A session costs a kept connection only from the first statement on that leaves something behind."""

@@ -69,26 +69,34 @@ class Sessions:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._kept: dict[str, Session] = {}
+        self._beginning: set[str] = set()
 
     @contextlib.contextmanager
     def borrow(self, name: str) -> Iterator[Connection | None]:
-        """The kept connection of a session for one statement, or None if it keeps none. Raises SessionBusy."""
+        """The kept connection of a session for one statement, or None if it keeps none yet.
+
+        A session runs one statement at a time, its first too: of two first ones, each would make a connection, and what
+        one of them set would be lost. Raises SessionBusy.
+        """
         with self._lock:
             self._expire()
             session = self._kept.get(name)
-            if session is not None and not session.busy.acquire(blocking=False):
+            if name in self._beginning or (session is not None and not session.busy.acquire(blocking=False)):
                 raise SessionBusy(f"Session {name} is locked by a concurrent client")
-        if session is None:
-            yield None
-            return
+            if session is None:
+                self._beginning.add(name)
         try:
-            yield session.connection
+            yield session.connection if session is not None else None
         finally:
-            session.last_used = self._monotonic()
-            session.busy.release()
+            if session is not None:
+                session.last_used = self._monotonic()
+                session.busy.release()
+            else:
+                with self._lock:
+                    self._beginning.discard(name)
 
     def keep(self, name: str, connection: Connection, idle_s: float = SESSION_IDLE_S) -> None:
-        """Keeps `connection` for the session from now on; the session must not have one."""
+        """Keeps `connection` for the session from now on. Called inside `borrow`, when that gave None."""
         with self._lock:
             self._expire()
             idle = [key for key, session in self._kept.items() if not session.busy.locked()]
@@ -97,7 +105,7 @@ class Sessions:
             self._kept[name] = Session(connection, idle_s, self._monotonic())
 
     def drop(self, name: str) -> None:
-        """Forgets a session whose statement has ended; nothing happens if there is none."""
+        """Forgets a session and closes its connection, inside the `borrow` of its last statement or when none runs."""
         with self._lock:
             if name in self._kept:
                 self._close(name)

@@ -1,6 +1,6 @@
 """Finds where a ClickHouse statement ends and its data begins, as the HTTP interface must.
 
-Owns the few words of grammar that takes (INSERT, VALUES, FORMAT, quotes, comments); the engine parses the rest.
+Owns the few words of grammar that takes (INSERT, VALUES, FORMAT, SETTINGS); the engine parses the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-SYNTAX_ERROR = 62
+from infra.embedded.clickhouse_clauses import FormatClause, expects_operand
+from infra.embedded.clickhouse_reach import within_reach
+from infra.embedded.clickhouse_tokens import StatementError, Token, read_tokens
+
+NOT_IMPLEMENTED = 48
 
 # Formats that the engine can hand out block by block: the pieces joined are the same bytes as the whole.
 STREAMED_FORMATS = frozenset(
@@ -32,24 +36,8 @@ STREAMED_FORMATS = frozenset(
 _READS = frozenset({"select", "with", "show", "describe", "desc", "explain", "exists", "check"})
 _SESSION_WORDS = frozenset({"set", "use"})
 
-_TOKEN = re.compile(
-    rb"""(?P<space>[\s\x00]+|--[^\n]*|\#[ !][^\n]*|/\*.*?(?:\*/|\Z))
-    |(?P<quoted>'(?:[^'\\]++|\\.|'')*+(?:'|\Z)|"(?:[^"\\]++|\\.|"")*+(?:"|\Z)|`(?:[^`\\]++|\\.|``)*+(?:`|\Z))
-    |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
-    |(?P<number>[0-9][A-Za-z0-9_.]*)
-    |(?P<sign>.)""",
-    re.VERBOSE | re.DOTALL,
-)
 # "Data starts after the first newline, if there was one, or after all the spaces" (ParserInsertQuery).
 _BEFORE_DATA = re.compile(rb"[ \t\f]*(?:;[ \t\f]*)?\r?\n?")
-
-
-class StatementError(Exception):
-    """The text cannot be one statement; `code` is ClickHouse's error number."""
-
-    def __init__(self, message: str, code: int = SYNTAX_ERROR) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -82,39 +70,13 @@ class Statement:
         return self.word in _SESSION_WORDS or self.word == "create temporary"
 
 
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: bytes
-    start: int
-    end: int
-    depth: int
-
-    def is_word(self, *words: bytes) -> bool:
-        return self.kind == "word" and self.depth == 0 and self.text.lower() in words
-
-
-def _tokens(text: bytes) -> Iterator[_Token]:
-    depth = 0
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or ""
-        if kind == "space":
-            continue
-        found = match.group()
-        if kind == "sign" and found in b")]}":
-            depth = max(0, depth - 1)
-        yield _Token(kind, found, match.start(), match.end(), depth)
-        if kind == "sign" and found in b"([{":
-            depth += 1
-
-
 def split_statement(text: bytes, *, complete: bool = True) -> Statement:
     """The statement at the head of `text`.
 
     `complete` says that nothing follows `text`; a head that ends before an INSERT says where its data begins is
-    then an INSERT without data, otherwise it is refused. Raises StatementError.
+    then an INSERT without data, otherwise it is refused. Raises StatementError, also for what may not run here.
     """
-    tokens = _tokens(text)
+    tokens = within_reach(read_tokens(text))
     first = next(tokens, None)
     while first is not None and first.text == b"(":
         first = next(tokens, None)
@@ -123,14 +85,16 @@ def split_statement(text: bytes, *, complete: bool = True) -> Statement:
     word = first.text.decode("utf-8", "replace").lower()
     if word == "insert":
         return _split_insert(text, tokens, complete)
-    return _split_other(text, word, tokens)
+    return _split_other(text, first, tokens, word)
 
 
-def _split_insert(text: bytes, tokens: Iterator[_Token], complete: bool) -> Statement:
-    previous: _Token | None = None
+def _split_insert(text: bytes, tokens: Iterator[Token], complete: bool) -> Statement:
+    previous: Token | None = None
     settings_at: int | None = None
     for token in tokens:
-        named = previous is not None and previous.text in (b".", b"into", b"INTO", b"table", b"TABLE")
+        if token.is_sign(b";") and text[token.end :].strip():
+            raise StatementError("Syntax error (Multi-statements are not allowed).")
+        named = previous is not None and previous.text.lower() in (b".", b"into", b"table")
         if token.is_word(b"values") and not named:
             return _with_data(text, token.start, settings_at, "Values", token.end)
         if token.is_word(b"format") and not named:
@@ -140,8 +104,8 @@ def _split_insert(text: bytes, tokens: Iterator[_Token], complete: bool) -> Stat
             after = _BEFORE_DATA.match(text, name.end)
             begins = after.end() if after else name.end
             return _with_data(text, token.start, settings_at, name.text.decode("ascii"), begins)
-        if token.is_word(b"select", b"with", b"infile", b"watch") and not named:
-            return _split_other(text, "insert", tokens)
+        if token.is_word(b"select", b"with", b"watch") and not named:
+            return _split_other(text, token, tokens, "insert")
         if token.is_word(b"settings") and not named and settings_at is None:
             settings_at = token.start
         previous = token
@@ -154,22 +118,40 @@ def _with_data(text: bytes, end: int, settings_at: int | None, format_name: str,
     return Statement("insert", text[:end], format_name, data_at, end if settings_at is None else settings_at)
 
 
-def _split_other(text: bytes, word: str, tokens: Iterator[_Token]) -> Statement:
-    format_name: str | None = None
-    previous: _Token | None = None
-    ended = False
+def _split_other(text: bytes, first: Token, tokens: Iterator[Token], word: str) -> Statement:
+    """`first` is the word that `tokens` follow; `word` is the statement's."""
+    clause = FormatClause()
+    previous, operand, ended = first, expects_operand(False, first, None), False
     for position, token in enumerate(tokens):
         if ended and token.text != b";":
             raise StatementError("Syntax error (Multi-statements are not allowed).")
-        if token.text == b";" and token.kind == "sign" and token.depth == 0:
-            ended = True
-            continue
         if position == 0 and word == "create" and token.is_word(b"temporary"):
             word = "create temporary"
-        if previous is not None and previous.is_word(b"format") and token.kind == "word":
-            format_name = token.text.decode("ascii")
+        if word == "with" and token.is_word(b"into") and previous.is_word(b"insert"):
+            word = "insert"
+        clause.see(token, operand)
+        if word == "insert":
+            _refuse_data(text, clause, token, previous)
+        # Inside brackets too: the engine would end the statement there.
+        ended = token.is_sign(b";")
+        operand = expects_operand(operand, token, previous)
         previous = token
-    return Statement(word, text, format_name, None)
+    return Statement(word, text, clause.name, None)
+
+
+def _refuse_data(text: bytes, clause: FormatClause, token: Token, previous: Token) -> None:
+    """The engine forgets the data of an INSERT ... SELECT without a word, so it must not get any."""
+    if token.is_sign(b"(") and previous.kind == "word" and previous.text.lower() == b"input":
+        what = "The function input()"
+    elif clause.name is not None and clause.just_named and text[token.end :].strip(b" \t\r\n\f\v;"):
+        what = "INSERT ... SELECT with data (or anything else) after its FORMAT"
+    else:
+        return
+    raise StatementError(
+        f"{what} is not supported by the embedded front. Ways out: insert the data into a table of its own, and "
+        "INSERT ... SELECT from there; or SETTINGS before FORMAT.",
+        NOT_IMPLEMENTED,
+    )
 
 
 def quote_string(value: str) -> str:

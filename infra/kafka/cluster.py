@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -57,23 +57,35 @@ class KafkaCluster:
         found = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics.get(topic)
         return 0 if found is None or found.error is not None else len(found.partitions)
 
+    def broker_hosts(self) -> list[str]:
+        """Host names under which the brokers want to be reached. Raises RetryLater."""
+        found = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS))
+        return sorted({str(broker.host) for broker in found.brokers.values()})
+
     def ranges(self, topic: str) -> dict[int, tuple[int, int]]:
         """(first offset kept, next offset) of every partition. Raises RetryLater."""
-        pairs = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
-        first = self._offsets(pairs, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
-        after = self._offsets(pairs, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        counts = {topic: self.partitions(topic)}
+        first = self._offsets(counts, OffsetSpec.earliest())[topic]  # type: ignore[no-untyped-call]
+        after = self.ends(counts)[topic]
         return {partition: (first[partition], after[partition]) for partition in first}
 
-    def _offsets(self, pairs: Sequence[TopicPartition], spec: OffsetSpec) -> dict[int, int]:
+    def ends(self, counts: Mapping[str, int]) -> dict[str, dict[int, int]]:
+        """The next offset of every partition of topics with so many partitions. Raises RetryLater."""
+        return self._offsets(counts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    def _offsets(self, counts: Mapping[str, int], spec: OffsetSpec) -> dict[str, dict[int, int]]:
+        found: dict[str, dict[int, int]] = {topic: {} for topic in counts}
+        pairs = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
+        if not pairs:
+            return found
         futures = self.admin.list_offsets(
             dict.fromkeys(pairs, spec),
             isolation_level=IsolationLevel.READ_COMMITTED,
             request_timeout=REQUEST_SECONDS,
         )
-        return {
-            pair.partition: self._ask(partial(future.result, REQUEST_SECONDS)).offset
-            for pair, future in futures.items()
-        }
+        for pair, future in futures.items():
+            found[pair.topic][pair.partition] = self._ask(partial(future.result, REQUEST_SECONDS)).offset
+        return found
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater."""
@@ -82,6 +94,11 @@ class KafkaCluster:
         futures = self.admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS)
         found = self._ask(lambda: futures[group].result(REQUEST_SECONDS)).topic_partitions
         return {p.partition: p.offset for p in found if p.offset >= 0}
+
+    def members(self, group: str) -> int:
+        """How many members the group has now; 0 for one that nobody is in. Raises RetryLater."""
+        futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        return len(self._ask(lambda: futures[group].result(REQUEST_SECONDS)).members)
 
     def close(self) -> None:
         """Nothing to release: the client goes with its last reference."""

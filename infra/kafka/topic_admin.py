@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
 from confluent_kafka.admin._resource import ResourceType
-from confluent_kafka.cimpl import NewTopic
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from infra.kafka.cluster import KafkaCluster
 from infra.kafka.connection import REQUEST_SECONDS, sorted_error
 from infra.ports import RetryLater
-from infra.topic_plan import Change, CreateTopic, ExistingTopic
+from infra.topic_plan import AddPartitions, Change, CreateTopic, ExistingTopic
 
 
 class KafkaTopicAdmin:
@@ -31,11 +31,14 @@ class KafkaTopicAdmin:
             resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
             futures = self._admin.describe_configs(resources, request_timeout=REQUEST_SECONDS) if resources else {}
             configs = {resource.name: future.result(REQUEST_SECONDS) for resource, future in futures.items()}
+            ends = self._cluster.ends({name: len(known[name].partitions) for name in present})
         except KafkaException as error:
             raise sorted_error(error, "topics") from None
         return {
             name: ExistingTopic(
-                len(known[name].partitions), {key: str(entry.value) for key, entry in configs[name].items()}
+                len(known[name].partitions),
+                {key: str(entry.value) for key, entry in configs[name].items()},
+                unused=not any(ends[name].values()),
             )
             for name in present
         }
@@ -45,6 +48,8 @@ class KafkaTopicAdmin:
         try:
             if isinstance(change, CreateTopic):
                 self._create(change)
+            elif isinstance(change, AddPartitions):
+                self._add_partitions(change)
             else:
                 entries = [
                     ConfigEntry(
@@ -76,6 +81,24 @@ class KafkaTopicAdmin:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
+        self._wait(change)
+
+    def _add_partitions(self, change: AddPartitions) -> None:
+        name = change.topic.name
+        wanted = [NewPartitions(name, change.partitions)]
+        self._admin.create_partitions(wanted, request_timeout=REQUEST_SECONDS)[name].result(REQUEST_SECONDS)
+        self._wait(change)
+        deadline = time.monotonic() + REQUEST_SECONDS
+        while True:
+            try:
+                self._cluster.ends({name: change.partitions})
+                return
+            except RetryLater:  # known, and not yet led
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+
+    def _wait(self, change: CreateTopic | AddPartitions) -> None:
         deadline = time.monotonic() + REQUEST_SECONDS
         while self._cluster.partitions(change.topic.name) < change.partitions:
             if time.monotonic() > deadline:

@@ -113,7 +113,8 @@ def _jobs(name: str, environment: Mapping[str, str]) -> ChildSpec:
 
 
 def _simulator(options: UpOptions, environment: Mapping[str, str]) -> ChildSpec:
-    arguments = ["simulate", "--rate", f"{options.rate:g}", "--broken-share", f"{options.broken_share:g}"]
+    arguments = ["simulate", "--data", "auto", "--rate", f"{options.rate:g}"]
+    arguments += ["--broken-share", f"{options.broken_share:g}"]
     if options.seed is not None:
         arguments += ["--seed", str(options.seed)]
     return ChildSpec(

@@ -20,6 +20,8 @@ from schemas.predictions import PREDICTION_KINDS
 from schemas.telemetry import TELEMETRY_KINDS, InferenceServed, Outcome
 
 OPEN_ALERTS_MAX = 200
+INCIDENTS_MAX = 20_000
+"""Incidents of which the last change is remembered, those longest without one forgotten first."""
 REQUEST_DEAD_LETTERS = topics.REQUESTS.name + SUFFIX
 _FATES = {kind.event_type(): kind.KIND.rpartition(".")[2] for kind in PREDICTION_KINDS}
 
@@ -79,6 +81,7 @@ class Traffic:
         self.first_answer_at: float | None = None
         """When the first answered prediction of this run was read, monotonic seconds."""
         self._alert_ends = alert_ends
+        self._alert_sequences: dict[str, int] = {}
 
     def fold(self, records: Sequence[Record], now: float) -> None:
         """Take records in, of any of the topics, in the order read. `now`: monotonic seconds."""
@@ -158,6 +161,8 @@ class Traffic:
         except DecodeError:
             self.unreadable += 1
             return
+        if not self._is_news(alert):
+            return
         of_this_run = record.offset >= self._alert_ends.get(record.partition, 0)
         if alert.status is AlertStatus.RESOLVED:
             self.open_alerts.pop(alert.incident_id, None)
@@ -166,3 +171,11 @@ class Traffic:
         self.alerts_opened += of_this_run and alert.status is AlertStatus.OPEN
         if alert.incident_id in self.open_alerts or len(self.open_alerts) < OPEN_ALERTS_MAX:
             self.open_alerts[alert.incident_id] = alert
+
+    def _is_news(self, alert: AlertChanged) -> bool:
+        """Whether no later change of the incident was read, nor this one: a job that was killed says things again."""
+        known = self._alert_sequences.pop(alert.incident_id, -1)
+        self._alert_sequences[alert.incident_id] = max(known, alert.sequence)
+        if len(self._alert_sequences) > INCIDENTS_MAX:
+            del self._alert_sequences[next(iter(self._alert_sequences))]
+        return alert.sequence > known

@@ -84,8 +84,9 @@ class ForecastResidual:
     Assumes a metric that is at least 0 and stays around a slowly moving level. The first `learning_windows` values
     give the level (their median: a cold start does not spoil it); later ones move it with a memory of
     `level_seconds`. Values outside the band are not learnt, so that a fault does not become normal while it lasts;
-    after `adapt_seconds` of nothing else their mean is the new level. It fails on metrics with a strong daily
-    rhythm on a scale of minutes, and on faults that creep more slowly than `level_seconds`.
+    after `adapt_seconds` of nothing else their mean is the new level. Time without values counts for nothing. It
+    fails on metrics with a strong daily rhythm on a scale of minutes, and on faults that creep more slowly than
+    `level_seconds`.
 
     `x` holds `value` (missing, None or not finite: no judgement, nothing learnt) and `time_ms`, the window's end.
     """
@@ -131,12 +132,17 @@ class ForecastResidual:
         if state.count == 0:
             self._learn_first(value)
         else:
+            seconds = max(0, time_ms - state.seen_ms) / 1000.0
             if self._after_gap(time_ms):
                 state.warm_up = self.policy.learning_windows // 2
+                # Time without values is no evidence: neither that a shift lasted, nor of a level or a scale.
+                seconds = min(seconds, self.policy.gap_seconds)
+                if state.shift_count:
+                    state.shift_since_ms += time_ms - state.seen_ms
             warm, state.warm_up = state.warm_up > 0, max(0, state.warm_up - 1)
             half = self._half_band()
             if self.policy.direction * (value - state.level) <= half:
-                self._learn_normal(value, half, max(0, time_ms - state.seen_ms) / 1000.0)
+                self._learn_normal(value, half, seconds)
             elif not warm:
                 self._learn_shift(value, time_ms)
         state.seen_ms = time_ms

@@ -170,9 +170,8 @@ def test_no_package_reads_code_from_messages():
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = {re.split(r"[=<>!~;\[ ]", line)[0].replace("-", "_") for line in project["project"]["dependencies"]}
-    # faust-streaming is imported as faust and brings mode, its process framework.
-    declared |= {"faust", "mode"}
-    declared |= {"PIL"}  # pillow
+    # faust-streaming is imported as faust and brings mode, its process framework; nvidia-ml-py is imported as pynvml.
+    declared |= {"faust", "mode", "pynvml", "PIL"}  # PIL is pillow
     allowed = declared | set(PACKAGES) | sys.stdlib_module_names
     assert {
         path.relative_to(ROOT).as_posix(): rest for path in python_files() if (rest := imported_roots(path) - allowed)

@@ -8,7 +8,7 @@ import pytest
 from infra.dead_letters import DeadLetters
 from infra.kafka import KafkaCluster, KafkaLog, KafkaPublisher, KafkaTail, KafkaTopicAdmin
 from infra.ports import InvalidRecord, Record, RetryLater
-from infra.topic_plan import CreateTopic
+from infra.topic_plan import AddPartitions, CreateTopic
 from schemas.base import UNREADABLE_HEADERS, DecodeError, Reason
 from schemas.topics import Topic, dead_letters_of
 from tests.fakes import FakeBroker, FakeLog, FakePublisher
@@ -213,6 +213,20 @@ def test_a_tail_starts_where_it_is_told(kafka, unique, until):
     with pytest.raises(RetryLater, match="topics apply"):
         KafkaTail(kafka, [unique + "-none"])
     assert real.cluster.ranges(unique) == {0: (0, 4)}
+    real.close()
+
+
+def test_a_topic_that_was_never_used_is_known_as_such_and_can_be_given_partitions(kafka, unique):
+    real, topic = Real(kafka), declared(unique)
+    admin = KafkaTopicAdmin(real.cluster)
+    admin.carry_out(CreateTopic(topic, 1, 1, topic.config()))
+    assert admin.existing([unique])[unique].unused
+    admin.carry_out(AddPartitions(topic, 1, 3))
+    assert admin.existing([unique])[unique].partitions == 3
+    real.publisher.publish(unique, b"x", partition=2)
+    assert real.publisher.flush(10) == 0
+    assert not admin.existing([unique])[unique].unused
+    assert real.cluster.ends({unique: 3}) == {unique: {0: 0, 1: 0, 2: 1}}
     real.close()
 
 

@@ -8,6 +8,7 @@ import jsonschema
 import pytest
 
 from infra.documents import LETTER_HEADERS, REASONS, pages, write
+from infra.metrics import CATALOGUE
 from infra.settings_check import application_settings
 from schemas import topics
 from schemas.base import Reason, encode
@@ -73,10 +74,10 @@ def test_every_header_and_reason_of_a_dead_letter_is_explained():
         stage="worker",
         reason=Reason.NOT_JSON,
         detail="no",
-        key=None,
-        value=b"{" * 9,
+        key=b"k" * 9_000,
+        value=b"{" * 9_000,
         headers=(),
-        value_bytes_max=5,
+        value_bytes_max=5_000,
     )
     assert [name for name, _ in letter.record_headers()] == list(LETTER_HEADERS)
     assert set(REASONS) == set(Reason)
@@ -108,3 +109,18 @@ def test_every_setting_is_explained():
     for cls in application_settings():
         for name, field in cls.model_fields.items():
             assert field.description, f"{cls.__name__}.{name}"
+
+
+def test_every_metric_is_explained_and_in_one_place():
+    page = PAGES["metrics.md"]
+    for family in CATALOGUE.families:
+        about = family.description
+        assert f"| `{about.name}` | {about.kind.value} |" in page
+        assert all(f"`{label}`" in page for label in about.labels)
+    declared = {family.description.name for family in CATALOGUE.families} | {
+        "inferwatch_batch_compute_duration_seconds"
+    }
+    for name in ("infra", "producers", "inference_workers", "stream_jobs"):
+        for path in (DOCS.parent / name).rglob("*.py"):
+            written = set(re.findall(r"\"(inferwatch_[a-z_]+(?:_total|_seconds|_bytes|_ratio))\"", path.read_text()))
+            assert written <= declared, path

@@ -30,6 +30,8 @@ class Pipeline:
             name: value for name, value in os.environ.items() if not name.startswith("INFERWATCH_")
         } | SHORT
         self.environment |= settings | {"INFERWATCH_DATA_DIR": str(folder / "stack")}
+        # The samples, on every machine: what is replayed must not depend on which data lie beside the checkout.
+        self.environment |= {"INFERWATCH_DATA": str(folder / "none")}
         self._log = (folder / "up.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "infra.cli", "up", *arguments],

@@ -83,6 +83,9 @@ def test_an_answer_says_what_it_is(front):
 def test_a_link_changes_nothing(front):
     status, headers, _ = front.ask(method="GET", query="CREATE TABLE linked (a UInt8) ENGINE = Memory")
     assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "164")
+    for readonly in ("0", "1", "2"):
+        asked = {"query": "CREATE TABLE linked (a UInt8) ENGINE = Memory", "readonly": readonly}
+        assert front.ask(method="GET", **asked)[1]["X-ClickHouse-Exception-Code"] == "164"
     assert front.ask(method="GET", query="EXISTS TABLE linked")[2] == b"0\n"
 
 
@@ -90,6 +93,10 @@ def test_a_web_page_of_another_site_is_refused(front):
     assert front.ask(b"SELECT 1", headers={"Origin": "https://example.com"})[0] == 403
     assert front.ask(b"SELECT 1", headers={"Host": "rebound.example.com"})[0] == 403
     assert front.ask(b"SELECT 1", headers={"Origin": "http://localhost:3000"})[0] == 200
+    for site in ("cross-site", "same-site"):
+        asked = front.ask(method="GET", query="SELECT 1", headers={"Sec-Fetch-Site": site})
+        assert (asked[0], asked[2][:13]) == (403, b"Only programs")
+    assert front.ask(method="GET", query="SELECT 1", headers={"Sec-Fetch-Site": "none"})[0] == 200
 
 
 def test_a_body_above_the_limit_is_refused_and_the_front_goes_on(front):
@@ -101,6 +108,53 @@ def test_a_body_above_the_limit_is_refused_and_the_front_goes_on(front):
     assert front.ask(iter([large]))[0] == 413
     assert front.ask(b"SELECT '" + b"x" * (2 << 20) + b"'")[0] == 413
     assert front.ask(b"SELECT count() FROM bounded")[2] == b"0\n"
+
+
+def test_a_form_above_the_limit_is_refused_whole(front):
+    front.ask(b"CREATE TABLE formed (a String) ENGINE = MergeTree ORDER BY a")
+    fields = {"query": b"INSERT INTO formed FORMAT CSV\nwhole\n", "param_long": b"x" * (2 << 20)}
+    parts = [
+        b'--b\r\nContent-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (n.encode(), v) for n, v in fields.items()
+    ]
+    form = b"".join(parts) + b"--b--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    status, headers, body = front.ask(form, headers=kind)
+    assert (status, headers["X-ClickHouse-Exception-Code"]) == (413, "307")
+    assert b"form" in body
+    assert front.ask(b"SELECT count() FROM formed")[2] == b"0\n"
+
+
+def test_data_for_an_insert_select_is_refused_not_dropped(front):
+    front.ask(b"CREATE TABLE selected (a UInt8, b String) ENGINE = MergeTree ORDER BY a")
+    insert = "INSERT INTO selected SELECT * FROM input('a UInt8, b String') FORMAT CSV"
+    for asked in (front.ask(f"{insert}\n9,y".encode()), front.ask(b"9,y", query=insert)):
+        assert (asked[0], asked[1]["X-ClickHouse-Exception-Code"]) == (501, "48")
+    assert front.ask(b"INSERT INTO selected SELECT 1, 'x' FORMAT CSV")[0] == 200
+    assert front.ask(b"WITH 2 AS n INSERT INTO selected SELECT n, 'y'")[0] == 200
+    assert front.ask(b"SELECT * FROM selected ORDER BY a FORMAT CSV")[2] == b'1,"x"\n2,"y"\n'
+
+
+def test_a_column_may_be_named_format(front):
+    front.ask(b"CREATE TABLE named_format (a UInt8, format String) ENGINE = MergeTree ORDER BY a")
+    front.ask(b"INSERT INTO named_format VALUES (1, 'x'), (2, 'y')")
+    ordered = b"SELECT a AS x, format FROM named_format ORDER BY format DESC"
+    assert front.ask(ordered)[2] == b"2\ty\n1\tx\n"
+    assert front.ask(ordered + b" FORMAT CSV")[2] == b'2,"y"\n1,"x"\n'
+
+
+def test_of_two_first_statements_of_a_session_one_is_told_to_wait(front):
+    slow = b"SELECT sum(sleepEachRow(0.01)) AS a FROM numbers(100) SETTINGS max_block_size = 1"
+    first = b"CREATE TEMPORARY TABLE mine AS " + slow
+    answers = []
+    asking = threading.Thread(target=lambda: answers.append(front.ask(first, session_id="new")[0]))
+    asking.start()
+    running = b"SELECT count() FROM system.processes WHERE query LIKE 'CREATE TEMPORARY TABLE mine%'"
+    wait_until(lambda: front.ask(running)[2] == b"1\n", "the first statement runs")
+    second = front.ask(b"SET max_threads = 1", session_id="new")
+    assert (second[0], second[1]["X-ClickHouse-Exception-Code"]) == (500, "373")
+    asking.join()
+    assert answers == [200]
+    assert front.ask(b"SELECT count() FROM mine", session_id="new")[2] == b"1\n"
 
 
 def test_a_client_that_dies_in_its_body_changes_nothing(front):

@@ -51,9 +51,9 @@ class Toys:
             self.sent[partition] += 1
         assert self.publisher.flush(20) == 0
 
-    def start(self):
+    def start(self, *more):
         arguments = ["--bootstrap", self.kafka.bootstrap_servers, "--topic", self.topic, "--group", self.group]
-        arguments += ["--rows", str(self.rows_file), "--session-ms", str(SESSION_MS)]
+        arguments += ["--rows", str(self.rows_file), "--session-ms", str(SESSION_MS), *more]
         with self.log_of(len(self.processes)).open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "tests/integration/toy_job.py", *arguments],
@@ -130,6 +130,7 @@ def test_stopped_past_its_session_and_continued_is_correct(toys, until):
     first.send_signal(signal.SIGCONT)
     assert toys.finish(until) == {0}, toys.describe()
     assert b"taken" in second.stdout.read()
+    assert "everything held is dropped: the process stood still for" in toys.log_of(0).read_text()
 
 
 def test_stopped_inside_any_step_and_continued_is_correct(toys, until):
@@ -157,6 +158,17 @@ def test_records_that_faust_cannot_fetch_are_read_around(toys, until):
         toys.all_committed(until)
     assert job.poll() is None
     assert toys.finish(until) == {0}, toys.describe()
+
+
+def test_a_job_that_stands_still_although_there_is_work_ends_and_the_next_goes_on(toys, until):
+    toys.send(1_000)
+    stuck = toys.start("--stall-after", "300", "--look-seconds", "0.2")
+    assert stuck.wait(60) == 70
+    assert "nothing was done in" in toys.log_of(0).read_text()
+    toys.start("--look-seconds", "0.2")
+    toys.all_committed(until)
+    time.sleep(5)  # as many looks again: without work, nobody ends
+    assert toys.finish(until) == {0, 70}, toys.describe()
 
 
 def test_killed_again_and_again_is_correct(toys, until):

@@ -5,6 +5,7 @@ exactly the fold of the log shows as a second row for an offset, or a number tha
 """
 
 import argparse
+import asyncio
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ from infra.clock import SystemClock
 from infra.kafka import KafkaPublisher
 from infra.settings import KafkaSettings
 from schemas.base import DecodeError, Reason
+from stream_jobs import stall_watch
 from stream_jobs.jobs_cli import end_process, new_spec, run_job, stop_at_once_on_sigterm
 from stream_jobs.score_job import ScoreJob
 from stream_jobs.stage import Effects, Outgoing
@@ -92,6 +94,17 @@ class FileTable:
         return len(columns["offset"])
 
 
+class StallingJob(ScoreJob):
+    """Takes `records_max` records and then waits for ever, as Faust's consumer may come to do."""
+
+    records_max = sys.maxsize
+
+    async def take(self, record, serial):
+        if self.owned.taken >= self.records_max:
+            await asyncio.Event().wait()
+        await super().take(record, serial)
+
+
 def main():
     stop_at_once_on_sigterm()
     parser = argparse.ArgumentParser()
@@ -100,6 +113,8 @@ def main():
     parser.add_argument("--session-ms", type=int, default=3_000)
     parser.add_argument("--barrier-seconds", type=float, default=0.3)
     parser.add_argument("--log", default="INFO")
+    parser.add_argument("--stall-after", type=int, default=sys.maxsize)
+    parser.add_argument("--look-seconds", type=float, default=stall_watch.LOOK_SECONDS)
     args = parser.parse_args()
     logging.basicConfig(level=args.log, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     kafka = KafkaSettings(bootstrap_servers=args.bootstrap, session_timeout_ms=args.session_ms)
@@ -113,7 +128,8 @@ def main():
         lambda partition: CountingStage(args.topic, partition),
         (kafka, publisher, clock),
     )
-    job = ScoreJob(
+    StallingJob.records_max, stall_watch.LOOK_SECONDS = args.stall_after, args.look_seconds
+    job = StallingJob(
         {args.topic: spec},
         FileTable(args.rows),
         publisher,

@@ -6,7 +6,7 @@ Each series is seeded; a failing seed is in the test's name or message.
 import json
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -69,11 +69,19 @@ def with_latency_drill(windows, start, end, seed, extra_ms=400.0):
     return found
 
 
+def with_gap(windows, start, length, thin):
+    """From window `start` on hardly a request (`thin`), or no window at all: the jobs were away."""
+    gap = [replace(one, requests=5) if thin else None for one in windows[start : start + length]]
+    return [*windows[:start], *gap, *windows[start + length :]]
+
+
 def alerts_of(windows, settings):
-    """(window number, status, kind) of each change, and the book afterwards."""
+    """(window number, status, kind) of each change, and the book afterwards. None: time passes without a window."""
     book = SeriesBook(metrics_of(settings), 10, round(settings.idle_seconds * 1000))
     found, length = [], settings.window_ms
     for number, one in enumerate(windows):
+        if one is None:
+            continue
         window = WindowId("t", T0 + number * length, T0 + (number + 1) * length)
         values = {
             "requests_per_second": one.requests * 1000 / length,
@@ -129,6 +137,42 @@ def test_a_latency_drill_opens_one_alert_soon_and_resolves_it_soon_and_is_not_le
             failed.append((seed, round(usual), start, end, changes))
     # A regime that rises while it is learnt hides a shift of its own size; nothing else may fail.
     assert len(failed) <= (2 if kind == "regimes" else 0), failed
+
+
+@pytest.mark.parametrize("thin", [True, False])
+@pytest.mark.parametrize("window_seconds", LENGTHS)
+def test_a_gap_inside_an_incident_neither_ends_it_nor_makes_it_normal(window_seconds, thin):
+    """However long the gap: what nobody saw is no sign that it is over. A thin one ends before it would be given up."""
+    settings = JobSettings(window_seconds=window_seconds)
+    failed = []
+    for seed in range(40):
+        rng = random.Random(seed)
+        start, before, length = rng.randint(8, 25), rng.randint(3, 12), rng.choice([4, 5, 30, 50 if thin else 2_000])
+        resumes = start + before + length
+        end = resumes + rng.choice([0, 1, 3, 12])
+        windows, usual = service(seed, end + 10, window_seconds=window_seconds)
+        windows = with_gap(with_latency_drill(windows, start, end, seed), start + before, length, thin)
+        changes, book = alerts_of(windows, settings)
+        changes = [change[:2] for change in changes if change[2] == "latency_shift"]
+        level = book.series(name_of(KEY)).detectors["total_ms_p95"].state()["level"]
+        good = (
+            [status for _, status in changes] == ["open", "resolved"]
+            and changes[0][0] < start + 3
+            and end <= changes[1][0] < end + 6
+            and level < 1.6 * usual
+        )
+        if not good:
+            failed.append((seed, round(usual), start, before, length, end, changes, round(level)))
+    assert failed == []
+
+
+def test_an_incident_of_a_service_with_hardly_any_traffic_left_is_given_up_in_bounded_time():
+    settings = JobSettings()
+    windows, _ = service(4, 120)
+    windows = with_gap(with_latency_drill(windows, 15, 120, 4), 20, 100, thin=True)
+    changes = [change for change in alerts_of(windows, settings)[0] if change[2] == "latency_shift"]
+    assert [status for _, status, _ in changes] == ["open", "resolved"]
+    assert changes[1][0] == 20 + settings.idle_seconds / settings.window_seconds
 
 
 @pytest.mark.parametrize("window_seconds", LENGTHS)

@@ -42,7 +42,7 @@ def test_forgetting_counts_as_seen(batches: list[list[int]], below: int) -> None
     for batch in batches:
         ours.add(batch)
         theirs.update(batch)
-    ours.forget_below(below)
+    assert ours.forget_below(below) == len(set(range(below)) - theirs)
     theirs.update(range(below))
     probe = list(range(0, 6 * PAGE_OFFSETS, 31))
     assert ours.add(probe).tolist() == [offset not in theirs for offset in probe]
@@ -56,6 +56,14 @@ def test_a_hole_that_never_fills_costs_one_page() -> None:
     assert seen.missing(40 * PAGE_OFFSETS) == [(0, 1)]
     assert seen.add([0]).tolist() == [True]
     assert seen.watermark == 40 * PAGE_OFFSETS
+
+
+def test_what_is_given_up_for_a_bound_is_counted() -> None:
+    seen = OffsetSet()
+    seen.add([number * PAGE_OFFSETS + 7 for number in range(5)])
+    assert seen.bound(5) == 0
+    assert seen.bound(3) == 2 * PAGE_OFFSETS - 2
+    assert seen.watermark == 2 * PAGE_OFFSETS
 
 
 def test_the_first_of_a_repeated_offset_is_new() -> None:

@@ -11,21 +11,27 @@ from schemas.telemetry import Outcome
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
-from tests.telemetry_events import T0, as_record, record, served, ticked
+from tests.telemetry_events import T0, AnyRequests, as_record, record, served, ticked
 
 SETTINGS = JobSettings(window_seconds=1, row_window=40, requests_min=5, series_max=3, row_models_max=2)
 WINDOW_PARTITIONS = 2
+LATER = T0 + 86_400_000
+"""When partials are appended, unless a test says otherwise: after the telemetry that they were made from."""
 
 
 def request_stage(partition=0):
     return RequestStage(
-        SETTINGS, topic_id="telemetry-1", partition=partition, window_partitions=WINDOW_PARTITIONS, next_offset=0
+        SETTINGS,
+        topic_id="telemetry-1",
+        partition=partition,
+        window_partitions=WINDOW_PARTITIONS,
+        requests=AnyRequests(),
     )
 
 
 def window_stage(partition=0, sources=1, lateness=60):
     chosen = SETTINGS.model_copy(update={"allowed_lateness_seconds": lateness})
-    return WindowStage(chosen, partition=partition, source_partitions=sources)
+    return WindowStage(chosen, partition=partition, source_topic_id="telemetry-1", source_partitions=sources)
 
 
 @st.composite
@@ -125,7 +131,7 @@ def test_an_answer_given_again_by_another_worker_leaves_rows_and_windows_as_they
 @given(logs=st.tuples(telemetry(0), telemetry(1)), data=st.data())
 def test_stage_2_goes_on_from_a_snapshot_as_if_nothing_had_happened(lateness, logs, data):
     queues = [_events(run(request_stage(p), log), 0) for p, log in enumerate(logs)]
-    partials, now = [], T0
+    partials, now = [], LATER
     while any(queues):
         queue = data.draw(st.sampled_from([queue for queue in queues if queue]))
         now += data.draw(st.sampled_from([0, 100, 1_000, 60_000, -500]))
@@ -176,7 +182,8 @@ def test_windows_that_come_late_end_up_the_same(logs, data):
 @given(records=telemetry(events_min=3, events_max=20), data=st.data())
 def test_a_broken_page_is_a_value_error_and_leaves_a_new_stage(make, records, data):
     stage = make()
-    partials = [as_record(event, number) for number, event in enumerate(_events(run(request_stage(), records), 0))]
+    events = _events(run(request_stage(), records), 0)
+    partials = [as_record(event, number, LATER) for number, event in enumerate(events)]
     run(stage, records if make is request_stage else partials)
     pages = stage.all_pages()
     name = data.draw(st.sampled_from(sorted(pages)))
@@ -220,7 +227,7 @@ def _windows(stage, events):
     """The last revision of each window row, by series, end and start."""
     found = {}
     for number, event in enumerate(events):
-        columns = stage.apply(as_record(event, number)).rows.get("windows_stored", {})
+        columns = stage.apply(as_record(event, number, LATER)).rows.get("windows_stored", {})
         by_row = defaultdict(dict)
         for name, values in columns.items():
             for row, value in enumerate(values):

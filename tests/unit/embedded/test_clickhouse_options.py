@@ -20,6 +20,9 @@ def test_settings_and_parameters_are_told_from_the_interface():
 def test_a_get_only_reads():
     assert read_options("GET", "query=SELECT+1", {}, {}).settings == {"readonly": "2"}
     assert read_options("GET", "readonly=1", {}, {}).settings == {"readonly": "1"}
+    for asked in ("0", "2", "", "01"):
+        assert read_options("GET", f"readonly={asked}", {}, {}).settings == {"readonly": "2"}
+    assert read_options("POST", "readonly=0", {}, {}).settings == {"readonly": "0"}
 
 
 @pytest.mark.parametrize("query", ["compress=1", "decompress=1", "session_timeout=never", "ext_structure=a+UInt8"])
@@ -56,3 +59,11 @@ def test_form_fields():
 )
 def test_web_pages_of_other_sites_are_not_trusted(host, origin, trusted):
     assert is_trusted_caller(host, origin) == trusted
+
+
+@pytest.mark.parametrize(
+    ("fetch_site", "trusted"),
+    [(None, True), ("none", True), ("same-origin", True), ("same-site", False), ("Cross-Site", False), ("new", False)],
+)
+def test_a_page_that_sends_no_origin_is_known_by_its_fetch_metadata(fetch_site, trusted):
+    assert is_trusted_caller("127.0.0.1:8123", None, fetch_site) == trusted

@@ -61,6 +61,28 @@ def test_a_session_keeps_its_connection_until_it_is_idle_for_too_long():
     assert kept.closed
 
 
+def test_a_session_has_one_first_statement_at_a_time():
+    sessions = Sessions()
+    kept = KeptConnection()
+    with sessions.borrow("s") as nothing:
+        assert nothing is None
+        with pytest.raises(SessionBusy), sessions.borrow("s"):
+            pass
+        with sessions.borrow("another") as nothing_either:
+            assert nothing_either is None
+        sessions.keep("s", kept)
+        with pytest.raises(SessionBusy), sessions.borrow("s"):
+            pass
+    with sessions.borrow("s") as connection:
+        assert connection is kept
+        sessions.drop("s")
+    assert kept.closed
+    with pytest.raises(ValueError, match="failed"), sessions.borrow("s"):
+        raise ValueError("failed")
+    with sessions.borrow("s") as nothing:
+        assert nothing is None
+
+
 def test_sessions_are_bounded_and_the_longest_idle_goes(monkeypatch):
     monkeypatch.setattr(clickhouse_slots, "SESSIONS_MAX", 2)
     now = [0.0]

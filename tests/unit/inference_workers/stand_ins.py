@@ -1,5 +1,6 @@
 """Stand-ins for the worker's engine and compute thread, and a worker on an in-memory broker."""
 
+import random
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,6 @@ class World:
             self.clock,
             head_starts_ms=limits.get("head_starts_ms", {}),
             request_tokens_max=limits.get("request_tokens_max", 2**31),
-            **({"images": limits["images"]} if "images" in limits else {}),
         )
         self.lanes = Lanes(BatchLimit(TOKENS_MAX, 8, 5))
         self.cache = ResultCache(limits.get("cache_bytes_max", 0))
@@ -131,7 +131,7 @@ class World:
             self.compute,
             self.cache,
             Outcomes(
-                Answers("w"),
+                Answers("w", random.Random(1).getrandbits),
                 TelemetryAccumulator(WorkerRef(worker_id="w", host="h", pid=1, device="cpu"), 200),
                 DeadLetters(self.publisher, "worker"),
                 self.clock,
@@ -140,6 +140,7 @@ class World:
             self.clock,
             WorkLimit(limits.get("queue_requests_max", 100), 10_000_000),
             models=limits.get("models"),
+            observer=limits.get("observer"),
         )
         self.outbox = Outbox(self.publisher, self.clock)
         self.loop = BatchLoop(

@@ -8,7 +8,7 @@ import pytest
 from inference_workers.deployments import Deployments, ModelListener
 from inference_workers.loop import Models
 from inference_workers.routing import Route, RoutingTable, own_route, point_of
-from inference_workers.servable import ModelRefused
+from inference_workers.verdicts import ModelRefused
 from infra.ports import Record
 from schemas.base import DecodeError, encode
 from schemas.deployments import Arm, DeploymentChanged

@@ -31,7 +31,9 @@ def test_a_request_is_answered_told_and_committed():
     [(record, answer)] = world.predictions()
     assert isinstance(answer, InferenceAnswered)
     assert (record.partition, record.key, dict(record.headers)["ce_id"]) == (1, b"k", b"cluster/topic-1/1/0")
-    assert dict(record.headers)["traceparent"] == TRACE.encode()
+    child = dict(record.headers)["traceparent"].decode()
+    assert (child[:35], child[-3:]) == (TRACE[:35], TRACE[-3:])  # a span of its own in the same trace
+    assert child != TRACE
     assert (answer.request_id, answer.scenario, answer.model.digest) == ("mine-1", "ads", "d")
     assert [list(decode_vector(one.vector)) for one in answer.outputs] == [[4, RED], [3, BOOTS]]
     assert world.outcomes() == {(1, 0): ("answered", "")}

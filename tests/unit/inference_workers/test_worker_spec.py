@@ -1,11 +1,7 @@
-"""The worker's settings and its model folder: what cannot work is refused with the ways out."""
-
-import hashlib
-import json
+"""The worker's settings: what cannot work is refused with the ways out."""
 
 import pytest
 
-from inference_workers.registry import Pooling, find_model
 from inference_workers.spec import (
     WorkerSettings,
     check_limits,
@@ -15,7 +11,6 @@ from inference_workers.spec import (
     cpu_has_float16,
 )
 from infra.settings import SettingsError, load
-from tests.parts import default_model
 
 
 def test_defaults_are_the_packaged_model():
@@ -25,10 +20,7 @@ def test_defaults_are_the_packaged_model():
         "all-MiniLM-L6-v2",
         "inference-workers",
     )
-    model = default_model()
-    assert model.path == find_model(settings.model).path
-    assert (model.tokens_max, model.pooling, model.normalise) == (256, Pooling.MEAN, True)
-    assert model.digest == hashlib.sha256(model.weights[0].read_bytes()).hexdigest()
+    assert (settings.revision, settings.digest, settings.offline, settings.golden) == (None, None, False, None)
 
 
 def test_auto_takes_what_is_there():
@@ -46,8 +38,6 @@ def test_auto_takes_what_is_there():
         ({"dtype": "bfloat16"}, lambda s: choose_dtype(s, "cpu", bfloat16_is_native=False), "DTYPE=bfloat16"),
         ({"dtype": "float16"}, lambda s: choose_dtype(s, "cpu", bfloat16_is_native=True), "DTYPE=float16"),
         ({"batch_tokens_max": 100}, lambda s: check_limits(s, 256), "BATCH_TOKENS_MAX=100"),
-        ({"model": "no_such_package"}, lambda s: find_model(s.model), "MODEL=no_such_package"),
-        ({"model": "../.."}, lambda s: find_model(s.model), "MODEL=../.."),
     ],
 )
 def test_impossible_settings_are_refused_with_ways_out(values, check, named):
@@ -62,30 +52,22 @@ def test_wrong_values_are_refused(monkeypatch):
         load(WorkerSettings)
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"weights")
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 128}))
-    return tmp_path
-
-
-def test_a_plain_folder_is_mean_pooled_and_not_normalised(folder):
-    model = find_model(str(folder))
-    assert (model.tokens_max, model.pooling, model.normalise) == (128, Pooling.MEAN, False)
-
-
-def test_pickled_weights_are_refused(folder):
-    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(SettingsError, match=r"pytorch_model\.bin would run code"):
-        find_model(str(folder))
-
-
-def test_an_unknown_pooling_is_refused(folder):
-    (folder / "modules.json").write_text(json.dumps([{"path": "p", "type": "sentence_transformers.models.Pooling"}]))
-    (folder / "p").mkdir()
-    (folder / "p" / "config.json").write_text(json.dumps({"pooling_mode_weightedmean_tokens": True}))
-    with pytest.raises(SettingsError, match="weightedmean_tokens"):
-        find_model(str(folder))
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REVISION", "main"),
+        ("REVISION", "A" * 40),
+        ("DIGEST", "0" * 63),
+        ("TOKENS_MAX", "1"),
+        ("OFFLINE", "perhaps"),
+        ("MEMORY_FORECAST", "ignore"),
+        ("WARM_UP", "long"),
+    ],
+)
+def test_wrong_values_about_the_model_are_refused(monkeypatch, name, value):
+    monkeypatch.setenv(f"INFERWATCH_WORKER_{name}", value)
+    with pytest.raises(SettingsError, match=f"INFERWATCH_WORKER_{name}=.*Ways out"):
+        load(WorkerSettings)
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_an_image_that_cannot_be_read_fails_alone():
         def rows(self, items):
             return np.array([[0.0 if one.pixels is None else 1.0] for one in items], np.float32)
 
-    world = World(Pictures(), servable={"images": True}, images=images)
+    world = World(Pictures(), servable={"images": True, "read_image": images})
     picture = {"image": {"name": "a.png", "media_type": "image/png"}}
     assert list(decode_vector(answer_of(world, input=picture).outputs[0].vector)) == [1.0]
     bad = answer_of(world, input={"image": {"name": "bad.png", "media_type": "image/png"}})

@@ -24,7 +24,7 @@ def bury(record, error):
 
 
 def counted(reason):
-    return DEAD_LETTERS.labels(REQUESTS.name, reason.value)._value.get()
+    return DEAD_LETTERS.labels(REQUESTS.name, reason.value).read()
 
 
 def test_each_is_counted_by_topic_and_reason():

@@ -1,5 +1,7 @@
 """Migrations: numbered, unchanged once applied, refused when they would lose data."""
 
+import re
+
 import pytest
 
 from infra.migrations import Migration, MigrationRefused, Migrator, pending, read_migrations
@@ -38,6 +40,14 @@ def test_ours_are_in_order_and_lose_nothing():
     assert all(len(one.statements) == 2 for one in found)
 
 
+def test_windows_of_other_lengths_that_begin_together_are_rows_of_their_own():
+    made = {one.name: re.search(r"ORDER BY \((.*)\)", one.statements[0]) for one in read_migrations()}
+    keys = {name: found[1].split(", ") for name, found in made.items() if found is not None}
+    by_window = {name: key for name, key in keys.items() if "window_start" in key}
+    assert {"create_windows", "create_window_scores"} <= by_window.keys()
+    assert all(key[:3] == ["source_topic_id", "window_start", "window_end"] for key in by_window.values())
+
+
 def test_applied_once_and_repeatable_half_way(tmp_path):
     found = files(tmp_path, m0001_create_a="-- why\nCREATE TABLE a (x Int8);\nCREATE VIEW b AS SELECT 1;\n")
     server, said = Server(), []
@@ -66,6 +76,13 @@ def test_an_edited_or_unknown_migration_is_refused(tmp_path):
         "ALTER TABLE a DROP COLUMN x",
         "ALTER TABLE a DELETE WHERE 1",
         "DELETE FROM a",
+        "ALTER TABLE a UPDATE x = 1 WHERE y = 2",
+        "ALTER TABLE a ON CLUSTER c ADD COLUMN z Int8, DELETE WHERE x = 1",
+        "ALTER TABLE a MODIFY COLUMN x Int8",
+        "ALTER TABLE a ALTER COLUMN x TYPE Int8",
+        "ALTER TABLE a MODIFY COLUMN IF EXISTS `x` TTL d + INTERVAL 1 DAY",
+        "ALTER TABLE a REPLACE PARTITION 1 FROM b",
+        "CREATE OR REPLACE TABLE a (x Int8)",
     ],
 )
 def test_a_losing_migration_needs_permission(tmp_path, statement):
@@ -75,7 +92,27 @@ def test_a_losing_migration_needs_permission(tmp_path, statement):
     with pytest.raises(MigrationRefused, match="would lose data"):
         migrator.apply(found, say=lambda text: None)
     assert not server.statements
+    said = []
+    assert migrator.apply(found, say=said.append, dry_run=True) == 2
+    assert not server.statements
+    assert [line for line in said if "(would lose data: " in line] == [
+        f"would apply 0002_drop_a  (would lose data: {statement})"
+    ]
     assert migrator.apply(found, say=lambda text: None, allow_data_loss=True) == 2
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "ALTER TABLE a ADD COLUMN `update` Int8 COMMENT 'When to DELETE and UPDATE it.' AFTER x",
+        "ALTER TABLE a MODIFY COLUMN x COMMENT 'Int8'",
+        "ALTER TABLE a MODIFY COLUMN x CODEC(ZSTD(1)), MODIFY COLUMN y REMOVE TTL",
+        "ALTER TABLE a MODIFY SETTING ttl_only_drop_parts = 1",
+        "CREATE TABLE b (updated_at Int8, deleted Bool) ENGINE = MergeTree ORDER BY updated_at",
+    ],
+)
+def test_a_migration_that_loses_nothing_needs_none(statement):
+    assert Migration(1, "a", (statement,), "c").losing == ()
 
 
 def test_numbers_have_no_gaps(tmp_path):

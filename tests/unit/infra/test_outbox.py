@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from infra.outbox import Outbox, Outgoing
+from infra.outbox import TIMES_KEPT, Outbox, Outgoing
 from infra.ports import Fatal, InvalidRecord, RetryLater
 from infra.progress import Progress
 from tests.fakes import FakeBroker, FakeClock, FakePublisher
@@ -135,3 +135,33 @@ def test_it_is_full_by_records_and_by_bytes():
     publisher.release()
     small.collect()
     assert not small.is_full()
+
+
+def test_the_time_to_delivery_is_told_once_with_tries_again(world):
+    clock, _, publisher, outbox = world
+    publisher.hold = True
+    outbox.send(Outgoing("out", b"1"), [])
+    clock.advance(0.25)
+    publisher.release()
+    clock.advance(5)  # it counts when it was confirmed, not when somebody looked
+    assert outbox.take_delivery_seconds() == []
+    outbox.collect()
+    publisher.fail = [RetryLater("away")]
+    outbox.send(Outgoing("out", b"2"), [])
+    publisher.release()
+    outbox.collect()
+    clock.advance(1)
+    outbox.collect()
+    publisher.release()
+    outbox.collect()
+    assert outbox.take_delivery_seconds() == pytest.approx([0.25, 1.0])
+    assert outbox.take_delivery_seconds() == []
+    assert (outbox.delivered, outbox.pending) == (2, 0)
+
+
+def test_times_that_nobody_takes_do_not_pile_up(world):
+    outbox = world[3]
+    for _ in range(TIMES_KEPT + 10):
+        outbox.send(Outgoing("out", b"1"), [])
+        outbox.collect()
+    assert len(outbox.take_delivery_seconds()) == TIMES_KEPT

@@ -5,7 +5,16 @@ from dataclasses import replace
 import pytest
 
 from infra.settings import StackSettings
-from infra.topic_plan import AlterConfig, CreateTopic, ExistingTopic, ProvisionRefused, apply_plan, plan, wanted_config
+from infra.topic_plan import (
+    AddPartitions,
+    AlterConfig,
+    CreateTopic,
+    ExistingTopic,
+    ProvisionRefused,
+    apply_plan,
+    plan,
+    wanted_config,
+)
 from schemas import topics
 
 SETTINGS = StackSettings(topic_partitions=4, topic_retention_factor=2.0)
@@ -25,6 +34,10 @@ class Cluster:
         self.carried_out.append(change)
         if isinstance(change, CreateTopic):
             self.topics[change.topic.name] = ExistingTopic(change.partitions, change.config)
+        elif isinstance(change, AddPartitions):
+            old = self.topics[change.topic.name]
+            assert change.before == old.partitions < change.partitions
+            self.topics[change.topic.name] = replace(old, partitions=change.partitions)
         else:
             old = self.topics[change.topic.name]
             new = {name: pair[1] for name, pair in change.changes.items()}
@@ -80,6 +93,31 @@ def test_partitions_are_never_changed_behind_the_users_back():
     changes, remarks = plan([topics.ALERTS], existing, SETTINGS)
     assert not changes
     assert "9 partitions" in remarks[0]
+
+
+def test_what_lies_by_partition_number_follows_its_source_and_what_nobody_used_yet_may_grow():
+    cluster, said = Cluster(), []
+    apply_plan(cluster, topics.DECLARED, SETTINGS, say=said.append)
+    for name in ("inference.telemetry", "inference.windows"):
+        cluster.topics[name] = replace(cluster.topics[name], partitions=12)  # somebody else's tool
+    apply_plan(cluster, topics.DECLARED, SETTINGS, say=said.append)
+    partitions = {name: found.partitions for name, found in cluster.topics.items()}
+    assert partitions["jobs.score.requests.state"] == partitions["jobs.score.windows.state"] == 12
+    assert partitions["inference.requests"] == partitions["inference.predictions"] == partitions["alerts"] == 4
+    assert "add partitions to jobs.score.windows.state: 4 -> 12" in said
+    said.clear()
+    cluster.topics["inference.requests"] = replace(cluster.topics["inference.requests"], unused=True)
+    apply_plan(cluster, topics.DECLARED, replace_setting(topic_partitions=16), say=said.append)
+    partitions = {name: found.partitions for name, found in cluster.topics.items()}
+    assert {partitions[f"inference.{name}"] for name in ("requests", "predictions", "telemetry")} == {16}
+    assert (partitions["inference.windows"], partitions["alerts"]) == (12, 4)
+    assert partitions["jobs.score.requests.state"] == 16
+    assert sum("left as it is" in line for line in said) == 4
+    assert apply_plan(cluster, topics.DECLARED, replace_setting(topic_partitions=16), say=lambda text: None) == 0
+
+
+def replace_setting(**values):
+    return SETTINGS.model_copy(update=values)
 
 
 def test_every_topic_is_bounded_by_age_and_size_or_by_its_keys():

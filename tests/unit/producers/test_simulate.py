@@ -11,7 +11,7 @@ from infra.ports import RetryLater
 from producers.broken_requests import EXPECTED, BrokenKind
 from producers.client import Producer, RequestTopic
 from producers.pacing import SLIP_SECONDS, Pace
-from producers.sample_data import Arrival, Replay, full_replay, sample_replay
+from producers.sample_data import Arrival, DataChoice, Replay, full_replay, replay_of, sample_replay
 from producers.simulate_cli import Summary, Traffic, show, simulate
 from producers.simulator import TrafficPolicy, due_times, plan
 from schemas.base import DecodeError, decode
@@ -172,6 +172,14 @@ def test_the_command_prints_seed_and_summary(stack):
 )
 def test_impossible_options_are_usage_errors(stack, arguments):
     assert CliRunner().invoke(simulate, arguments).exit_code == 2
+
+
+def test_the_full_data_are_taken_where_they_are_there_and_that_is_chosen(data, monkeypatch, tmp_path):
+    monkeypatch.setenv("INFERWATCH_DATA", str(tmp_path))
+    assert replay_of(DataChoice.AUTO) == (sample_replay(), DataChoice.SAMPLE)
+    monkeypatch.setenv("INFERWATCH_DATA", str(data))
+    assert replay_of(DataChoice.AUTO) == (full_replay(), DataChoice.FULL)
+    assert replay_of(DataChoice.SAMPLE) == (sample_replay(), DataChoice.SAMPLE)
 
 
 def test_full_data_that_are_absent_are_named(stack, monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from schemas.alerts import AlertStatus
 from schemas.anomalies import AnomalyKind
 from schemas.windows import SeriesKey
-from stream_jobs.decide import AlertPolicy, IncidentState, Observation, observe
+from stream_jobs.decide import AlertPolicy, IncidentState, Observation, observe, unjudged
 from stream_jobs.detectors.forecast_residual import Judgement
 
 KEY = SeriesKey(model="m", version="1", scenario="s")
@@ -16,17 +16,22 @@ POLICY = AlertPolicy(
     unconfirmed_windows=4,
     extreme_score=0.95,
     resolve_windows=3,
+    unjudged_ms=50_000,
     update_ms=60_000,
     cool_down_ms=30_000,
 )
 
 
-def observed(scores, policy=POLICY, state=None, confirmed=True, start=0):
-    """The changes that windows with these scores make; each window is 10 s."""
+def observed(scores, policy=POLICY, state=None, confirmed=True, start=0, learning=False):
+    """The changes that windows with these scores make; each window is 10 s. A score of None: it is not judged."""
     state = IncidentState() if state is None else state
     changes = []
     for number, score in enumerate(scores, start):
-        judgement = Judgement(score, 0.9, 100.0, 0.0, 200.0, False)
+        if score is None:
+            change = unjudged(state, policy, KEY, number * 10_000, (number + 1) * 10_000)
+            changes += [] if change is None else [(number, change)]
+            continue
+        judgement = Judgement(score, 0.9, 100.0, 0.0, 200.0, learning)
         seen = Observation(KEY, number * 10_000, (number + 1) * 10_000, 300.0, judgement, f"a{number}", confirmed)
         change = observe(state, policy, seen)
         if change is not None:
@@ -66,6 +71,21 @@ def test_a_few_slow_requests_do_not_keep_an_incident_of_most_open():
     _, state = observed([0.7, 0.7])
     changes, _ = observed([0.7, 0.7, 0.7], state=state, confirmed=False, start=2)
     assert statuses(changes) == [(4, "resolved")]
+
+
+def test_what_is_said_while_learning_does_not_end_an_incident():
+    _, state = observed([0.7, 0.7])
+    assert observed([0.0] * 4, state=state, start=2, learning=True)[0] == []
+    assert statuses(observed([0.1] * 3, state=state, start=6)[0]) == [(8, "resolved")]
+
+
+def test_an_incident_that_cannot_be_judged_any_more_ends_in_bounded_time_and_says_so():
+    changes, state = observed([0.7, 0.7, *[None] * 5, 0.7, *[None] * 6, 0.1])
+    assert statuses(changes) == [(1, "open"), (13, "resolved")]
+    assert changes[1][1].summary == "total_ms_p95 of s/m/1 can no longer be judged: its windows hold too little."
+    _, state = observed([0.7, 0.7])
+    changes, _ = observed([0.0] * 6, state=state, start=2, learning=True)
+    assert statuses(changes) == [(7, "resolved")]
 
 
 def test_updates_are_told_when_it_gets_twice_as_bad_and_not_too_often():

@@ -95,6 +95,28 @@ def test_after_a_gap_a_slow_start_is_no_alarm_and_not_learnt():
     assert judged.expected == pytest.approx(100.0)
 
 
+def test_a_fault_does_not_become_normal_because_nobody_looked_for_long():
+    detector, now = fed([100.0] * 30 + [900.0] * 3)
+    later = now + 2 * 3_600_000
+    for number in range(8):
+        detector.learn(900.0, later + number * STEP_MS)
+    judged = detector.judge(900.0, later + 8 * STEP_MS)
+    assert judged.anomalous
+    assert judged.expected == pytest.approx(100.0)
+    for number in range(8, 185):  # seen for 30 minutes in all, it does
+        detector.learn(900.0, later + number * STEP_MS)
+    assert detector.judge(900.0, later + 185 * STEP_MS).expected == pytest.approx(900.0)
+
+
+def test_one_value_after_a_long_gap_weighs_no_more_than_others():
+    detector, now = fed([100.0, 102.0, 98.0, 110.0, 90.0] * 8)
+    before = detector.judge(100.0, now)
+    detector.learn(125.0, now + 10 * 86_400_000)
+    after = detector.judge(100.0, now + 10 * 86_400_000 + STEP_MS)
+    assert after.expected < 105.0
+    assert after.upper > 0.9 * before.upper
+
+
 def test_a_fall_is_what_matters_with_the_other_direction():
     policy = ResidualPolicy(direction=-1, deviation_min=5.0, deviation_share_min=0.8, unit_min=1.0)
     detector, now = fed([100.0] * 20, policy)

@@ -116,6 +116,27 @@ def test_those_after_an_event_that_is_refused_for_good_go_on():
     asyncio.run(run())
 
 
+def test_what_a_lost_partition_has_not_sent_yet_is_not_sent_any_more():
+    async def run():
+        async with Sender(hold=True) as sender:
+            for number in range(3):
+                sender.send(number)
+            await sender.until(lambda: sender.publisher.flush(0) == 1)
+            sender.batch.dropped = True
+            sender.publisher.fail = [RetryLater("timed out")]
+            new = sender.batch = Batch()
+            sender.send(0)
+            sender.outbox.seal(new)
+            while not new.settled.is_set():
+                sender.publisher.release()
+                await asyncio.sleep(0.001)
+            assert arrived(sender.broker) == {0: [0, 0]}  # one was on its way and cannot be called back
+            assert sender.outbox._lanes == {}
+            assert not sender.outbox.is_full
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("at_once", [True, False])
 def test_a_publisher_that_is_broken_for_good_is_told_and_not_tried_again(at_once):
     async def run():

@@ -1,24 +1,42 @@
 import json
+from collections import Counter
 
 import pytest
 
+from infra.offset_set import PAGE_OFFSETS
 from schemas.base import DecodeError, Reason, decode
 from schemas.tables import REQUESTS
 from schemas.telemetry import Outcome
 from schemas.windows import WINDOW_KINDS
 from stream_jobs.partial_events import target_of
-from stream_jobs.request_stage import REQUEST_TOPICS_MAX, RequestStage
+from stream_jobs.request_stage import APPENDED_SINCE_MAX, REQUEST_TOPICS_MAX, RequestStage
 from stream_jobs.settings import JobSettings
-from stream_jobs.stage import PAGE_BYTES_MAX
+from stream_jobs.stage import PAGE_BYTES_MAX, Limit
 from stream_jobs.windows import OVERFLOW
-from tests.telemetry_events import T0, record, served, ticked
+from tests.telemetry_events import T0, AnyRequests, record, served, ticked
 
 PARTITIONS = 3
 
 
-def new_stage(**values):
+def new_stage(requests=None, **values):
     settings = JobSettings(**{"window_seconds": 10, **values})
-    return RequestStage(settings, topic_id="telemetry-1", partition=0, window_partitions=PARTITIONS)
+    return RequestStage(
+        settings,
+        topic_id="telemetry-1",
+        partition=0,
+        window_partitions=PARTITIONS,
+        requests=AnyRequests() if requests is None else requests,
+    )
+
+
+class Requests:
+    """A RequestLog of one topic that ends at 5,000."""
+
+    def is_known(self, cluster_id, topic_id):
+        return (cluster_id, topic_id) == ("cluster-1", "requests-1")
+
+    def end(self, cluster_id, topic_id, partition):
+        return 5_000 if topic_id == "requests-1" else None
 
 
 def partials(effects):
@@ -118,6 +136,29 @@ def test_what_cannot_be_right_is_refused_and_changes_nothing(message, reason):
     assert stage.next_offset == 1
 
 
+@pytest.mark.parametrize(
+    ("offset", "topic_id"), [(5_000 + APPENDED_SINCE_MAX, "requests-1"), (10**9, "requests-1"), (5, "requests-2")]
+)
+def test_telemetry_of_requests_that_cannot_be_is_refused_and_hides_no_real_one(offset, topic_id):
+    stage = new_stage(Requests())
+    for number in range(200):  # pages far apart: more than the set of offsets seen keeps
+        forged = served([offset + number * 20_000], topic_id=topic_id)
+        with pytest.raises(DecodeError) as error:
+            stage.apply(record(forged, number, T0))
+        assert error.value.reason is Reason.BAD_VALUE
+        stage.skip(record(forged, number, T0))
+    rows = stage.apply(record(served(range(4_990, 5_010)), 200, T0)).rows["requests_stored"]
+    assert rows["offset"] == list(range(4_990, 5_010))
+
+
+def test_what_was_the_request_topic_before_stays_known_with_the_state():
+    old, new = new_stage(), new_stage(Requests())
+    old.apply(record(served(range(10), topic_id="requests-0"), 0, T0))
+    new.restore(old.all_pages(), 1)
+    rows = new.apply(record(served(range(20), topic_id="requests-0"), 1, T0)).rows["requests_stored"]
+    assert rows["offset"] == list(range(10, 20))
+
+
 def test_the_row_model_judges_after_its_first_window_and_knows_the_unusual():
     stage = new_stage(row_window=50)
     for number in range(12):
@@ -132,15 +173,17 @@ def test_the_row_model_judges_after_its_first_window_and_knows_the_unusual():
 
 def test_models_above_the_bound_share_one():
     stage = new_stage(row_models_max=1)
-    stage.apply(record(served(range(10), scenario=lambda o: 0), 0, T0))
-    stage.apply(record(served(range(10, 20), scenario=lambda o: 1), 1, T0))
-    stage.apply(record(served(range(20, 30), scenario=lambda o: -1), 2, T0))
+    effects = [stage.apply(record(served(range(10), scenario=lambda o: 0), 0, T0))]
+    effects += [stage.apply(record(served(range(10, 20), scenario=lambda o: 1), 1, T0))]
+    effects += [stage.apply(record(served(range(20, 30), scenario=lambda o: -1), 2, T0))]
+    assert [one.limits.get(Limit.ROW_MODELS, 0) for one in effects] == [0, 10, 10]
     assert sorted(name for name in stage.all_pages() if name.startswith("model-")) == ["model-0.0", "model-1.0"]
 
 
 def test_series_above_the_bound_share_one():
     stage = new_stage(series_max=1)
-    stage.apply(record(served(range(12), scenario=lambda o: o % 3 - 1), 0, T0))
+    effects = stage.apply(record(served(range(12), scenario=lambda o: o % 3 - 1), 0, T0))
+    assert effects.limits == {Limit.WINDOW_SERIES: 8}
     messages = partials(stage.apply(record(ticked(), 1, T0 + 10_000)))
     series = {str(one.key): one.answered for m in messages for one in m.series}
     assert series == {"/mini/1": 4, str(OVERFLOW): 8}
@@ -148,13 +191,35 @@ def test_series_above_the_bound_share_one():
 
 def test_many_request_topics_and_gaps_stay_small():
     stage = new_stage()
+    limits = Counter()
     for number in range(3 * REQUEST_TOPICS_MAX):
-        stage.apply(record(served([number * 40_000], topic_id=f"topic-{number}"), number, T0))
+        limits += stage.apply(record(served([number * 40_000], topic_id=f"topic-{number}"), number, T0)).limits
     for number in range(400):
-        stage.apply(record(served([7 + number * 20_000]), 100 + number, T0))
+        limits += stage.apply(record(served([7 + number * 20_000]), 100 + number, T0)).limits
+    assert limits[Limit.REQUEST_TOPICS] == 2 * REQUEST_TOPICS_MAX + 1
+    # Given up: all below the lowest page kept but the offsets told of.
+    assert limits[Limit.OFFSET_HOLES] == (7 + 272 * 20_000) // PAGE_OFFSETS * PAGE_OFFSETS - 272
     pages = stage.all_pages()
     assert sum(name.startswith("seen-") for name in pages) == REQUEST_TOPICS_MAX
     assert max(map(len, pages.values())) < PAGE_BYTES_MAX
+
+
+@pytest.mark.parametrize(("before", "after", "end"), [(60, 10, 60), (10, 60, 10), (60, 7, 60)])
+def test_a_change_of_the_length_of_windows_keeps_what_was_seen_and_closes_the_open_window_where_it_would(
+    before, after, end
+):
+    start = T0 // 60_000 * 60_000
+    old, new = new_stage(window_seconds=before), new_stage(window_seconds=after)
+    old.apply(record(served(range(80)), 0, start + 1_000))
+    new.restore(old.all_pages(), 1)
+    rows = new.apply(record(served(range(90)), 1, start + 2_000)).rows["requests_stored"]
+    assert rows["offset"] == list(range(80, 90))
+    closed = partials(new.apply(record(ticked(), 2, start + 200_000)))
+    assert {(one.window_start_ms - start, one.window_end_ms - start) for one in closed} == {(0, end * 1000)}
+    assert sum(series.answered for one in closed for series in one.series) == 90
+    new.apply(record(ticked(), 3, start + 300_000))
+    following = partials(new.apply(record(ticked(), 4, start + 400_000)))
+    assert {(one.window_end_ms - one.window_start_ms) for one in following} == {after * 1000}
 
 
 def test_a_change_of_the_row_window_only_starts_the_models_anew():

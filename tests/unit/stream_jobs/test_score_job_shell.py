@@ -371,6 +371,17 @@ async def test_revoked_partition_is_dropped_without_a_commit(shell):
     assert shell.table.rows["sums"] == []
 
 
+@shell_test(hold=True)
+async def test_events_of_a_lost_partition_that_were_not_sent_yet_are_left_to_the_next_owner(shell):
+    for offset in range(3):
+        await shell.take(offset, str(2 * offset).encode())
+    await shell.until(lambda: shell.publisher.flush(0) == 1)
+    shell.owned.revoked()
+    shell.publisher.release()
+    await shell.until(lambda: not shell.outbox._lanes)
+    assert [record.value for record in shell.broker.of("out")] == [b"0"]
+
+
 def test_state_page_that_is_too_large_ends_the_process():
     async def run():
         async with Shell() as shell:

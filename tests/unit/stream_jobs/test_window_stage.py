@@ -1,12 +1,13 @@
 import hashlib
 import json
+from collections import Counter
 from itertools import count
 
 import pytest
 
 from schemas.alerts import ALERT_KINDS
 from schemas.anomalies import ANOMALY_KINDS
-from schemas.base import DecodeError, decode, encode
+from schemas.base import DecodeError, Reason, decode, encode
 from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
 from schemas.windows import PartialSeries, PartialWindowsClosed, SeriesKey, Sketch
 from stream_jobs.detectors.forecast_residual import ForecastResidual
@@ -14,7 +15,9 @@ from stream_jobs.metrics import metrics_of
 from stream_jobs.open_windows import LATE_SHARES_MAX, TOPICS_MAX
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
 from stream_jobs.sketch import buckets_of
-from stream_jobs.window_stage import WindowStage
+from stream_jobs.stage import Limit
+from stream_jobs.window_stage import CLOCKS_APART_MS_MAX, WindowStage
+from tests.alert_events import changed
 from tests.telemetry_events import T0, record
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
@@ -62,8 +65,10 @@ def partial(window, *found, source=0, topic_id="telemetry-1", chunk=0, chunks=1,
 class Reader:
     """A stage, and the records it is given, numbered."""
 
-    def __init__(self, sources=2, **values):
-        self.stage = WindowStage(JobSettings(**values), partition=0, source_partitions=sources)
+    def __init__(self, sources=2, topic_id="telemetry-1", **values):
+        self.stage = WindowStage(
+            JobSettings(**values), partition=0, source_topic_id=topic_id, source_partitions=sources
+        )
         self._offsets = count()
 
     def __call__(self, message, at_ms=None):
@@ -194,11 +199,16 @@ def test_what_comes_for_a_forgotten_window_is_counted_and_is_in_no_row():
 
 def test_windows_that_wait_are_bounded_and_the_oldest_close_early():
     read, closed = Reader(sources=2, allowed_lateness_seconds=10_000), []
+    now = T0 + 2 * WAITING_WINDOWS_MAX * LENGTH  # all at once: nothing has waited for long
+    limits = Counter()
     for window in range(WAITING_WINDOWS_MAX + 5):
-        closed += column(read(partial(window, series(), source=0), at_ms=T0), "window_start")
+        effects = read(partial(window, series(), source=0), at_ms=now)
+        closed += column(effects, "window_start")
+        limits += effects.limits
+    assert limits == {Limit.OPEN_WINDOWS: 5}
     assert closed == [T0 + window * LENGTH for window in range(5)]
     assert len([name for name in read.stage.all_pages() if name.startswith("window-")]) == WAITING_WINDOWS_MAX + 5
-    assert column(read(partial(3, series(), source=1), at_ms=T0), "revision") == [1]
+    assert column(read(partial(3, series(), source=1), at_ms=now), "revision") == [1]
 
 
 def test_a_source_that_jumps_closes_all_between():
@@ -209,15 +219,24 @@ def test_a_source_that_jumps_closes_all_between():
 
 
 def test_windows_of_a_topic_that_was_made_anew_close_too():
-    read = Reader()
-    read(partial(0, series(), source=0, topic_id="old"))
+    old, read = Reader(topic_id="old"), Reader(topic_id="new")
+    old(partial(0, series(), source=0, topic_id="old"))
+    read.stage.restore(old.stage.all_pages(), 0)
     read(partial(100, series(), source=0, topic_id="new"))
     effects = read(partial(100, series(), source=1, topic_id="new"))
     assert column(effects, "source_topic_id") == ["new"]
-    assert len(read.stage.all_pages()) < 10
+    closed = [column(read(partial(n, source=0, topic_id="new")), "source_topic_id") for n in range(101, 115)]
+    assert [ids for ids in closed if ids] == [["old"]]
+
+
+def test_topics_that_were_made_anew_again_and_again_leave_a_bounded_state():
+    pages = {}
     for number in range(3 * TOPICS_MAX):
-        read(partial(101 + number, series(), topic_id=f"topic-{number}"))
-    assert len(read.stage.all_pages()) < 40
+        read = Reader(topic_id=f"topic-{number}")
+        read.stage.restore(pages, 0)
+        read(partial(number, series(), topic_id=f"topic-{number}"))
+        pages = read.stage.all_pages()
+    assert sum(name.startswith("window-") for name in pages) <= TOPICS_MAX
 
 
 @pytest.mark.parametrize(
@@ -227,15 +246,20 @@ def test_windows_of_a_topic_that_was_made_anew_close_too():
         {"closed_through_ms": T0 + 5},
         {"chunk": 1},
         {"first_offset": 11},
+        {"source_partition": 2},
+        {"source_topic_id": "telemetry-2"},
+        {"closed_through_ms": T0 + LENGTH + CLOCKS_APART_MS_MAX + 1},
     ],
 )
 def test_what_cannot_be_right_is_refused_and_changes_nothing(wrong):
     read = Reader()
     read(partial(0, series()))
     before = read.stage.all_pages()
-    with pytest.raises(DecodeError):
-        read(partial(0, series(), source=1).model_copy(update=wrong))
+    with pytest.raises(DecodeError) as error:
+        read(partial(0, series(), source=1).model_copy(update=wrong), at_ms=T0 + LENGTH)
+    assert error.value.reason is Reason.BAD_VALUE
     assert read.stage.all_pages() == before
+    assert column(read(partial(0, series(), source=1), at_ms=T0 + LENGTH), "requests") == [200]
 
 
 def drilled(read, windows=20, drill=range(10, 14), value=100.0, slow=900.0):
@@ -282,11 +306,54 @@ def test_an_incident_is_an_event_and_a_row():
     assert all(encode(change) for change in changes)
 
 
+def test_an_incident_goes_on_when_the_length_of_windows_is_changed():
+    old, read = Reader(sources=1, window_seconds=10), Reader(sources=1, window_seconds=20)
+    for number in range(13):
+        old(partial(number, series(900.0 if number >= 10 else 100.0)))
+    read.stage.restore(old.stage.all_pages(), 13)
+    slow = [read(partial(number, series(900.0))) for number in range(13, 20)]
+    assert [value for one in slow for value in column(one, "anomalous", "window_scores_stored")].count(True) == 7
+    good = [read(partial(number, series(100.0))) for number in range(20, 24)]
+    rows = [one.rows["alerts_stored"] for one in good if "alerts_stored" in one.rows]
+    assert [(row["status"], row["windows"]) for row in rows] == [(["resolved"], [10])]
+
+
+def test_incidents_whose_state_is_lost_are_ended_by_the_next_window_also_after_another_restart():
+    first, read = Reader(sources=1), Reader(sources=1)
+    first.stage.adopt([changed("one", 2, "updated", T0), changed("two", 0, "open", T0 + 5 * LENGTH)])
+    read.stage.restore(first.stage.all_pages(), 0)
+    rows = [effects.rows.get("alerts_stored") for effects in (read(partial(n, series())) for n in range(8))]
+    assert [number for number, row in enumerate(rows) if row] == [0, 5]  # the later one when it is in the past
+    assert (rows[0]["incident_id"], rows[0]["sequence"], rows[0]["status"]) == (["one"], [3], ["resolved"])
+    assert rows[0]["resolved_at"] == [T0 + LENGTH]
+    assert rows[0]["summary"][0].endswith("can no longer be judged: what was known of it is lost.")
+    assert not any(name.startswith("lost") for name in read.stage.all_pages())
+
+
+def test_an_incident_that_the_log_tells_again_is_not_taken_for_lost():
+    known, again = Reader(sources=1), Reader(sources=1)
+    alerts = [one for effects in drilled(known) for one in effects.events if one.topic == "alerts"]
+    opened = decode(alerts[0].headers, alerts[0].value, ALERT_KINDS).data
+    again.stage.adopt([opened.model_copy(update={"changed_ms": T0 + 15 * LENGTH, "sequence": 1})])
+    found = [one for effects in drilled(again) for one in effects.events if one.topic == "alerts"]
+    assert found == alerts
+
+
+def test_fewer_series_than_are_known_may_be_allowed():
+    old, read = Reader(sources=1, series_max=40), Reader(sources=1, series_max=10)
+    keys = [SeriesKey(model="mini", version=str(n), scenario="search") for n in range(40)]
+    old(partial(0, *[series(key=key) for key in keys]))
+    read.stage.restore(old.stage.all_pages(), 1)
+    assert read(partial(1, series(key=keys[9]))).limits == {Limit.KNOWN_SERIES: 30}
+
+
 def test_series_are_bounded_and_a_default_series_is_small():
     read = Reader(sources=1, series_max=40)
     keys = [SeriesKey(model="mini", version=str(n), scenario="search") for n in range(60)]
+    limits = Counter()
     for window in range(30):
-        read(partial(window, *[series(key=key) for key in (keys[:40] if window < 20 else keys)]))
+        limits += read(partial(window, *[series(key=key) for key in (keys[:40] if window < 20 else keys)])).limits
+    assert limits[Limit.KNOWN_SERIES] >= 20
     pages = {name: page for name, page in read.stage.all_pages().items() if name.startswith("series-")}
     assert sum(len(page) for page in pages.values()) / 40 <= 2_048
     assert sorted(pages) == ["series-0.0", "series-1.0"]

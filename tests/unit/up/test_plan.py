@@ -43,7 +43,7 @@ def test_no_traffic_no_simulator():
 
 def test_the_rate_and_the_seed_reach_the_simulator():
     command = " ".join(by_name(UpOptions(rate=12.5, broken_share=0.0, seed=7))["simulator"].command)
-    assert command.endswith("infra.cli simulate --rate 12.5 --broken-share 0 --seed 7")
+    assert command.endswith("infra.cli simulate --data auto --rate 12.5 --broken-share 0 --seed 7")
 
 
 def test_groups_follow_the_environment_that_the_children_inherit():

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 from infra.ports import Record
 from infra.up.books import Books
-from infra.up.traffic import Traffic
+from infra.up.traffic import INCIDENTS_MAX, Traffic
 from schemas import topics
 from schemas.alerts import AlertChanged, AlertStatus
 from schemas.anomalies import AnomalyKind
@@ -174,6 +174,21 @@ def test_records_that_are_not_ours_are_counted_and_harm_nothing():
     ours.fold(junk, now=1.0)
     assert ours.unreadable == len(junk)
     assert ours.anomalies == 0
+
+
+def test_of_the_changes_of_an_incident_the_highest_sequence_wins_and_each_counts_once():
+    ours = traffic()
+    ours.fold([alert("a", 0, AlertStatus.OPEN, 0), alert("a", 0, AlertStatus.OPEN, 1)], now=1.0)
+    ours.fold([alert("a", 1, AlertStatus.RESOLVED, 2), alert("a", 1, AlertStatus.RESOLVED, 3)], now=1.0)
+    ours.fold([alert("a", 0, AlertStatus.OPEN, 4)], now=1.0)  # by a job that was stopped, and continued
+    assert (ours.alerts_opened, ours.alerts_resolved, ours.open_alerts) == (1, 1, {})
+
+
+def test_incidents_remembered_are_bounded():
+    ours = traffic()
+    for number in range(INCIDENTS_MAX + 10):
+        ours._is_news(AlertChanged.model_construct(incident_id=str(number), sequence=0))
+    assert len(ours._alert_sequences) == INCIDENTS_MAX
 
 
 def test_alerts_open_and_resolve_and_history_is_not_counted():

@@ -1,0 +1,156 @@
+"""What telemetry costs a worker, in processor time, as a share of all that the worker spends.
+
+Throughput with and without cannot show 1 %: two equal runs differ by more. So a real worker runs in this process
+(`python -m benchmarks.telemetry_cost`, settings as a worker's), on a real Kafka, and the calls that only exist for
+telemetry and metrics are accounted with the thread's own processor clock:
+
+* noting an outcome, counting it in the metrics, collecting it into columns, making the event of it, encoding it;
+* handing the event to the Kafka client, and settling the receipts when it is delivered;
+* of the client's own threads, the share of bytes that is telemetry's.
+
+Each SIGUSR1 prints the sums so far as a line of JSON. Two such lines around a stretch of work give the share: what
+telemetry spent over what the whole process spent, all threads, with the cost of measuring taken out of both.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cpu_account import CallCost, CpuAccount, find, install, measure_call_cost
+from schemas.topics import TELEMETRY
+
+HOOKS = (
+    "inference_workers.outcomes:Outcomes._facts",
+    "inference_workers.outcomes:Outcomes._tell",
+    "inference_workers.observer:Observer.turned",
+    "inference_workers.observer:Observer.folded",
+    "inference_workers.observer:Observer.told",
+    "inference_workers.observer:Observer.sample",
+    "inference_workers.telemetry:TelemetryAccumulator.add",
+    "inference_workers.telemetry:TelemetryAccumulator.take",
+    "inference_workers.telemetry:TelemetryAccumulator.seconds_until_due",
+    "inference_workers.answers:Answers.telemetry",
+)
+"""Calls that telemetry and metrics alone need. A test says when one has got another name."""
+SEND = "infra.outbox:Outbox.send"
+"""Hands over all records; accounted for those of the telemetry topic."""
+CLIENT_THREADS = "rdk:"
+"""How the Kafka client's own threads are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Sums since the start: seconds of processor time, calls measured, bytes handed over."""
+
+    cpu_seconds: float
+    client_seconds: float
+    telemetry_seconds: float
+    calls: int
+    telemetry_bytes: int
+    sent_bytes: int
+    inside: float
+    altogether: float
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetryCost:
+    """Microseconds a request, and their share of all that the worker spent."""
+
+    telemetry_us: float
+    worker_us: float
+    overhead: float
+
+
+def cost_between(first: Snapshot, last: Snapshot, requests: int) -> TelemetryCost:
+    """The cost over the stretch between two snapshots. Pure."""
+    calls = last.calls - first.calls
+    sent = max(1, last.sent_bytes - first.sent_bytes)
+    client = (last.client_seconds - first.client_seconds) * (last.telemetry_bytes - first.telemetry_bytes) / sent
+    telemetry = last.telemetry_seconds - first.telemetry_seconds - calls * last.inside + client
+    worker = last.cpu_seconds - first.cpu_seconds - calls * last.altogether
+    return TelemetryCost(1e6 * telemetry / requests, 1e6 * worker / requests, telemetry / worker)
+
+
+class Meter:
+    """The account of this process, and the bytes that went through the outbox."""
+
+    def __init__(self) -> None:
+        self.account = CpuAccount()
+        self.telemetry_bytes = self.sent_bytes = 0
+        self._cost: CallCost = measure_call_cost()
+
+    def install(self) -> None:
+        """Put the accounting in place. Raises HookGone."""
+        install(self.account, HOOKS)
+        outbox, name = find(SEND)
+        plain = getattr(outbox, name)
+        accounted = self.account.wrap(plain)
+        meter = self
+
+        class Settled(list[Any]):
+            """Receipts: going over them, to settle each, is telemetry's cost too."""
+
+            def __iter__(self) -> Any:
+                return meter.account.iterate(list(super().__iter__()))
+
+        def send(box: Any, outgoing: Any, receipts: Any, **named: Any) -> Any:
+            meter.sent_bytes += len(outgoing.value)
+            if outgoing.topic != TELEMETRY.name:
+                return plain(box, outgoing, receipts, **named)
+            meter.telemetry_bytes += len(outgoing.value)
+            return accounted(box, outgoing, Settled(receipts), **named)
+
+        setattr(outbox, name, send)
+
+    def snapshot(self) -> Snapshot:
+        """Sums so far."""
+        return Snapshot(
+            cpu_seconds=time.process_time(),
+            client_seconds=_seconds_of_threads(CLIENT_THREADS),
+            telemetry_seconds=self.account.seconds,
+            calls=self.account.calls,
+            telemetry_bytes=self.telemetry_bytes,
+            sent_bytes=self.sent_bytes,
+            inside=self._cost.inside,
+            altogether=self._cost.altogether,
+        )
+
+
+def _seconds_of_threads(prefix: str) -> float:
+    """Processor seconds of this process's threads of that name; 0 where /proc does not say."""
+    total = 0
+    for task in Path("/proc/self/task").glob("*"):
+        try:
+            if (task / "comm").read_text().startswith(prefix):
+                total += int((task / "schedstat").read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            continue  # the thread ended, or this system has no such file
+    return total / 1e9
+
+
+def main() -> None:
+    """A worker as `inferwatch worker` runs it, with the accounting in place."""
+    from inference_workers.spec import WorkerSettings
+    from inference_workers.worker_cli import serve, serve_guarded
+    from infra.connect import kafka_connection
+    from infra.logs import setup_logging
+    from infra.settings import load
+
+    meter = Meter()
+    meter.install()
+    setup_logging("worker")
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    signal.signal(signal.SIGUSR1, lambda *_: print(json.dumps(asdict(meter.snapshot())), flush=True))
+    serve_guarded(lambda: serve(load(WorkerSettings), kafka_connection(), stop))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Fills the worker's metrics, many requests at a time: from each batch, and from telemetry events. No I/O.
+
+The events say everything in columns already: to count from them costs a tenth of counting requests as they pass.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from inference_workers.routing import RoutingTable
+from inference_workers.telemetry import BatchFacts
+from infra import metrics
+from schemas.predictions import ModelRef
+from schemas.telemetry import InferenceServed, Outcome
+
+MODELS_MAX, SCENARIOS_MAX, ERRORS_MAX = 32, 64, 50
+"""Label values counted apart. Producers choose scenarios, models raise errors of any name: the rest is `other`."""
+OTHER = "other"
+T = TypeVar("T")
+ALL_SCENARIOS = "*"
+
+
+class Names:
+    """Lets so many different names through; later ones become `other`. Pure."""
+
+    def __init__(self, count_max: int) -> None:
+        self._count_max = count_max
+        self._known: set[tuple[str, ...]] = set()
+
+    def bounded(self, *names: str) -> tuple[str, ...]:
+        """The names, or `other` as often."""
+        if names in self._known:
+            return names
+        if len(self._known) >= self._count_max:
+            return (OTHER,) * len(names)
+        self._known.add(names)
+        return names
+
+    def forget(self, *names: str) -> None:
+        """Make room: these are used no more."""
+        self._known.discard(names)
+
+
+Rows = npt.NDArray[np.bool_]
+"""Which rows of an event are meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    total: npt.NDArray[np.float64]
+    queue: npt.NDArray[np.float64]
+    batched: Rows
+    answered: Rows
+    inputs: npt.NDArray[np.int64]
+    hits: npt.NDArray[np.float64] | None
+    outcomes: list[Outcome]
+    errors: list[str]
+
+
+class WorkerMeters:
+    """Used by the loop's thread."""
+
+    def __init__(self) -> None:
+        self._models = Names(MODELS_MAX)
+        self._scenarios = Names(SCENARIOS_MAX)
+        self._errors = Names(ERRORS_MAX)
+
+    def batch(self, facts: BatchFacts) -> None:
+        """A batch is answered; `post_ms` is known."""
+        model = self._models.bounded(facts.model.name, facts.model.version)
+        metrics.TOKENISE_SECONDS.labels(*model).observe(facts.tokenise_ms / 1000)
+        metrics.COMPUTE_SECONDS.labels(*model).observe(facts.compute_ms / 1000)
+        metrics.POST_SECONDS.labels(*model).observe(facts.post_ms / 1000)
+        metrics.BATCH_REQUESTS.labels(*model).observe(facts.size)
+        metrics.BATCHES.labels(*model, str(facts.reason)).inc()
+        metrics.TOKENS.labels(*model).inc(facts.tokens)
+        metrics.PADDED_TOKENS.labels(*model).inc(facts.padded_tokens)
+        metrics.COMPUTE_BUSY_SECONDS.labels(*model).inc(facts.compute_ms / 1000)
+        metrics.BATCH_MEMORY_BYTES.labels(*model).set(facts.memory_bytes)
+
+    def served(self, events: Sequence[InferenceServed]) -> int:
+        """Outcomes of requests. Returns how many of them the model or the cache worked on.
+
+        Many events at once cost less: 0.4 us a request, against 1 us for one event of 200 requests.
+        """
+        outcomes: list[Outcome] = []
+        series: list[int] = []
+        labels: dict[tuple[str, ...], int] = {}
+        for event in events:
+            outcomes += event.requests.outcome
+            series += self._series_of(event, labels)
+        if not outcomes:
+            return 0
+        rows = [event.requests for event in events]
+        inputs = np.array(_joined(one.inputs for one in rows))
+        cached = _joined(one.cached or [0.0] * len(one.offset) for one in rows)
+        table = _Table(
+            total=np.array(_joined(one.total_ms for one in rows)) / 1000,
+            queue=np.array(_joined(one.queue_ms for one in rows)) / 1000,
+            batched=np.array(_joined(one.batch for one in rows)) >= 0,
+            answered=_is(outcomes, Outcome.ANSWERED),
+            inputs=inputs,
+            hits=np.rint(inputs * np.array(cached)) if any(cached) else None,
+            outcomes=outcomes,
+            errors=_joined(one.error for one in rows),
+        )
+        numbers = np.array(series)
+        for names, number in labels.items():
+            self._series(table, numbers == number, names)
+        return int((table.answered | table.batched).sum())
+
+    def published(self, seconds: Sequence[float]) -> None:
+        """So long did deliveries take, see `Outbox.take_delivery_seconds`."""
+        if seconds:
+            metrics.PUBLISH_SECONDS.observe_all(seconds)
+
+    def loaded(self, model: ModelRef, seconds: float) -> None:
+        """A model is loaded, warm and checked."""
+        metrics.MODEL_LOAD_SECONDS.labels(*self._models.bounded(model.name, model.version)).set(seconds)
+
+    def retired(self, model: ModelRef) -> None:
+        """A model is served no more: its series end."""
+        self._models.forget(model.name, model.version)
+        for family in metrics.CATALOGUE.families:
+            if set(metrics.MODEL) <= set(family.description.labels):
+                family.remove(model_name=model.name, model_version=model.version)
+
+    def deployed(self, table: RoutingTable) -> None:
+        """Which models answer from now on."""
+        shown = {}
+        for scenario, routes in {ALL_SCENARIOS: [table.own], **table.scenarios}.items():
+            for route in routes:
+                mode = "shadow" if route.shadow else "answer"
+                model = self._models.bounded(route.ref.name, route.ref.version)
+                place = self._scenarios.bounded(scenario)[0], *model, route.ref.arm, mode
+                shown[place] = route.share
+        for place, share in shown.items():
+            metrics.DEPLOYMENT_INFO.labels(*place).set(1.0)
+            metrics.DEPLOYMENT_SHARE.labels(*place).set(share)
+        for family in (metrics.DEPLOYMENT_INFO, metrics.DEPLOYMENT_SHARE):
+            for place, _ in family.cells():
+                if place not in shown:
+                    family.remove(**dict(zip(family.description.labels, place, strict=True)))
+
+    def _series_of(self, event: InferenceServed, labels: dict[tuple[str, ...], int]) -> list[int]:
+        """The number of each row's scenario and model in `labels`, where new ones are added."""
+        rows = event.requests
+        models = rows.model or [-1] * len(rows.offset)
+        if len(event.scenarios) == len(event.models) == 1 and -1 not in rows.scenario and -1 not in models:
+            return [self._number(event, 0, 0, labels)] * len(models)
+        pairs = list(zip(rows.scenario, models, strict=True))
+        numbers = {pair: self._number(event, *pair, labels) for pair in set(pairs)}
+        return [numbers[pair] for pair in pairs]
+
+    def _number(self, event: InferenceServed, scenario: int, model: int, labels: dict[tuple[str, ...], int]) -> int:
+        name = "" if scenario < 0 else self._scenarios.bounded(event.scenarios[scenario])[0]
+        ref = ("", "") if model < 0 else (event.models[model].name, event.models[model].version)
+        return labels.setdefault((name, *self._models.bounded(*ref)), len(labels))
+
+    def _series(self, table: _Table, mine: Rows, labels: tuple[str, ...]) -> None:
+        """The rows of one scenario and model."""
+        answered, batched = mine & table.answered, mine & table.batched
+        if batched.any():
+            metrics.QUEUE_SECONDS.labels(*labels).observe_all(table.queue[batched])
+        answers = int(answered.sum())
+        if answers:
+            metrics.REQUEST_SECONDS.labels(*labels).observe_all(table.total[answered])
+            metrics.REQUESTS.labels(*labels, Outcome.ANSWERED.value).inc(answers)
+            hits = 0 if table.hits is None else int(table.hits[answered].sum())
+            metrics.CACHE_HITS.labels(*labels[1:]).inc(hits)
+            metrics.CACHE_MISSES.labels(*labels[1:]).inc(int(table.inputs[answered].sum()) - hits)
+        if answers < mine.sum():
+            self._unanswered(table, np.flatnonzero(mine & ~table.answered).tolist(), labels)
+
+    def _unanswered(self, table: _Table, rows: list[int], labels: tuple[str, ...]) -> None:
+        for row in rows:
+            outcome = Outcome(table.outcomes[row])
+            metrics.REQUESTS.labels(*labels, outcome.value).inc()
+            code = self._errors.bounded(table.errors[row])[0]
+            if outcome is Outcome.FAILED:
+                metrics.FAILURES.labels(*labels[1:], code).inc()
+                metrics.REQUEST_SECONDS.labels(*labels).observe(float(table.total[row]))
+            elif outcome is Outcome.SHED:
+                metrics.SHED.labels(labels[0], code).inc()
+
+
+def _joined(columns: Iterable[list[T]]) -> list[T]:
+    return list(itertools.chain.from_iterable(columns))
+
+
+def _is(outcomes: list[Outcome], which: Outcome) -> Rows:
+    count = outcomes.count(which)
+    if count in (0, len(outcomes)):  # nearly always, and to look at each takes longer than all the rest
+        return np.full(len(outcomes), count > 0)
+    return np.array([one == which for one in outcomes])

@@ -1,0 +1,49 @@
+"""Says when a bound of a stage leaves something out: a counter, and a line now and then."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infra.metrics import LIMITS_REACHED
+from infra.ports import Clock
+from stream_jobs.stage import Limit
+
+LOG = logging.getLogger(__name__)
+QUIET_SECONDS = 60.0
+"""Between two lines about one bound: once reached, it is reached by every record."""
+MEANING: Mapping[Limit, str] = {
+    Limit.WINDOW_SERIES: "requests are counted under the series (other), because their window holds "
+    "INFERWATCH_JOBS_SERIES_MAX series already",
+    Limit.ROW_MODELS: "requests are scored by the model that all above INFERWATCH_JOBS_ROW_MODELS_MAX share",
+    Limit.KNOWN_SERIES: "series are forgotten with what was learnt of them, because there are more than "
+    "INFERWATCH_JOBS_SERIES_MAX",
+    Limit.OPEN_WINDOWS: "windows are closed before all partitions had: too many were waiting for one that lags",
+    Limit.OFFSET_HOLES: "requests of which nothing was told yet count as seen: too many holes between the others",
+    Limit.REQUEST_TOPICS: "request topics are forgotten: what is told of their requests again would count twice",
+}
+
+
+@dataclass(slots=True)
+class _Said:
+    at: float
+    since: int = 0
+
+
+class LimitLog:
+    """Counts for all partitions of a process. For one thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._said: dict[Limit, _Said] = {}
+
+    def reached(self, what: Limit, count: int, where: str) -> None:
+        """A bound left `count` out; `where` is the record that made it."""
+        LIMITS_REACHED.labels(what.value).inc(count)
+        now = self._clock.monotonic()
+        said = self._said.setdefault(what, _Said(now - QUIET_SECONDS))
+        said.since += count
+        if now - said.at >= QUIET_SECONDS:
+            LOG.warning("%s: %d %s", where, said.since, MEANING[what])
+            self._said[what] = _Said(now)

@@ -1,0 +1,29 @@
+"""What a job needs of its topics before it starts: that they are there and that their partitions fit. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.topics import ALERTS, ANOMALIES, REQUEST_STATE, REQUESTS, TELEMETRY, WINDOW_STATE, WINDOWS, Topic
+
+NEEDED = (REQUESTS, TELEMETRY, WINDOWS, ANOMALIES, ALERTS, REQUEST_STATE, WINDOW_STATE)
+STATES: tuple[tuple[Topic, Topic], ...] = ((TELEMETRY, REQUEST_STATE), (WINDOWS, WINDOW_STATE))
+"""A topic and where the state of its partitions lies, by partition number."""
+
+
+def missing(counts: Mapping[str, int]) -> str:
+    """Why a job cannot start yet, with the way out, given partitions by topic; empty when every topic is there."""
+    names = [topic.name for topic in NEEDED if not counts[topic.name]]
+    return f"no topic {', '.join(names)}: `inferwatch topics apply` makes it" if names else ""
+
+
+def misfit(counts: Mapping[str, int]) -> str:
+    """Why a job cannot work with these topics, with the way out; empty when it can."""
+    found = [
+        f"{state.name} has {counts[state.name]} partitions and {source.name} {counts[source.name]}: the state of the "
+        f"others would have no place."
+        for source, state in STATES
+        if counts[state.name] < counts[source.name]
+    ]
+    way_out = "`inferwatch topics apply` adds them; nothing moves, because state lies by partition number."
+    return "\n".join([*found, f"Way out: {way_out}"]) if found else ""

