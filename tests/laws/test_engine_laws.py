@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inference_workers.engines.loading import load_engine
 from inference_workers.ports import Head, Item, Sampling
-from tests.random_models import POSITIONS, VOCABULARY, build, settings_of
+from tests.built_models import POSITIONS, VOCABULARY, build, settings_of
 
 KINDS = [
     "BertModel",

@@ -7,7 +7,7 @@ import torch
 from inference_workers.engines.clip import ClipEngine
 from inference_workers.engines.loading import load_engine
 from inference_workers.ports import EngineError, Head, Item
-from tests.random_models import END, CountedCopies, build, item, settings_of
+from tests.built_models import END, CountedCopies, build, item, settings_of
 
 TEXTS = [item(1, 5, 6, 7, END), item(1, END), item(1, 9, 10, 11, 12, 13, END)]
 RANDOM = np.random.default_rng(0)

@@ -18,8 +18,8 @@ from inference_workers.engines.vectors import VectorEngine
 from inference_workers.ports import DeviceLost, EngineError, Head, NonFiniteOutput, OutOfMemory
 from inference_workers.registry import Pooling, head_of
 from infra.settings import SettingsError
+from tests.built_models import build, item, placement, settings_of
 from tests.parts import default_model, program
-from tests.random_models import build, item, placement, settings_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from inference_workers.engines.logits import BertClassifier, LogitEngine
 from inference_workers.ports import Head, NonFiniteOutput
 from inference_workers.tasks.classify import probabilities_of
 from inference_workers.tokenise import Tokeniser
-from tests.random_models import CountedCopies, build, item, settings_of
+from tests.built_models import CountedCopies, build, item, settings_of
 
 LABELS = {0: "shoes", 1: "furniture", 2: "lights"}
 TEXTS = ["red shoe for kids", "sofa", "blue lamp table chair", "unheard of", ""]

@@ -7,7 +7,7 @@ import torch
 from inference_workers.engines.loading import load_engine
 from inference_workers.engines.tokens import TokenEngine, chosen_of, draws_of, parts_within
 from inference_workers.ports import EngineError, Head, NonFiniteOutput, Sampling
-from tests.random_models import END, POSITIONS, CountedCopies, build, item, placement, settings_of
+from tests.built_models import END, POSITIONS, CountedCopies, build, item, placement, settings_of
 
 KINDS = ["GPT2LMHeadModel", "LlamaForCausalLM"]
 PROMPTS = [(5, 6, 7), (8,), (9, 10, 11, 12, 13, 14, 15), (4, 4), (17, 3)]

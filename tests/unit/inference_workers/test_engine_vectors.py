@@ -11,8 +11,8 @@ from inference_workers.engines.vectors import VectorEngine, pool
 from inference_workers.ports import EngineError, Item, NonFiniteOutput
 from inference_workers.registry import Pooling
 from inference_workers.tokenise import Tokeniser
+from tests.built_models import POSITIONS, VOCABULARY, CountedCopies, build, item, placement, settings_of
 from tests.parts import default_model
-from tests.random_models import POSITIONS, VOCABULARY, CountedCopies, build, item, placement, settings_of
 
 TEXTS = [
     "red shoes",

@@ -15,7 +15,7 @@ from inference_workers.images import ImageFolder, ImageRefused, image_source
 from inference_workers.items import Refused
 from infra.settings import SettingsError
 from schemas.requests import ImageReference
-from tests.random_models import settings_of
+from tests.built_models import settings_of
 
 SUFFIX = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 PIXELS_MAX = 200_000

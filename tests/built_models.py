@@ -1,4 +1,4 @@
-"""Small models of random weights, built and saved by Transformers: one for each head and each way to compute it."""
+"""Tiny models of random weights, saved as Transformers saves them: one for each head and for each way to compute it."""
 
 from pathlib import Path
 from typing import Any
