@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference_workers.ports import EngineError, Item
+from inference_workers.registry import POSITIONS_AFTER_PADDING
 
 Ints = NDArray[np.int32]
-AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet"})
-"""Architectures whose first position comes after the padding token's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +40,9 @@ class InputLimit:
 def limit_of(config: Mapping[str, Any]) -> InputLimit:
     """The limits that a model's configuration names."""
     positions = config.get("max_position_embeddings", config.get("n_positions")) or 0
-    if positions and config.get("model_type") in AFTER_PADDING:
-        positions -= int(config.get("pad_token_id") or 0) + 1
+    if positions and config.get("model_type") in POSITIONS_AFTER_PADDING:
+        padding = config.get("pad_token_id")
+        positions -= (padding if isinstance(padding, int) else 1) + 1
     return InputLimit(int(positions), int(config.get("vocab_size") or 0), int(config.get("type_vocab_size") or 1))
 
 

@@ -11,12 +11,12 @@ import torch
 from inference_workers.engines import loading
 from inference_workers.engines.failures import computed, sorted_failure
 from inference_workers.engines.linear import PackedLinear, PlainLinear, linear_of
-from inference_workers.engines.loading import head_of, load_engine
+from inference_workers.engines.loading import load_engine
 from inference_workers.engines.placement import Placement
 from inference_workers.engines.staging import HostStaging
 from inference_workers.engines.vectors import VectorEngine
 from inference_workers.ports import DeviceLost, EngineError, Head, NonFiniteOutput, OutOfMemory
-from inference_workers.registry import Pooling
+from inference_workers.registry import Pooling, head_of
 from infra.settings import SettingsError
 from tests.built_models import build, item, placement, settings_of
 from tests.parts import default_model, program
@@ -31,7 +31,6 @@ from tests.parts import default_model, program
         (["BertModel"], Head.VECTORS),
         (["CLIPModel"], Head.VECTORS),
         (None, Head.VECTORS),
-        ("BertForSequenceClassification", Head.VECTORS),
     ],
 )
 def test_the_head_is_what_the_architecture_is_called(architectures, head):
