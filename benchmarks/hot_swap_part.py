@@ -34,8 +34,8 @@ VERSIONS = ("swap-1", "swap-2")
 
 @dataclass(frozen=True, slots=True)
 class HotSwap:
-    """Two equal loads, without and with swaps of the model. `lost`: not answered, failed or shed; `twice`: answers above
-    one a request.
+    """Two equal loads, without and with swaps of the model. `lost`: not answered, failed or shed; `twice`: more
+    answers than requests.
 
     `versions` counts the answers by the version that gave them.
     """

@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from inference_workers.deployments import Deployments, ModelListener
+from inference_workers.lanes import SHADOWS_MAX
 from inference_workers.loop import Models
 from inference_workers.routing import Route, RoutingTable, own_route, point_of
 from inference_workers.verdicts import ModelRefused
@@ -227,3 +228,55 @@ def test_a_model_that_a_table_in_the_making_needs_is_not_unloaded(until):
     making.join(10)
     assert not two.engine.closed
     assert two in site.deployments.take().servables()
+
+
+def test_a_model_that_was_never_taken_over_is_let_go():
+    site = Site()
+    site.deployments.apply(record(arm(version="2")))
+    site.deployments.apply(record(arm(version="3")))
+    site.deployments.apply(record())
+    site.ask(2)
+    site.world.run()
+    assert site.versions() == [("1", "")] * 2
+    assert site.loaded["2"].engine.closed
+    assert site.loaded["3"].engine.closed
+    assert sorted(site.events) == [("retired", "2", ""), ("retired", "3", "")]
+
+
+def test_shadows_give_way_to_every_other_request_and_are_few():
+    site = Site(queue_requests_max=3_000)
+    site.deployments.apply(record(arm(version="2"), arm("next", "3", 0.0, shadow=True)))
+    site.world.compute.held = True
+    order = []
+    for version in ("2", "3"):
+        engine = site.loaded[version].engine
+        compute = engine.compute
+        engine.compute = lambda items, version=version, compute=compute: (
+            order.extend(version * len(items)) or compute(items)
+        )
+    for number in range(600):
+        site.world.ask(json.dumps({"input": f"red shoes {number}"}), key=b"k%d" % number)
+    site.world.at_poll = {380: lambda: setattr(site.world.compute, "held", False)}
+    site.world.run(400)
+    assert len(site.world.outcomes()) == 600
+    first_shadow = order.index("3") if "3" in order else len(order)
+    assert order[:first_shadow].count("2") > 550, "live requests go first"
+    assert order.count("3") <= SHADOWS_MAX + 64
+
+
+def test_nobody_following_deployments_any_more_ends_the_worker():
+    site = Site()
+    site.deployments.fail(RuntimeError("nobody foresaw this"))
+    site.ask()
+    with pytest.raises(RuntimeError, match="nobody foresaw"):
+        site.world.run()
+    assert site.world.committed() == {}
+
+
+def test_lanes_of_arms_that_are_gone_are_forgotten():
+    site = Site()
+    for number in range(20):
+        site.deployments.apply(record(arm(f"a{number}", "2")))
+        site.ask()
+        site.world.run(20)
+    assert len(site.world.lanes._lanes) <= 2

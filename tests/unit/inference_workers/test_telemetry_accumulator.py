@@ -111,6 +111,13 @@ def test_what_is_made_without_checks_passes_them(telemetry, add):
     assert (event.requests.confidence, event.requests.margin, event.requests.entropy) == ([0, 0.9], [0, 0.5], [0, 0.1])
 
 
+def test_an_offset_that_comes_back_is_told_in_an_event_of_its_own(telemetry, add):
+    add(facts(3))
+    telemetry.add(facts(3), Progress("t", 0, 1).begin(3), 0)
+    events = telemetry.take(0, everything=True)
+    assert [event.requests.offset for event, _ in events] == [[3], [3]]
+
+
 def test_times_of_clocks_that_disagree_are_no_error(telemetry, add):
     add(facts(0, queue_ms=-5.0))
     [(event, _)] = telemetry.take(0, everything=True)

@@ -173,3 +173,88 @@ def test_a_request_above_the_token_limit_is_shed_and_the_next_is_answered():
     assert (type(by_offset[0]), by_offset[0].reason) == (RequestShed, "over_limit")
     assert isinstance(by_offset[1], InferenceAnswered)
     assert world.outcomes()[0, 0] == ("shed", "over_limit")
+
+
+class Picky:
+    """A tokeniser that raises what its library raises, for one word."""
+
+    def __init__(self, tokeniser):
+        self._tokeniser = tokeniser
+
+    def tokenise(self, texts):
+        if any("unspeakable" in text for text in texts):
+            raise Exception("WordPiece error: Missing [UNK] token from the vocabulary")
+        return self._tokeniser.tokenise(texts)
+
+
+def test_a_text_that_breaks_the_tokeniser_fails_alone():
+    world = World()
+    world.servable.tokeniser = Picky(world.servable.tokeniser)
+    for text in ("red", "unspeakable", "boots"):
+        world.ask(json.dumps({"input": text}))
+    world.run()
+    assert [world.outcomes()[0, i] for i in range(3)] == [
+        ("answered", ""),
+        ("failed", "tokenise_error"),
+        ("answered", ""),
+    ]
+
+
+def test_other_logits_than_labels_are_no_answer_and_no_crash():
+    world = World(Logits(3), servable={"labels": ["a", "b"]})
+    answer = answer_of(world, task="classify", input="red shoes")
+    assert (type(answer), answer.error) == (InferenceFailed, "wrong_shape")
+
+
+def test_a_crash_while_an_answer_is_made_is_the_requests_failure():
+    class Silent(FakeEngine):
+        def compute(self, items):
+            return Forward([Tokens((-1,), "stop")] * len(items), np.zeros(len(items), np.float32), 1)
+
+    answer = answer_of(World(Silent(head=Head.TOKENS)), task="generate", input="red")
+    assert (type(answer), answer.error) == (InferenceFailed, "OverflowError")
+
+
+def test_labels_that_no_answer_may_carry_get_names():
+    world = World(Logits(2), servable={"labels": ["", "x" * 300]})
+    [output] = answer_of(world, task="classify", input="red shoes").outputs
+    assert {one.label for one in output.labels} == {"LABEL_0", "x" * 200}
+
+
+def test_what_is_to_be_generated_counts_towards_the_limit():
+    world = World(Writer(), request_tokens_max=100)
+    answer = answer_of(world, task="generate", input=["red"] * 3, generation={"max_tokens": 40})
+    assert (type(answer), answer.reason) == (RequestShed, "over_limit")
+
+
+def test_a_vector_longer_than_float32_can_say_is_normalised():
+    answer = answer_of(World(), input={"embedding": [3e38, 3e38]})
+    assert list(decode_vector(answer.outputs[0].vector)) == pytest.approx([0.5**0.5] * 2)
+
+
+def test_a_record_with_images_ends_the_slice_of_a_step():
+    decoded = []
+
+    def images(reference):
+        decoded.append(reference.name)
+        return Item((), reference.name.encode(), pixels=np.zeros((3, 2, 2), np.float32), cost=5)
+
+    class Pictures(FakeEngine):
+        def rows(self, items):
+            return np.array([[1.0] for _ in items], np.float32)
+
+    world = World(Pictures(), servable={"images": True, "read_image": images})
+    for number in range(5):
+        world.ask(json.dumps({"input": {"image": {"name": f"{number}.png", "media_type": "image/png"}}}))
+    each, step = [], world.work.step
+
+    def counted(outbox, *, start):
+        before = len(decoded)
+        seconds = step(outbox, start=start)
+        each.append(len(decoded) - before)
+        return seconds
+
+    world.work.step = counted
+    world.run(60)
+    assert len(world.outcomes()) == 5
+    assert max(each) == 1
