@@ -16,7 +16,7 @@ MAKEFILE = Path(__file__).resolve().parents[2] / "Makefile"
 def make(tmp_path):
     """Run make in a folder with nothing but the Makefile: a set-up there would fail."""
     shutil.copy(MAKEFILE, tmp_path)
-    hidden = ("MAKE", "MFLAGS", "INFERWATCH_")
+    hidden = ("MAKE", "MFLAGS", "ARGS", "INFERWATCH_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
 
     def run(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
