@@ -34,8 +34,8 @@ ROWS_MULTIPLE = 16
 seen, which took a worker from 1.0 to 1.7 GB."""
 
 GROUPED_INPUTS_MIN = 32
-"""Fewer inputs attend padded, and are not filled up: one alone took 6.4 ms instead of 4.5, nine 15.9 instead of 13.0, 32
-the same, and 64 take 63 ms instead of 76."""
+"""Fewer inputs attend padded, and are not filled up: one alone took 6.4 ms instead of 4.5, nine 15.9 instead of 13.0;
+32 take the same, and 64 take 63 ms instead of 76."""
 
 Norm = tuple[Tensor, Tensor]
 Groups = list[tuple[int, int, int]]
