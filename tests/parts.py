@@ -27,6 +27,12 @@ def missing(what: str) -> NoReturn:
     pytest.skip(f"missing: {what}")
 
 
+def takes_long(what: str) -> None:
+    """Skip, but in CI: a test of half a minute of what hardly anybody changes. `CI=true make test` runs it anywhere."""
+    if not os.environ.get("CI"):
+        pytest.skip(f"takes long: {what}; CI=true runs it")
+
+
 def program(name: str) -> str:
     """The path of a program of this machine."""
     return shutil.which(name) or missing(f"the program {name}")

@@ -13,6 +13,12 @@ from benchmarks.queries import real_queries
 from benchmarks.telemetry_part import telemetry_cost
 from benchmarks.worker_process import ServedModel, WorkerProcesses
 from infra.cli import inferwatch
+from tests.parts import takes_long
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _long():
+    takes_long("the benchmarks on a Kafka of their own")
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from inference_workers.ports import DeviceLost, EngineError, Head, NonFiniteOutp
 from inference_workers.registry import Pooling, head_of
 from infra.settings import SettingsError
 from tests.built_models import build, item, placement, settings_of
-from tests.parts import default_model, program
+from tests.parts import default_model, program, takes_long
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,7 @@ def test_a_compiler_that_is_not_there_is_named(tmp_path, monkeypatch):
 
 @pytest.mark.timeout(600)  # three programs are compiled: 20 s on idle cores, and these are shared
 def test_a_compiled_model_gives_the_same(tmp_path):
+    takes_long("compiling a model")
     program("g++")
     model = build(tmp_path, "BertModel", num_hidden_layers=1)
     usual, built = load_engine(settings_of(), model), load_engine(settings_of(compile=True), model)
