@@ -68,12 +68,12 @@ def test_one_is_enough_for_what_needs_one(nowhere, monkeypatch):
         ('{"pid": 1, "kafka_bootstrap_servers": 5}', "names no"),
         ('{"pid": 4194399, "kafka_bootstrap_servers": "a:1"}', "has ended"),
         ('{"pid": -1, "kafka_bootstrap_servers": "a:1"}', "has ended"),
-        (f'{{"pid": {os.getpid()}, "created_at": 5.0, "kafka_bootstrap_servers": "a:1"}}', "has ended"),
+        ('{"pid": OURS, "created_at": 5.0, "kafka_bootstrap_servers": "a:1"}', "has ended"),
     ],
 )
 def test_nothing_running_says_so_and_what_to_do(nowhere, content, words):
     if content is not None:
-        (nowhere / STACK_FILE).write_text(content)
+        (nowhere / STACK_FILE).write_text(content.replace("OURS", str(os.getpid())))
     with pytest.raises(NothingRunning, match=words) as caught:
         kafka_connection()
     assert "nothing is running here: `make up`" in str(caught.value)
