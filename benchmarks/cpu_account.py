@@ -32,6 +32,8 @@ class CpuAccount:
     def __init__(self, thread_time: Callable[[], float] = time.thread_time) -> None:
         self.seconds = 0.0
         self.calls = 0
+        self.by_call: dict[str, tuple[int, float]] = {}
+        """Number and seconds by the call's name."""
         self._thread_time = thread_time
         self._here = threading.local()
 
@@ -47,8 +49,7 @@ class CpuAccount:
             try:
                 return call(*arguments, **named)
             finally:
-                self.seconds += self._thread_time() - began
-                self.calls += 1
+                self._add(call.__qualname__, self._thread_time() - began)
                 self._here.inside = False
 
         return measured
@@ -57,8 +58,13 @@ class CpuAccount:
         """Items, with the time of the loop that goes over them accounted, its body included."""
         began = self._thread_time()
         yield from items
-        self.seconds += self._thread_time() - began
+        self._add("iterate", self._thread_time() - began)
+
+    def _add(self, name: str, seconds: float) -> None:
+        self.seconds += seconds
         self.calls += 1
+        calls, sum_of = self.by_call.get(name, (0, 0.0))
+        self.by_call[name] = calls + 1, sum_of + seconds
 
 
 def install(account: CpuAccount, hooks: tuple[str, ...]) -> None:

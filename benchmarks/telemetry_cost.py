@@ -18,7 +18,7 @@ import json
 import signal
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from schemas.topics import TELEMETRY
 HOOKS = (
     "inference_workers.outcomes:Outcomes._facts",
     "inference_workers.outcomes:Outcomes._tell",
+    "inference_workers.loop:InferenceWork._turned",
     "inference_workers.observer:Observer.turned",
     "inference_workers.observer:Observer.folded",
     "inference_workers.observer:Observer.told",
@@ -56,6 +57,8 @@ class Snapshot:
     sent_bytes: int
     inside: float
     altogether: float
+    by_call: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Calls and seconds of each call that is accounted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,8 @@ class TelemetryCost:
     telemetry_us: float
     worker_us: float
     overhead: float
+    by_call_us: dict[str, float] = field(default_factory=dict)
+    """What of it each call spends, where most is spent first; `(client)` are the Kafka client's threads."""
 
 
 def cost_between(first: Snapshot, last: Snapshot, requests: int) -> TelemetryCost:
@@ -74,7 +79,12 @@ def cost_between(first: Snapshot, last: Snapshot, requests: int) -> TelemetryCos
     client = (last.client_seconds - first.client_seconds) * (last.telemetry_bytes - first.telemetry_bytes) / sent
     telemetry = last.telemetry_seconds - first.telemetry_seconds - calls * last.inside + client
     worker = last.cpu_seconds - first.cpu_seconds - calls * last.altogether
-    return TelemetryCost(1e6 * telemetry / requests, 1e6 * worker / requests, telemetry / worker)
+    spent = {"(client)": client}
+    for name, (number, seconds) in last.by_call.items():
+        before_number, before = first.by_call.get(name, (0, 0.0))
+        spent[name] = seconds - before - (number - before_number) * last.inside
+    by_call = {name: 1e6 * spent[name] / requests for name in sorted(spent, key=spent.__getitem__, reverse=True)}
+    return TelemetryCost(1e6 * telemetry / requests, 1e6 * worker / requests, telemetry / worker, by_call)
 
 
 class Meter:
@@ -119,6 +129,7 @@ class Meter:
             sent_bytes=self.sent_bytes,
             inside=self._cost.inside,
             altogether=self._cost.altogether,
+            by_call=self.account.by_call,
         )
 
 

@@ -14,7 +14,7 @@ from inference_workers.compute import Fault
 from inference_workers.telemetry import bounded_ms
 from infra.outbox import Outgoing
 from infra.traces import RandomBits, child_of
-from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode, headers_for
+from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode, encode_trusted, headers_for
 from schemas.header_template import HeaderTemplate
 from schemas.predictions import InferenceAnswered, InferenceFailed, ModelRef, Prediction, RequestShed
 from schemas.telemetry import InferenceServed
@@ -117,7 +117,7 @@ class Answers:
         place = f"{event.cluster_id}/{event.topic_id}/{event.partition}"
         event_id = f"{place}/{first}-{last}/{self._worker_id}/{next(self._events)}"
         headers = headers_for(event, event_id=event_id[:512], source=self._source, time=_time(now_ms))
-        return Outgoing(TELEMETRY.name, encode(event), None, event.partition, headers)
+        return Outgoing(TELEMETRY.name, encode_trusted(event), None, event.partition, headers)
 
     def _record(self, one: Asked, message: Prediction, now_ms: int) -> Outgoing:
         return self._outgoing(one, HeaderTemplate(type(message), self._source), encode(message), now_ms)

@@ -25,6 +25,7 @@ from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record, RetryLater
 from infra.progress import Receipt
+from schemas.telemetry import ProcessSample
 
 LOG = logging.getLogger(__name__)
 DELIVERIES_PER_RECORD = 2
@@ -146,20 +147,26 @@ class InferenceWork:
         now_ms = self._clock.now_ms()
         telemetry = self._outcomes.telemetry
         last = not start and self._compute.under_way() == 0
-        sample = None if self._observer is None else self._observer.sample()
-        told = telemetry.take(now_ms, everything=last, sample=sample)
+        told = telemetry.take(now_ms, everything=last, sample=self._sample)
         for event, receipts in told:
             outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
         if self._observer is not None:
-            self._observer.told([event for event, _ in told])
+            if told:
+                self._observer.told([event for event, _ in told])
             self._turned(self._observer, outbox, now_ms)
         return self._seconds_until_next(now_ms, start=start)
 
+    def _sample(self) -> ProcessSample | None:
+        return None if self._observer is None else self._observer.sample()
+
     def _turned(self, observer: Observer, outbox: Outbox, now_ms: int) -> None:
+        waiting = len(self._lanes)
+        if not observer.is_due(waiting):
+            return
         started = self._started.values()
         oldest = min((*self._lanes.first_appended_ms(), *(one.appended_ms for one in started)), default=None)
         observer.turned(
-            waiting=len(self._lanes),
+            waiting=waiting,
             waiting_bytes=self._lanes.held_bytes,
             computing=sum(len(one.members) for one in started),
             oldest_seconds=None if oldest is None else max(0, now_ms - oldest) / 1000,

@@ -1,17 +1,18 @@
 """Collects the outcome of every consumed offset into columnar events, one partition at a time. Pure.
 
-Every request passes here, so a row is one tuple in the order of the columns, and columns are cut from rows in one go.
+Every request passes here: what is told of it is kept as it came, and columns are made for a whole event in one go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from inference_workers.ports import Place
 from inference_workers.tasks.statistics import NONE, Statistics
 from infra.progress import Receipt
+from schemas.base import trusted
 from schemas.predictions import ModelRef
 from schemas.telemetry import (
     REQUESTS_PER_EVENT_MAX,
@@ -29,15 +30,13 @@ EVENT_BYTES_MAX = 700_000
 ROW_BYTES, BATCH_BYTES, REQUEST_ID_BYTES_PER_CHARACTER = 300, 200, 6
 """Upper bounds: a row's numbers are at most so long; a character of JSON is at most six bytes."""
 SCENARIOS_MAX = 256
-MODELS_MAX = 256
+MODELS_MAX = 250
+"""Below what an event may hold: a batch that only failures came of names its model too."""
+MILLISECONDS_MAX = 1e12
 
+T = TypeVar("T")
 PartitionKey = tuple[str, str, int]
 """Cluster id, topic id, partition."""
-_ROW_FIELDS = (
-    *("offset", "appended_ms", "outcome", "scenario", "batch", "request_id", "queue_ms", "total_ms", "inputs"),
-    *("input_bytes", "tokens", "unknown_share", "output_norm", "truncated", "error", "model", "cached"),
-    *("confidence", "margin", "entropy", "fingerprint"),
-)
 
 
 @dataclass(slots=True, eq=False)
@@ -86,64 +85,33 @@ class RequestFacts:
 @dataclass(slots=True)
 class _Page:
     since_ms: int
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: list[RequestFacts] = field(default_factory=list)
     receipts: list[Receipt] = field(default_factory=list)
     offsets: set[int] = field(default_factory=set)
-    batches: dict[int, tuple[int, BatchFacts]] = field(default_factory=dict)  # by id(): a batch is one object
-    models: dict[ModelRef, int] = field(default_factory=dict)
-    scenarios: dict[str, int] = field(default_factory=dict)
+    scenarios: set[str | None] = field(default_factory=set)
+    models: set[int] = field(default_factory=set)  # by id(), which the rows keep theirs: a model's own hash is slow
+    batches: set[int] = field(default_factory=set)
     size: int = 0
 
-    def fits(self, facts: RequestFacts, size: int) -> bool:
+    def fits(self, facts: RequestFacts, offset: int, size: int) -> bool:
         return (
             len(self.rows) < REQUESTS_PER_EVENT_MAX
-            and facts.identity.offset not in self.offsets  # it came back after a rebalance: told apart, read once
+            and offset not in self.offsets  # it came back after a rebalance: told apart, read once
             and self.size + size + BATCH_BYTES <= EVENT_BYTES_MAX
-            and (facts.scenario is None or facts.scenario in self.scenarios or len(self.scenarios) < SCENARIOS_MAX)
-            and (facts.model is None or facts.model in self.models or len(self.models) < MODELS_MAX)
+            and (len(self.scenarios) < SCENARIOS_MAX or facts.scenario in self.scenarios)
+            and (len(self.models) < MODELS_MAX or id(facts.model) in self.models)
         )
 
-    def add(self, facts: RequestFacts, receipt: Receipt, size: int) -> None:
-        scenario = model = batch = -1
-        if facts.scenario is not None:
-            scenario = self.scenarios.setdefault(facts.scenario, len(self.scenarios))
-        if facts.model is not None:
-            model = self.models.setdefault(facts.model, len(self.models))
-        if facts.batch is not None:
-            found = self.batches.get(id(facts.batch))
-            if found is None:
-                found = self.batches[id(facts.batch)] = len(self.batches), facts.batch
-                size += BATCH_BYTES
-            batch = found[0]
-        statistics = facts.statistics
-        self.rows.append(
-            (
-                facts.identity.offset,
-                facts.appended_ms,
-                facts.outcome,
-                scenario,
-                batch,
-                facts.request_id,
-                bounded_ms(facts.queue_ms),
-                bounded_ms(facts.total_ms),
-                facts.inputs,
-                facts.input_bytes,
-                facts.tokens,
-                round(facts.unknown_share, 4),
-                round(facts.output_norm, 4),
-                facts.truncated,
-                facts.error,
-                model,
-                round(facts.cached, 4),
-                round(statistics.confidence, 4),
-                round(statistics.margin, 4),
-                round(statistics.entropy, 4),
-                facts.fingerprint,
-            )
-        )
+    def add(self, facts: RequestFacts, receipt: Receipt, offset: int, size: int) -> None:
+        self.rows.append(facts)
         self.receipts.append(receipt)
-        self.offsets.add(facts.identity.offset)
+        self.offsets.add(offset)
+        self.scenarios.add(facts.scenario)
+        self.models.add(id(facts.model))
         self.size += size
+        if id(facts.batch) not in self.batches:
+            self.batches.add(id(facts.batch))
+            self.size += BATCH_BYTES
 
 
 class TelemetryAccumulator:
@@ -155,69 +123,121 @@ class TelemetryAccumulator:
         self._flush_ms = flush_ms
         self._open: dict[PartitionKey, _Page] = {}
         self._full: list[tuple[PartitionKey, _Page]] = []
+        self._due_ms: int | None = None
 
     def add(self, facts: RequestFacts, receipt: Receipt, now_ms: int) -> None:
         """One offset's outcome. The receipt is handed back with the event that tells it."""
-        identity = facts.identity
-        key = identity[:3]
+        key, offset = facts.identity[:3], facts.identity[3]
         page = self._open.get(key)
         size = ROW_BYTES + REQUEST_ID_BYTES_PER_CHARACTER * len(facts.request_id) + len(facts.error)
-        if page is not None and not page.fits(facts, size):
+        if page is not None and not page.fits(facts, offset, size):
             self._full.append((key, self._open.pop(key)))
             page = None
         if page is None:
             page = self._open[key] = _Page(now_ms)
-        page.add(facts, receipt, size)
+            if self._due_ms is None:
+                self._due_ms = now_ms + self._flush_ms
+        page.add(facts, receipt, offset, size)
 
     def take(
-        self, now_ms: int, *, everything: bool = False, sample: ProcessSample | None = None
+        self, now_ms: int, *, everything: bool = False, sample: Callable[[], ProcessSample | None] = lambda: None
     ) -> list[tuple[InferenceServed, list[Receipt]]]:
-        """Events that are due, with the receipts of the offsets that they tell; `everything` does not wait."""
+        """Events that are due, with the receipts of the offsets that they tell; `everything` does not wait. `sample`
+        is asked only when there are some."""
+        if not everything and not self._full and (self._due_ms is None or now_ms < self._due_ms):
+            return []
         due = [key for key, page in self._open.items() if everything or now_ms - page.since_ms >= self._flush_ms]
         pages = self._full + [(key, self._open.pop(key)) for key in due]
         self._full = []
-        return [(self._event(key, page, sample), page.receipts) for key, page in pages]
+        first = min((page.since_ms for page in self._open.values()), default=None)
+        self._due_ms = None if first is None else first + self._flush_ms
+        if not pages:
+            return []
+        taken = sample()
+        return [(self._event(key, page, taken), page.receipts) for key, page in pages]
 
     def seconds_until_due(self, now_ms: int) -> float | None:
         """When `take` has something to give, or None while there is nothing."""
         if self._full:
             return 0.0
-        first = min((page.since_ms for page in self._open.values()), default=None)
-        return None if first is None else max(0, first + self._flush_ms - now_ms) / 1000
+        return None if self._due_ms is None else max(0, self._due_ms - now_ms) / 1000
 
     def __len__(self) -> int:
         return sum(len(page.rows) for page in self._open.values()) + sum(len(page.rows) for _, page in self._full)
 
     def _event(self, key: PartitionKey, page: _Page, sample: ProcessSample | None) -> InferenceServed:
-        batches = [batch for _, batch in page.batches.values()]
-        for batch in batches:  # a batch that only failures came of
-            page.models.setdefault(batch.model, len(page.models))
-        page.rows.sort(key=_offset)
-        columns: dict[str, Any] = {
-            name: list(values) for name, values in zip(_ROW_FIELDS, zip(*page.rows, strict=True), strict=True)
-        }
+        rows = sorted(page.rows, key=_offset_of)
+        batches, batch = _numbered([row.batch for row in rows])
+        # A batch that only failures came of names its model too.
+        models, model = _numbered([*(row.model for row in rows), *(one.model for one in batches)])
+        scenarios = [row.scenario for row in rows]
+        names = [name for name in dict.fromkeys(scenarios) if name is not None]
+        places: dict[str | None, int] = {name: place for place, name in enumerate(names)} | {None: -1}
         # What this makes is valid by construction; tests decode it.
-        return InferenceServed.model_construct(
+        return trusted(
+            InferenceServed,
             cluster_id=key[0],
             topic_id=key[1],
             partition=key[2],
             worker=self._worker,
-            models=list(page.models),
-            scenarios=list(page.scenarios),
-            batches=_batch_columns(batches, page.models),
-            requests=RequestColumns.model_construct(**columns),
+            models=models,
+            scenarios=names,
+            batches=_batch_columns(batches, model[len(rows) :]),
+            requests=_request_columns(rows, [places[name] for name in scenarios], batch, model[: len(rows)]),
             sample=sample,
         )
 
 
-def _offset(row: tuple[Any, ...]) -> int:
-    return int(row[0])
+def _numbered(values: Sequence[T | None]) -> tuple[list[T], list[int]]:
+    """The different objects among these, and for each value its object's place among them; -1 for None.
+
+    Told apart by identity: a batch is one object, and to compare models costs more than all else that is told.
+    """
+    objects = {id(value): value for value in values if value is not None}
+    places = {identity: place for place, identity in enumerate(objects)}
+    places[id(None)] = -1
+    return list(objects.values()), [places[id(value)] for value in values]
 
 
-def _batch_columns(batches: Iterable[BatchFacts], models: dict[ModelRef, int]) -> BatchColumns:
-    batches = list(batches)
-    return BatchColumns.model_construct(
-        model=[models[batch.model] for batch in batches],
+def _offset_of(facts: RequestFacts) -> int:
+    return facts.identity[3]
+
+
+def _request_columns(
+    rows: Sequence[RequestFacts], scenario: list[int], batch: list[int], model: list[int]
+) -> RequestColumns:
+    statistics = [row.statistics for row in rows]
+    any_statistics = any(one is not NONE for one in statistics)
+    return trusted(
+        RequestColumns,
+        offset=[row.identity[3] for row in rows],
+        appended_ms=[row.appended_ms for row in rows],
+        outcome=[row.outcome for row in rows],
+        scenario=scenario,
+        batch=batch,
+        request_id=[row.request_id for row in rows],
+        queue_ms=_milliseconds([row.queue_ms for row in rows]),
+        total_ms=_milliseconds([row.total_ms for row in rows]),
+        inputs=[row.inputs for row in rows],
+        input_bytes=[row.input_bytes for row in rows],
+        tokens=[row.tokens for row in rows],
+        unknown_share=_rounded([row.unknown_share for row in rows]),
+        output_norm=_rounded([row.output_norm for row in rows]),
+        truncated=[row.truncated for row in rows],
+        error=[row.error for row in rows],
+        model=model,
+        cached=_told([row.cached for row in rows]),
+        confidence=_told([one.confidence for one in statistics]) if any_statistics else [],
+        margin=_told([one.margin for one in statistics]) if any_statistics else [],
+        entropy=_told([one.entropy for one in statistics]) if any_statistics else [],
+        fingerprint=[row.fingerprint for row in rows] if any(row.fingerprint for row in rows) else [],
+    )
+
+
+def _batch_columns(batches: Sequence[BatchFacts], model: list[int]) -> BatchColumns:
+    return trusted(
+        BatchColumns,
+        model=model,
         size=[batch.size for batch in batches],
         tokens=[batch.tokens for batch in batches],
         padded_tokens=[batch.padded_tokens for batch in batches],
@@ -231,6 +251,21 @@ def _batch_columns(batches: Iterable[BatchFacts], models: dict[ModelRef, int]) -
     )
 
 
+def _milliseconds(values: list[float]) -> list[float]:
+    if min(values) >= 0.0 and max(values) <= MILLISECONDS_MAX:
+        return [round(value, 3) for value in values]
+    return [bounded_ms(value) for value in values]
+
+
+def _rounded(values: list[float]) -> list[float]:
+    return [round(value, 4) for value in values] if any(values) else values
+
+
+def _told(values: list[float]) -> list[float]:
+    """A column that may be left out, when it says nothing."""
+    return _rounded(values) if any(values) else []
+
+
 def bounded_ms(value: float) -> float:
     """Milliseconds to the microsecond, 0 to 1e12, whatever the clocks of two machines say."""
-    return min(1e12, max(0.0, round(value, 3)))
+    return min(MILLISECONDS_MAX, max(0.0, round(value, 3)))

@@ -155,7 +155,7 @@ class InferenceServed(Message):
 
 
 SINCE_1_1 = frozenset({"post_ms", "computed", "model", "cached", "confidence", "entropy", "margin", "fingerprint"})
-"""Columns that an older worker does not tell: they may be empty."""
+"""Columns that may be empty: an older worker does not tell them, a newer one leaves some out that hold only zeros."""
 
 
 def _same_length(columns: Part, length: int, name: str) -> None:

@@ -80,7 +80,7 @@ def left_behind(folder: Path) -> list[list[str]]:
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_the_books_balance_though_the_worker_and_the_jobs_are_killed(tmp_path, until):
-    run = Run(tmp_path / "data", "--for", "20s", "--rate", "60", "--seed", "3", "--json")
+    run = Run(tmp_path / "data", "--for", "12s", "--rate", "60", "--seed", "3", "--json")
     try:
         until(lambda: run.has_said("first prediction"), "the first prediction", 90.0)
         for words in ("worker", "score"):

@@ -70,7 +70,7 @@ def verdict_on(folder):
 
 
 @given(said())
-@settings(max_examples=300)
+@settings(max_examples=120)
 def test_a_folder_is_taken_or_refused(folder, file):
     name, content = file
     path = folder / name

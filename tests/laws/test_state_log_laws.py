@@ -251,7 +251,7 @@ class StateLogMachine(RuleBasedStateMachine):
             assert self.owners[-1].next_offset >= self.committed
 
 
-StateLogMachine.TestCase.settings = settings(max_examples=200, stateful_step_count=30)
+StateLogMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=25)
 test_any_interleaving_restores_the_fold = StateLogMachine.TestCase
 
 

@@ -6,7 +6,7 @@ from inference_workers.ports import Place
 from inference_workers.tasks.statistics import Statistics
 from inference_workers.telemetry import EVENT_BYTES_MAX, BatchFacts, RequestFacts, TelemetryAccumulator
 from infra.progress import Progress
-from schemas.base import encode
+from schemas.base import encode, encode_trusted
 from schemas.predictions import ModelRef
 from schemas.telemetry import (
     REQUESTS_PER_EVENT_MAX,
@@ -67,11 +67,10 @@ def test_offsets_rise_and_batches_and_scenarios_are_indexed(telemetry, add):
     telemetry.add(facts(3, scenario=None), Progress("t", 0, 1).begin(3), 0)
     [(event, _)] = telemetry.take(0, everything=True)
     assert event.requests.offset == [2, 3, 4]
-    assert event.requests.batch == [1, -1, 0]
+    assert event.requests.batch == [0, -1, 1]
     assert [event.scenarios[i] if i >= 0 else None for i in event.requests.scenario] == ["search", None, "ads"]
     assert sorted(event.scenarios) == ["ads", "search"]
-    assert [model.version for model in event.models] == ["1", "2"]
-    assert event.batches.model == [0, 1]
+    assert [event.models[i].version for i in event.batches.model] == ["2", "1"]
     assert event.batches.compute_ms == [3.0, 3.0]
 
 
@@ -104,8 +103,9 @@ def test_what_is_made_without_checks_passes_them(telemetry, add):
     add(facts(0, batch=batch(), model=ModelRef(name="m", version="1", arm="canary"), fingerprint="f", cached=0.5))
     add(facts(1, scenario=None, statistics=Statistics(0.9, 0.5, 0.1)))
     sample = ProcessSample(process_cpu_share=0.5, process_memory_bytes=1)
-    [(event, _)] = telemetry.take(0, everything=True, sample=sample)
+    [(event, _)] = telemetry.take(0, everything=True, sample=lambda: sample)
     assert InferenceServed.model_validate_json(encode(event)) == event
+    assert InferenceServed.model_validate_json(encode_trusted(event)) == event
     assert [one.arm for one in event.models] == ["canary", ""]
     assert (event.requests.model, event.batches.model) == ([0, -1], [1])
     assert (event.requests.confidence, event.requests.margin, event.requests.entropy) == ([0, 0.9], [0, 0.5], [0, 0.1])

@@ -13,11 +13,12 @@ from tests.unit.inference_workers.stand_ins import World, servable
 
 
 def rows_of(world):
-    """The request columns of all telemetry, joined."""
+    """The request columns of all telemetry, joined. A column that is left out is of zeros."""
     joined = {}
     for record in world.broker.of(TELEMETRY.name):
-        for name, values in json.loads(record.value)["requests"].items():
-            joined.setdefault(name, []).extend(values)
+        columns = json.loads(record.value)["requests"]
+        for name, values in columns.items():
+            joined.setdefault(name, []).extend(values or [0] * len(columns["offset"]))
     return joined
 
 

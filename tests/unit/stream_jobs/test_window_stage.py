@@ -10,9 +10,10 @@ from schemas.anomalies import ANOMALY_KINDS
 from schemas.base import DecodeError, Reason, decode, encode
 from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
 from schemas.windows import PartialSeries, PartialWindowsClosed, SeriesKey, Sketch
+from stream_jobs import open_windows
 from stream_jobs.detectors.forecast_residual import ForecastResidual
 from stream_jobs.metrics import metrics_of
-from stream_jobs.open_windows import LATE_SHARES_MAX, TOPICS_MAX
+from stream_jobs.open_windows import TOPICS_MAX
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
 from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Limit
@@ -172,23 +173,30 @@ def test_windows_close_in_order_of_time_although_an_older_one_was_opened_later()
     assert column(found, "window_start") == [T0 + 2 * LENGTH, T0 + 5 * LENGTH]
 
 
-def test_a_source_that_is_gone_for_good_leaves_a_bounded_state():
+@pytest.fixture
+def late_shares_max(monkeypatch):
+    """A bound that is reached sooner."""
+    monkeypatch.setattr(open_windows, "LATE_SHARES_MAX", 200)
+    return 200
+
+
+def test_a_source_that_is_gone_for_good_leaves_a_bounded_state(late_shares_max):
     """With and without series: what was closed without it, and windows that held nothing."""
     read = Reader(sources=2, allowed_lateness_seconds=0)
-    for window in range(LATE_SHARES_MAX + 500):
+    for window in range(late_shares_max + 50):
         read(partial(window, *([] if window % 2 else [series()]), source=0))
     names = list(read.stage.all_pages())
-    assert sum(name.startswith("late-") for name in names) == LATE_SHARES_MAX // 2 + 250
-    for window in range(LATE_SHARES_MAX + 500, 3 * LATE_SHARES_MAX):
+    assert sum(name.startswith("late-") for name in names) == late_shares_max // 2 + 25
+    for window in range(late_shares_max + 50, 3 * late_shares_max):
         read(partial(window, series(), source=0))
     names = list(read.stage.all_pages())
-    assert sum(name.startswith("late-") for name in names) == LATE_SHARES_MAX
-    assert len(names) < 2 * LATE_SHARES_MAX + 5
+    assert sum(name.startswith("late-") for name in names) == late_shares_max
+    assert len(names) < 2 * late_shares_max + 5
 
 
-def test_what_comes_for_a_forgotten_window_is_counted_and_is_in_no_row():
+def test_what_comes_for_a_forgotten_window_is_counted_and_is_in_no_row(late_shares_max):
     read = Reader(sources=2, allowed_lateness_seconds=0)
-    for window in range(LATE_SHARES_MAX + 2):
+    for window in range(late_shares_max + 2):
         read(partial(window, series(), source=0))
     lost = read(partial(0, series(), series(key=SeriesKey(model="m", version="2", scenario="s")), source=1))
     assert lost.rows == {}
