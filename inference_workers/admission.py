@@ -25,6 +25,7 @@ from inference_workers.tokenise import Tokenised
 from infra.ports import Clock, Record
 from infra.progress import Receipt
 from schemas.base import KEY_BYTES_MAX, DecodeError, Envelope, Reason, decode
+from schemas.predictions import ModelRef
 from schemas.requests import InferenceRequested
 
 KINDS = (InferenceRequested,)
@@ -54,6 +55,11 @@ class Asked:
     deadline_ms: int | None
     inputs: int
     input_bytes: int
+
+    @property
+    def model(self) -> ModelRef:
+        """The model that was chosen."""
+        return self.route.ref
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,8 @@ from inference_workers.compute import Fault
 from inference_workers.telemetry import bounded_ms
 from infra.outbox import Outgoing
 from infra.traces import RandomBits, child_of
-from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode, encode_trusted, headers_for
+from infra.trusted_messages import encode_trusted
+from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode, headers_for
 from schemas.header_template import HeaderTemplate
 from schemas.predictions import InferenceAnswered, InferenceFailed, ModelRef, Prediction, RequestShed
 from schemas.telemetry import InferenceServed

@@ -10,7 +10,7 @@ from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
-from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator
+from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator, Unread
 from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox, Outgoing
 from infra.ports import Clock, Record
@@ -33,16 +33,7 @@ class Outcomes:
         asked, now_ms = one.asked, self.clock.now_ms()
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
-        norms = [row.norm for row in rows if isinstance(row, Row)] if fault is None else []
-        facts = self._facts(asked, Outcome.ANSWERED if fault is None else Outcome.FAILED, now_ms, queue_ms, fault=fault)
-        facts.batch = batch
-        facts.tokens = one.tokens
-        facts.unknown_share = one.unknown_share
-        facts.truncated = one.truncated
-        facts.cached = one.cached / len(one.parts)
-        facts.output_norm = min(1e12, sum(norms) / len(norms)) if norms else 0.0
-        facts.statistics = statistics
-        self._tell(asked, facts, now_ms)
+        self._tell(_facts_of(one, rows, fault, statistics, batch, now_ms, queue_ms), now_ms)
 
     def _answer(
         self, one: Ready, rows: Sequence[Row | Fault], batch: BatchFacts | None, queue_ms: float, now_ms: int
@@ -81,7 +72,7 @@ class Outcomes:
         now_ms = self.clock.now_ms()
         fault = Fault(refusal.code, str(refusal)[:2_000], "")
         outbox.send(self.answers.failed(asked, fault, now_ms), [asked.receipt])
-        self._tell(asked, self._facts(asked, Outcome.FAILED, now_ms, now_ms - asked.appended_ms, fault=fault), now_ms)
+        self._tell(self._facts(asked, Outcome.FAILED, now_ms, now_ms - asked.appended_ms, fault=fault), now_ms)
 
     def unusable(self, one: Unusable, outbox: Outbox) -> None:
         """A record that could not be read."""
@@ -93,22 +84,17 @@ class Outcomes:
             size_of(record),
         )
         appended_ms = append_time_ms(record, now_ms)
-        facts = RequestFacts(
-            identity=one.identity,
-            appended_ms=appended_ms,
-            outcome=Outcome.DEAD_LETTERED,
-            total_ms=now_ms - appended_ms,
-            queue_ms=now_ms - appended_ms,
-            input_bytes=len(record.value or b""),
-            error=error.reason.value,
+        read = Unread(one.receipt, one.identity, appended_ms, len(record.value or b""))
+        waited_ms = now_ms - appended_ms
+        self._tell(
+            RequestFacts(read, Outcome.DEAD_LETTERED, waited_ms, queue_ms=waited_ms, error=error.reason.value), now_ms
         )
-        self.telemetry.add(facts, one.receipt, now_ms)
 
     def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
         now_ms = self.clock.now_ms()
         outbox.send(self.answers.shed(asked, reason, message, now_ms), [asked.receipt])
         facts = self._facts(asked, Outcome.SHED, now_ms, now_ms - asked.appended_ms, error=reason)
-        self._tell(asked, facts, now_ms)
+        self._tell(facts, now_ms)
 
     def _facts(
         self,
@@ -120,23 +106,45 @@ class Outcomes:
         fault: Fault | None = None,
         error: str = "",
     ) -> RequestFacts:
-        return RequestFacts(
-            identity=asked.identity,
-            appended_ms=asked.appended_ms,
-            outcome=outcome,
-            total_ms=now_ms - asked.appended_ms,
-            scenario=asked.scenario,
-            model=asked.route.ref,
-            request_id=asked.request_id,
-            queue_ms=queue_ms,
-            inputs=asked.inputs,
-            input_bytes=asked.input_bytes,
-            error=error if fault is None else fault.code,
-            fingerprint="" if fault is None else fault.fingerprint,
-        )
+        facts = RequestFacts(asked, outcome, now_ms - asked.appended_ms, queue_ms)
+        facts.error = error if fault is None else fault.code
+        facts.fingerprint = "" if fault is None else fault.fingerprint
+        return facts
 
-    def _tell(self, asked: Asked, facts: RequestFacts, now_ms: int) -> None:
-        self.telemetry.add(facts, asked.receipt, now_ms)
+    def _tell(self, facts: RequestFacts, now_ms: int) -> None:
+        self.telemetry.add(facts, now_ms)
+
+
+def _facts_of(
+    one: Ready,
+    rows: Sequence[Row | Fault],
+    fault: Fault | None,
+    statistics: Statistics,
+    batch: BatchFacts | None,
+    now_ms: int,
+    queue_ms: float,
+) -> RequestFacts:
+    """By position, in the order of the fields: it is made for every request."""
+    return RequestFacts(
+        one.asked,
+        Outcome.ANSWERED if fault is None else Outcome.FAILED,
+        now_ms - one.asked.appended_ms,
+        queue_ms,
+        batch,
+        one.tokens,
+        one.unknown_share,
+        one.truncated,
+        one.cached / len(one.parts),
+        _mean_norm(rows) if fault is None else 0.0,
+        statistics,
+        "" if fault is None else fault.code,
+        "" if fault is None else fault.fingerprint,
+    )
+
+
+def _mean_norm(rows: Sequence[Row | Fault]) -> float:
+    norms = [row.norm for row in rows if isinstance(row, Row)]
+    return min(1e12, sum(norms) / len(norms)) if norms else 0.0
 
 
 def size_of(record: Record) -> int:

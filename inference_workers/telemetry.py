@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from inference_workers.ports import Place
 from inference_workers.tasks.statistics import NONE, Statistics
-from infra.progress import Receipt
-from schemas.base import trusted
+from infra.progress import Progress, Receipt
+from infra.trusted_messages import trusted
 from schemas.predictions import ModelRef
 from schemas.telemetry import (
     REQUESTS_PER_EVENT_MAX,
@@ -35,8 +35,6 @@ MODELS_MAX = 250
 MILLISECONDS_MAX = 1e12
 
 T = TypeVar("T")
-PartitionKey = tuple[str, str, int]
-"""Cluster id, topic id, partition."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,62 +54,66 @@ class BatchFacts:
     post_ms: float = 0.0
 
 
-@dataclass(slots=True, eq=False)
-class RequestFacts:
-    """What is told of one consumed offset, as in `RequestColumns`; `batch` is None for one that was in none, `model`
-    for one that reached none. `cached` is the share of its inputs that the cache held."""
+class Consumed(Protocol):
+    """The record that an outcome is told of, as in `RequestColumns`; `scenario` and `model` are None for one that could
+    not be read."""
 
+    @property
+    def receipt(self) -> Receipt: ...
+    @property
+    def identity(self) -> Place: ...
+    @property
+    def appended_ms(self) -> int: ...
+    @property
+    def scenario(self) -> str | None: ...
+    @property
+    def model(self) -> ModelRef | None: ...
+    @property
+    def request_id(self) -> str: ...
+    @property
+    def inputs(self) -> int: ...
+    @property
+    def input_bytes(self) -> int: ...
+
+
+@dataclass(slots=True, eq=False)
+class Unread:
+    """A `Consumed` of which nothing is known but where it is."""
+
+    receipt: Receipt
     identity: Place
     appended_ms: int
+    input_bytes: int
+    scenario: None = None
+    model: None = None
+    request_id: str = ""
+    inputs: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class RequestFacts:
+    """What became of one consumed offset, as in `RequestColumns`; `batch` is None for one that was in none. `cached`
+    is the share of its inputs that the cache held."""
+
+    record: Consumed
     outcome: Outcome
     total_ms: float
-    scenario: str | None = None
-    batch: BatchFacts | None = None
-    model: ModelRef | None = None
-    request_id: str = ""
     queue_ms: float = 0.0
-    inputs: int = 0
-    input_bytes: int = 0
+    batch: BatchFacts | None = None
     tokens: int = 0
     unknown_share: float = 0.0
-    output_norm: float = 0.0
     truncated: bool = False
+    cached: float = 0.0
+    output_norm: float = 0.0
+    statistics: Statistics = NONE
     error: str = ""
     fingerprint: str = ""
-    cached: float = 0.0
-    statistics: Statistics = NONE
 
 
 @dataclass(slots=True)
 class _Page:
     since_ms: int
     rows: list[RequestFacts] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
-    offsets: set[int] = field(default_factory=set)
-    scenarios: set[str | None] = field(default_factory=set)
-    models: set[int] = field(default_factory=set)  # by id(), which the rows keep theirs: a model's own hash is slow
-    batches: set[int] = field(default_factory=set)
-    size: int = 0
-
-    def fits(self, facts: RequestFacts, offset: int, size: int) -> bool:
-        return (
-            len(self.rows) < REQUESTS_PER_EVENT_MAX
-            and offset not in self.offsets  # it came back after a rebalance: told apart, read once
-            and self.size + size + BATCH_BYTES <= EVENT_BYTES_MAX
-            and (len(self.scenarios) < SCENARIOS_MAX or facts.scenario in self.scenarios)
-            and (len(self.models) < MODELS_MAX or id(facts.model) in self.models)
-        )
-
-    def add(self, facts: RequestFacts, receipt: Receipt, offset: int, size: int) -> None:
-        self.rows.append(facts)
-        self.receipts.append(receipt)
-        self.offsets.add(offset)
-        self.scenarios.add(facts.scenario)
-        self.models.add(id(facts.model))
-        self.size += size
-        if id(facts.batch) not in self.batches:
-            self.batches.add(id(facts.batch))
-            self.size += BATCH_BYTES
 
 
 class TelemetryAccumulator:
@@ -121,23 +123,23 @@ class TelemetryAccumulator:
         """`flush_ms`: longest wait of an outcome."""
         self._worker = worker
         self._flush_ms = flush_ms
-        self._open: dict[PartitionKey, _Page] = {}
-        self._full: list[tuple[PartitionKey, _Page]] = []
+        # One assignment of a partition is one `Progress`: an offset that comes back after a rebalance has another one,
+        # so it is told in an event of its own, and read once.
+        self._open: dict[Progress, _Page] = {}
+        self._full: list[_Page] = []
         self._due_ms: int | None = None
 
-    def add(self, facts: RequestFacts, receipt: Receipt, now_ms: int) -> None:
-        """One offset's outcome. The receipt is handed back with the event that tells it."""
-        key, offset = facts.identity[:3], facts.identity[3]
-        page = self._open.get(key)
-        size = ROW_BYTES + REQUEST_ID_BYTES_PER_CHARACTER * len(facts.request_id) + len(facts.error)
-        if page is not None and not page.fits(facts, offset, size):
-            self._full.append((key, self._open.pop(key)))
-            page = None
+    def add(self, facts: RequestFacts, now_ms: int) -> None:
+        """One offset's outcome. Its record's receipt is handed back with the event that tells it."""
+        progress = facts.record.receipt.progress
+        page = self._open.get(progress)
         if page is None:
-            page = self._open[key] = _Page(now_ms)
+            page = self._open[progress] = _Page(now_ms)
             if self._due_ms is None:
                 self._due_ms = now_ms + self._flush_ms
-        page.add(facts, receipt, offset, size)
+        page.rows.append(facts)
+        if len(page.rows) >= REQUESTS_PER_EVENT_MAX:
+            self._full.append(self._open.pop(progress))
 
     def take(
         self, now_ms: int, *, everything: bool = False, sample: Callable[[], ProcessSample | None] = lambda: None
@@ -147,14 +149,15 @@ class TelemetryAccumulator:
         if not everything and not self._full and (self._due_ms is None or now_ms < self._due_ms):
             return []
         due = [key for key, page in self._open.items() if everything or now_ms - page.since_ms >= self._flush_ms]
-        pages = self._full + [(key, self._open.pop(key)) for key in due]
+        pages = self._full + [self._open.pop(key) for key in due]
         self._full = []
         first = min((page.since_ms for page in self._open.values()), default=None)
         self._due_ms = None if first is None else first + self._flush_ms
         if not pages:
             return []
         taken = sample()
-        return [(self._event(key, page, taken), page.receipts) for key, page in pages]
+        parts = [rows for page in pages for rows in _fitting(sorted(page.rows, key=_offset_of))]
+        return [(self._event(rows, taken), [row.record.receipt for row in rows]) for rows in parts]
 
     def seconds_until_due(self, now_ms: int) -> float | None:
         """When `take` has something to give, or None while there is nothing."""
@@ -163,27 +166,28 @@ class TelemetryAccumulator:
         return None if self._due_ms is None else max(0, self._due_ms - now_ms) / 1000
 
     def __len__(self) -> int:
-        return sum(len(page.rows) for page in self._open.values()) + sum(len(page.rows) for _, page in self._full)
+        return sum(len(page.rows) for page in (*self._open.values(), *self._full))
 
-    def _event(self, key: PartitionKey, page: _Page, sample: ProcessSample | None) -> InferenceServed:
-        rows = sorted(page.rows, key=_offset_of)
+    def _event(self, rows: Sequence[RequestFacts], sample: ProcessSample | None) -> InferenceServed:
+        cluster_id, topic_id, partition, _ = rows[0].record.identity
+        records = [row.record for row in rows]
         batches, batch = _numbered([row.batch for row in rows])
         # A batch that only failures came of names its model too.
-        models, model = _numbered([*(row.model for row in rows), *(one.model for one in batches)])
-        scenarios = [row.scenario for row in rows]
+        models, model = _numbered([*(one.model for one in records), *(one.model for one in batches)])
+        scenarios = [one.scenario for one in records]
         names = [name for name in dict.fromkeys(scenarios) if name is not None]
         places: dict[str | None, int] = {name: place for place, name in enumerate(names)} | {None: -1}
         # What this makes is valid by construction; tests decode it.
         return trusted(
             InferenceServed,
-            cluster_id=key[0],
-            topic_id=key[1],
-            partition=key[2],
+            cluster_id=cluster_id,
+            topic_id=topic_id,
+            partition=partition,
             worker=self._worker,
             models=models,
             scenarios=names,
             batches=_batch_columns(batches, model[len(rows) :]),
-            requests=_request_columns(rows, [places[name] for name in scenarios], batch, model[: len(rows)]),
+            requests=_request_columns(rows, records, [places[name] for name in scenarios], batch, model[: len(rows)]),
             sample=sample,
         )
 
@@ -200,26 +204,39 @@ def _numbered(values: Sequence[T | None]) -> tuple[list[T], list[int]]:
 
 
 def _offset_of(facts: RequestFacts) -> int:
-    return facts.identity[3]
+    return facts.record.identity[3]
+
+
+def _fitting(rows: list[RequestFacts]) -> list[list[RequestFacts]]:
+    """The rows in as many parts as it takes for each to fit an event: one, nearly always."""
+    size = ROW_BYTES * len(rows) + BATCH_BYTES * len({id(row.batch) for row in rows})
+    size += REQUEST_ID_BYTES_PER_CHARACTER * sum(len(row.record.request_id) for row in rows)
+    size += sum(len(row.error) for row in rows)
+    scenarios = len({row.record.scenario for row in rows})
+    models = len({id(row.record.model) for row in rows})
+    if len(rows) == 1 or (size <= EVENT_BYTES_MAX and scenarios <= SCENARIOS_MAX and models <= MODELS_MAX):
+        return [rows]
+    half = len(rows) // 2
+    return [*_fitting(rows[:half]), *_fitting(rows[half:])]
 
 
 def _request_columns(
-    rows: Sequence[RequestFacts], scenario: list[int], batch: list[int], model: list[int]
+    rows: Sequence[RequestFacts], records: Sequence[Consumed], scenario: list[int], batch: list[int], model: list[int]
 ) -> RequestColumns:
     statistics = [row.statistics for row in rows]
     any_statistics = any(one is not NONE for one in statistics)
     return trusted(
         RequestColumns,
-        offset=[row.identity[3] for row in rows],
-        appended_ms=[row.appended_ms for row in rows],
+        offset=[one.identity[3] for one in records],
+        appended_ms=[one.appended_ms for one in records],
         outcome=[row.outcome for row in rows],
         scenario=scenario,
         batch=batch,
-        request_id=[row.request_id for row in rows],
+        request_id=[one.request_id for one in records],
         queue_ms=_milliseconds([row.queue_ms for row in rows]),
         total_ms=_milliseconds([row.total_ms for row in rows]),
-        inputs=[row.inputs for row in rows],
-        input_bytes=[row.input_bytes for row in rows],
+        inputs=[one.inputs for one in records],
+        input_bytes=[one.input_bytes for one in records],
         tokens=[row.tokens for row in rows],
         unknown_share=_rounded([row.unknown_share for row in rows]),
         output_norm=_rounded([row.output_norm for row in rows]),

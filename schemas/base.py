@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
-import orjson
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 CONTENT_TYPE = "application/json"
@@ -141,38 +140,9 @@ class Envelope(Generic[M]):
     traceparent: str | None = None
 
 
-P = TypeVar("P", bound=BaseModel)
-
-
-def trusted(kind: type[P], **fields: Any) -> P:
-    """A message or part of one from values that are known to be valid: pydantic's `model_construct` at a twentieth of
-    its cost, for what is made for every request. All fields must be given, none is checked."""
-    made = kind.__new__(kind)
-    for name, value in (
-        ("__dict__", fields),
-        ("__pydantic_fields_set__", set(fields)),
-        ("__pydantic_extra__", None),
-        ("__pydantic_private__", None),
-    ):
-        object.__setattr__(made, name, value)
-    return made
-
-
 def encode(message: Message) -> bytes:
     """The record value: the message as JSON. Non-finite numbers cannot occur (the model refuses them)."""
     return message.__pydantic_serializer__.to_json(message, exclude_none=True)
-
-
-def encode_trusted(message: Message) -> bytes:
-    """The same for a message that `trusted` made, without pydantic. Numbers must be finite: orjson writes null for
-    others."""
-    return orjson.dumps(message, default=_told_fields, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-
-
-def _told_fields(part: Any) -> dict[str, Any]:
-    if not isinstance(part, BaseModel):
-        raise TypeError(f"{type(part).__name__} is not part of a message")
-    return {name: value for name, value in part.__dict__.items() if value is not None}
 
 
 def time_text(moment: datetime) -> str:
