@@ -97,7 +97,8 @@ class InferenceWork:
         self._models, self._observer = models or Models(), observer
         self._topics: dict[tuple[str, int], tuple[str, str]] = {}
         self._identity_due = 0.0
-        self._incoming: deque[tuple[Record, Receipt]] = deque()
+        self._incoming: deque[tuple[Record, Receipt, int]] = deque()  # with its size in bytes
+        self._unknown: PartitionSet = set()
         self._incoming_bytes = 0
         self._started: dict[int, _Started] = {}
         self._tickets = 0
@@ -107,19 +108,26 @@ class InferenceWork:
         """See `Work.assigned`: ask for the topic's id again, for it may have been made anew."""
         for where in partitions:
             self._topics.pop(where, None)
+        self._unknown |= {(record.topic, record.partition) for record, _, _ in self._incoming} - self._topics.keys()
         if self._observer is not None:
             self._observer.joined()
 
     def dropped(self, partitions: PartitionSet) -> None:
         """See `Work.dropped`."""
         self._incoming = deque(one for one in self._incoming if (one[0].topic, one[0].partition) not in partitions)
-        self._incoming_bytes = sum(size_of(record) for record, _ in self._incoming)
+        self._unknown -= partitions
+        self._incoming_bytes = sum(size for _, _, size in self._incoming)
         self._lanes.drop(lambda one: one.shadow or _where(one.asked.receipt) in partitions)
 
     def accept(self, records: Sequence[tuple[Record, Receipt]]) -> None:
         """See `Work.accept`."""
-        self._incoming.extend(records)
-        self._incoming_bytes += sum(size_of(record) for record, _ in records)
+        for record, receipt in records:
+            size = size_of(record)
+            self._incoming.append((record, receipt, size))
+            self._incoming_bytes += size
+            where = record.topic, record.partition
+            if where not in self._topics:
+                self._unknown.add(where)
 
     def is_full(self) -> bool:
         """See `Work.is_full`."""
@@ -213,11 +221,11 @@ class InferenceWork:
         chosen: list[tuple[Record, Receipt, Place]] = []
         size = 0
         while self._incoming and len(chosen) < ADMITTED_MAX and size < ADMITTED_BYTES_MAX:
-            record, receipt = self._incoming.popleft()
+            record, receipt, record_bytes = self._incoming.popleft()
             cluster_id, topic_id = self._topics[record.topic, record.partition]
             chosen.append((record, receipt, Place(cluster_id, topic_id, record.partition, record.offset)))
-            size += size_of(record)
-            self._incoming_bytes -= size_of(record)
+            size += record_bytes
+            self._incoming_bytes -= record_bytes
             size += IMAGE_BYTES * (record.value or b"").count(IMAGE_FIELD)
         # A shadow gives way: it is computed only while the worker has room.
         room = 2 * self.waiting() < self._limit.requests_max
@@ -238,15 +246,16 @@ class InferenceWork:
 
     def _know_identities(self) -> bool:
         """Ask for the ids of newly assigned topics. False while the cluster does not answer."""
-        unknown = {(r.topic, r.partition) for r, _ in self._incoming} - self._topics.keys()
-        if not unknown:
+        if not self._unknown:
             return True
         if self._clock.monotonic() < self._identity_due:
             return False
         try:
-            for topic in {topic for topic, _ in unknown}:
+            for topic in {topic for topic, _ in self._unknown}:
                 found = self._identity_of(topic)
-                self._topics.update((where, found) for where in unknown if where[0] == topic)
+                known = {where for where in self._unknown if where[0] == topic}
+                self._topics.update((where, found) for where in known)
+                self._unknown -= known
         except RetryLater as error:
             LOG.warning("the topic's id is not known yet: %s", error)
             self._identity_due = self._clock.monotonic() + IDENTITY_RETRY_SECONDS

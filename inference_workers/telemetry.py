@@ -285,4 +285,4 @@ def _told(values: list[float]) -> list[float]:
 
 def bounded_ms(value: float) -> float:
     """Milliseconds to the microsecond, 0 to 1e12, whatever the clocks of two machines say."""
-    return min(MILLISECONDS_MAX, max(0.0, round(value, 3)))
+    return round(value, 3) if 0.0 <= value <= MILLISECONDS_MAX else min(MILLISECONDS_MAX, max(0.0, value))
