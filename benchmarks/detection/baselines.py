@@ -37,7 +37,7 @@ class _Baseline:
     def run(self, time_ms: NDArray[np.int64], values: Floats) -> Scores:
         """Score and learn point after point; one that has no finite value or comes late counts as missing."""
         severity = np.full(len(values), np.nan)
-        usable = np.isfinite(values).all(axis=1).tolist()
+        usable: list[bool] = np.all(np.isfinite(values), axis=1).tolist()
         for i, (at, row) in enumerate(zip(time_ms.tolist(), values.tolist(), strict=True)):
             if at > self._last_ms:
                 self._last_ms = at
@@ -112,7 +112,7 @@ class GaussianScorer(_Baseline):
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         super().__init__(channels)
-        self._models = [anomaly.GaussianScorer() for _ in channels]
+        self._models: list[Any] = [anomaly.GaussianScorer() for _ in channels]  # type: ignore[no-untyped-call]
 
     def state(self) -> bytes:
         """Count, mean and squared deviations of each channel, and the last point's time."""
@@ -128,9 +128,9 @@ class GaussianScorer(_Baseline):
             raise ValueError(f"{self.name}: not a state of this detector")
         (self._last_ms,) = struct.unpack_from("<q", state)
         for number, model in enumerate(self._models):
-            moments = stats.Var()
+            moments: Any = stats.Var()
             moments.mean.n, moments.mean._mean, moments._S = struct.unpack_from("<ddd", state, 8 + 24 * number)
-            model.gaussian = proba.Gaussian()
+            model.gaussian = proba.Gaussian()  # type: ignore[no-untyped-call]
             model.gaussian._var = moments
 
     def _severity(self, row: list[float]) -> float:

@@ -34,7 +34,7 @@ def maker(name: str) -> Make:
 
     registry = _registry()
     if registry is not None and name in registry.names():
-        return lambda channels: registry.detector_named(name, channel_names(channels))  # type: ignore[no-any-return]
+        return lambda channels: registry.detector_named(name, channel_names(channels))
     baseline = BASELINES[name]
     return lambda channels: baseline(channel_names(channels))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def _grouped(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, dict[str
         codes = batch["series"].indices.to_numpy()
         columns = {one: batch[one].to_numpy(zero_copy_only=False) for one in names}
         edges = [0, *(np.flatnonzero(codes[1:] != codes[:-1]) + 1), len(codes)]
-        for begin, end in zip(edges[:-1], edges[1:], strict=True):
+        for begin, end in pairwise(edges):
             here = str(batch["series"].dictionary[int(codes[begin])])
             if here != name and name is not None:
                 yield name, _joined(parts)

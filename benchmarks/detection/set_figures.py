@@ -94,7 +94,7 @@ class SetRun:
         scores = {name: nab_score(list(files.values()), profile) for name, profile in PROFILES.items()}
         standard = scores["standard"].threshold
         by_series = {name: score_at([file], PROFILES["standard"], standard) for name, file in files.items()}
-        figures = {name: score.score for name, score in scores.items()}
+        figures: dict[str, Any] = {name: score.score for name, score in scores.items()}
         figures["thresholds"] = {name: score.threshold for name, score in scores.items()}
         return SetResult(figures, {name: one for name, one in by_series.items() if one is not None}, standard)
 

@@ -110,4 +110,4 @@ def _autocorrelation(values: NDArray[np.float64]) -> NDArray[np.float64]:
     size = 1 << (2 * len(centred) - 1).bit_length()
     spectrum = np.fft.rfft(centred, size)
     products = np.fft.irfft(spectrum * np.conj(spectrum), size)[: min(LAG_MAX, len(centred) - 1) + 1]
-    return products / products[0]
+    return np.asarray(products / products[0])

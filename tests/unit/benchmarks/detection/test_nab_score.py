@@ -1,5 +1,6 @@
 import json
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def test_our_scorer_turns_published_raw_scores_into_the_published_board():
     raw = parquet.read_table(folder / "nab_reference_scores.parquet").to_pandas()
     names = raw["series"].to_numpy()
     edges = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
-    spans = {names[a]: slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)}
+    spans = {names[a]: slice(a, b) for a, b in pairwise(edges)}
     series = list(nab_series(folder))
     assert len(series) == 58
     assert sum(len(one.windows) for one in series) == 116
