@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import html
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -22,7 +23,7 @@ INK, FAINT, EVENT, ALARM = "#1f2933", "#9aa5b1", "#f8d7da", "#0b6e4f"
 def sketch(series: Series, scores: Floats, threshold: float) -> dict[str, Any]:
     """The scored part in columns, without any unit: least and most value, highest score in thresholds, labelled spans.
 
-    `scores` (n,) are of the whole series. All numbers are 0 to 1.
+    `scores` (n,) are of the whole series. All numbers are thousandths of the picture, in texts as they are many.
     """
     part = slice(series.scored_from, None)
     values, labels, score = series.values[part], series.labels[part], scores[part]
@@ -35,10 +36,10 @@ def sketch(series: Series, scores: Floats, threshold: float) -> dict[str, Any]:
     marks = np.diff(np.concatenate([[0], labels.astype(np.int8), [0]]))
     firsts, ends = np.flatnonzero(marks == 1), np.flatnonzero(marks == -1)
     return {
-        "low": [_short(level[a:b].min()) for a, b in spans],
-        "high": [_short(level[a:b].max()) for a, b in spans],
-        "score": [_short(min(relative[a:b].max(), SCORE_CUT) / SCORE_CUT) for a, b in spans],
-        "events": [[_short(first / n), _short(end / n)] for first, end in zip(firsts, ends, strict=True)],
+        "low": _text(level[a:b].min() for a, b in spans),
+        "high": _text(level[a:b].max() for a, b in spans),
+        "score": _text(min(relative[a:b].max(), SCORE_CUT) / SCORE_CUT for a, b in spans),
+        "events": [_text([first / n, end / n]) for first, end in zip(firsts, ends, strict=True)],
         "points": n,
     }
 
@@ -55,20 +56,20 @@ def svg(shape: Mapping[str, Any], title: str) -> str:
     height = VALUE_HEIGHT + GAP + SCORE_HEIGHT
     shades = "".join(
         f'<rect x="{first * WIDTH:.1f}" y="0" width="{max((end - first) * WIDTH, 1.0):.1f}" height="{height}"/>'
-        for first, end in shape["events"]
+        for first, end in map(_shares, shape["events"])
     )
     band = (
-        _points([1 - v for v in shape["high"]], VALUE_HEIGHT, 0)
-        + _points([1 - v for v in shape["low"]], VALUE_HEIGHT, 0)[::-1]
+        _points([1 - v for v in _shares(shape["high"])], VALUE_HEIGHT, 0)
+        + _points([1 - v for v in _shares(shape["low"])], VALUE_HEIGHT, 0)[::-1]
     )
     top = VALUE_HEIGHT + GAP
-    line = _points([1 - v for v in shape["score"]], SCORE_HEIGHT, top)
+    line = _points([1 - v for v in _shares(shape["score"])], SCORE_HEIGHT, top)
     area = [(0.0, float(height)), *line, (float(WIDTH), float(height))]
     at = top + SCORE_HEIGHT * (1 - 1 / SCORE_CUT)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" '
-            f'height="{height}" role="img"><title>{title}</title>',
+            f'height="{height}" role="img"><title>{html.escape(title)}</title>',
             f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
             f'<g fill="{EVENT}">{shades}</g>',
             f'<polygon points="{_joined(band)}" fill="{INK}" stroke="{INK}" stroke-width="0.8"/>',
@@ -89,5 +90,9 @@ def _joined(points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
 
 
-def _short(value: float) -> float:
-    return round(float(value), 3)
+def _text(shares: Iterable[float]) -> str:
+    return " ".join(str(round(1_000 * float(share))) for share in shares)
+
+
+def _shares(text: str) -> list[float]:
+    return [int(word) / 1_000 for word in text.split()]

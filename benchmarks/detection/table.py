@@ -86,7 +86,7 @@ def sampled(found: Mapping[str, Any]) -> list[str]:
     for row in found["detectors"]:
         every = max((one.get("every", 1) for one in row["sets"].values()), default=1)
         if every > 1:
-            notes.append(f"{row['detector']}: slow, so that of AIOPS and WSD it saw every {every}th series only.")
+            notes.append(f"Of AIOPS and WSD, {row['detector']} saw every {every}th series only.")
     return notes
 
 
