@@ -47,6 +47,16 @@ def write_nab(folder, names, n=1_200):
     columns["timestamp"] = np.concatenate(columns["timestamp"])
     _write(folder / "nab.parquet", columns, 10_000)
     (folder / "nab_windows.json").write_text(json.dumps(windows))
+    _write_published(folder, columns["series"], n)
+
+
+def _write_published(folder, series, n):
+    """A published detector that fires at the first point of every window."""
+    at = np.arange(len(series)) % n
+    columns = {"series": series, "i": at.astype(np.int32), "ideal": np.isin(at, (890, 1_040)).astype(float)}
+    _write(folder / "nab_reference_scores.parquet", columns, 10_000)
+    board = {"ideal": dict.fromkeys(("standard", "reward_low_FP_rate", "reward_low_FN_rate"), 100.0)}
+    (folder / "nab_published.json").write_text(json.dumps(board))
 
 
 def write_asd(path, names, n=900, channels=19):

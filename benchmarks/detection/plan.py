@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from benchmarks.detection import choice, promises, quiet, speed
+from benchmarks.detection import choice, promises, published, quiet, speed
 from benchmarks.detection.choice import Make
 from benchmarks.detection.data_sets import DATA_SETS
 from benchmarks.detection.set_figures import SetResult, SetRun, frozen_ratio
@@ -40,6 +40,8 @@ class Plan:
     def missing(self) -> list[str]:
         """Files of the data folder that the plan needs and that are not there."""
         wanted = [self.labelled / name for one in self._labelled_sets() for name in DATA_SETS[one].files]
+        if "nab" in self.sets:
+            wanted += [self.labelled / name for name in published.FILES]
         if QUIET in self.sets:
             wanted.append(self.traces / quiet.FILE)
         return [str(path) for path in wanted if not path.is_file()]
@@ -71,6 +73,9 @@ class Plan:
                     row["cost_flatness"] = speed.cost_flatness(make).as_json()
             rows.append(row)
         found: dict[str, Any] = {"sets": list(self.sets), "detectors": rows, "shown": shown}
+        if "nab" in self.sets:
+            say("published scores of NAB")
+            found["nab_published"] = published.published_board(self.labelled)
         if self.with_speed:
             say("half-space trees beside River's")
             found["half_space_trees"] = {key: one.as_json() for key, one in speed.half_space_trees().items()}

@@ -86,8 +86,19 @@ def sampled(found: Mapping[str, Any]) -> list[str]:
     for row in found["detectors"]:
         every = max((one.get("every", 1) for one in row["sets"].values()), default=1)
         if every > 1:
-            notes.append(f"Of AIOPS and WSD, {row['detector']} saw every {every}th series only.")
+            notes.append(f"Of AIOPS and WSD, {row['detector']} saw one series in {every}.")
     return notes
+
+
+def published_lines(found: Mapping[str, Any]) -> list[str]:
+    """A sentence for every published detector of NAB: its scores as our scorer finds them."""
+    return [
+        f"NAB, {name}: "
+        + ", ".join(
+            f"{profile} {one['ours']:.2f} (published {one['published']:.2f})" for profile, one in scores.items()
+        )
+        for name, scores in found.get("nab_published", {}).items()
+    ]
 
 
 def lines_for_people(found: Mapping[str, Any]) -> str:
@@ -101,7 +112,7 @@ def lines_for_people(found: Mapping[str, Any]) -> str:
         )
         for row in rows
     ]
-    lines += ["", *sampled(found), ""]
+    lines += ["", *sampled(found), *published_lines(found), ""]
     flat = figures_of(found)
     width = max(map(len, flat))
     for name, value in flat.items():

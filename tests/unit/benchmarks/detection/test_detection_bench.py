@@ -39,6 +39,8 @@ def test_plain_anomalies_are_found_by_z_and_not_by_chance(folder, monkeypatch):
     assert good["wsd"]["vus_pr_series"] == 2
     assert good["wsd"]["mean_vus_pr"] > bad["wsd"]["mean_vus_pr"]
     assert good["quiet"]["quiet_series"] == 3
+    (reference,) = found["nab_published"].values()
+    assert reference["standard"] == {"ours": pytest.approx(100.0), "published": 100.0}
     assert found["figures"]["causality"] is True
     assert found["figures"]["loop_equals_batch"] is True
     assert found["figures"]["us_per_point_loop"] is None
@@ -85,7 +87,7 @@ def test_only_every_so_many_th_series_is_run_and_the_table_says_so(folder):
     assert (figures["series"], figures["every"]) == (2, 2)
     assert run_of_it.result("nab").figures["series"] == 2
     row = {"detector": "slow", "sets": {"aiops29": figures}}
-    assert "slow saw every 2th series only" in lines_for_people({"detectors": [row]})
+    assert "slow saw one series in 2." in lines_for_people({"detectors": [row]})
 
 
 def test_a_frozen_threshold_is_tried_on_the_other_set_both_ways(folder):

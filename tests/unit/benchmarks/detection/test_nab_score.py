@@ -1,13 +1,11 @@
 import json
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from pyarrow import parquet
 
-from benchmarks.detection.data_sets import nab_series
 from benchmarks.detection.nab_score import PROFILES, NabFile, Profile, nab_score, probation, score_at
+from benchmarks.detection.published import reference_files
 from tests.parts import real_data
 
 STANDARD = PROFILES["standard"]
@@ -27,18 +25,14 @@ def one_file(points, windows=((60, 79),), n=100):
 
 def test_our_scorer_turns_published_raw_scores_into_the_published_board():
     folder = real_data() / "detection"
-    published = json.loads((folder / "nab_published.json").read_text())
-    raw = parquet.read_table(folder / "nab_reference_scores.parquet").to_pandas()
-    names = raw["series"].to_numpy()
-    edges = [0, *(np.flatnonzero(names[1:] != names[:-1]) + 1), len(names)]
-    spans = {names[a]: slice(a, b) for a, b in pairwise(edges)}
-    series = list(nab_series(folder))
-    assert len(series) == 58
-    assert sum(len(one.windows) for one in series) == 116
-    for detector in ("windowedGaussian", "ARTime", "numenta"):
-        files = [NabFile(raw[detector].to_numpy()[spans[one.name]], one.windows) for one in series]
+    board = json.loads((folder / "nab_published.json").read_text())
+    raw = reference_files(folder)
+    assert set(raw) == {"windowedGaussian", "ARTime", "numenta"}
+    for detector, files in raw.items():
+        assert len(files) == 58
+        assert sum(len(one.windows) for one in files) == 116
         for name, profile in PROFILES.items():
-            wanted = published[detector][name]
+            wanted = board[detector][name]
             best = nab_score(files, profile)
             assert score_at(files, profile, best.threshold) == pytest.approx(best.score, abs=1e-9)
             if (detector, name) != ("numenta", "reward_low_FP_rate"):
