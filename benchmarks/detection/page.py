@@ -163,8 +163,8 @@ def _published(found: Mapping[str, Any]) -> list[str]:
     if "nab_published" not in found:
         return []
     lines = [
-        "Published detectors on NAB, scored here from their published raw scores, the published figure in brackets. NAB",
-        "tells a detector each file's least and greatest value beforehand; here none is told.",
+        "Published detectors on NAB, scored here from their published raw scores, the published figure in brackets.",
+        "NAB tells a detector each file's least and greatest value beforehand; here none is told.",
         "",
         "| detector | NAB std | low FP | low FN |",
         "| --- | ---: | ---: | ---: |",
