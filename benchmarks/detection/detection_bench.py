@@ -84,14 +84,14 @@ def detection(
             err=True,
         )
         sys.exit(EXIT_CONFIGURATION)
-    progress = _Progress()
+    progress = Progress()
     found = plan.run(progress.say)
     progress.end()
     found = {"figures": figures_of(found), **found, "machine": machine_facts()}
     click.echo(json.dumps(found) if as_json else lines_for_people(found))
 
 
-class _Progress:
+class Progress:
     """One line that changes on a terminal; in a file a line for each part that begins."""
 
     def __init__(self) -> None:

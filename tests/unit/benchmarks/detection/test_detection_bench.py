@@ -1,3 +1,4 @@
+import io
 import json
 
 import numpy as np
@@ -5,7 +6,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.detection import choice, speed
-from benchmarks.detection.detection_bench import SETS, detection
+from benchmarks.detection.baselines import BASELINES
+from benchmarks.detection.detection_bench import SETS, Progress, detection
 from benchmarks.detection.plan import SETS as SETS_OF_THE_PLAN
 from benchmarks.detection.quiet import above, quiet_figures
 from benchmarks.detection.set_figures import SetRun, frozen_ratio
@@ -135,3 +137,40 @@ def test_costs_are_spreads_of_repeats(monkeypatch):
     costs = speed.point_costs(make) | {"flat": speed.cost_flatness(make)}
     assert {len(one.values) for one in costs.values()} == {speed.REPEATS}
     assert all(np.isfinite(one.median) for one in costs.values())
+
+
+def test_the_detector_of_the_product_comes_first_once_the_registry_has_it(folder, monkeypatch):
+    class Registry:
+        @staticmethod
+        def names():
+            return ("two_heads", "fixed_threshold")
+
+        @staticmethod
+        def detector_named(name, channels):
+            return BASELINES["gaussian_z" if name == "two_heads" else "random"](channels)
+
+    monkeypatch.setattr(choice, "_registry", Registry)
+    monkeypatch.setenv("INFERWATCH_DATA", str(folder))
+    result = run("--sets", "asd", "--skip-speed", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    names = [row["detector"] for row in found["detectors"]]
+    assert names == ["two_heads", "fixed_threshold", "gaussian_z", "gaussian_as_shipped", "random"]
+    assert found["figures"]["asd_mean_ap"] == found["detectors"][0]["sets"]["asd"]["mean_ap"]
+    assert found["figures"]["nab_standard"] is None
+
+
+def test_on_a_terminal_one_line_changes_and_is_gone_at_the_end(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    progress = Progress()
+    progress.say("two_heads: NAB, 58 series: 1 series, 10 points")
+    progress.say("two_heads: costs")
+    progress.end()
+    assert "\n" not in screen.getvalue()
+    assert screen.getvalue().endswith("\r\x1b[K")
+    assert "two_heads: costs" in screen.getvalue()
