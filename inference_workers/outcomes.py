@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
@@ -12,9 +13,13 @@ from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
 from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator, Unread
 from infra.dead_letters import DeadLetters
+from infra.logs import traced
 from infra.outbox import Outbox, Outgoing
 from infra.ports import Clock, Record
 from schemas.telemetry import Outcome
+
+LOG = logging.getLogger(__name__)
+LOG_EVERY_MS = 1_000
 
 
 @dataclass(slots=True)
@@ -25,6 +30,8 @@ class Outcomes:
     telemetry: TelemetryAccumulator
     dead_letters: DeadLetters
     clock: Clock
+    _logged_ms: int | None = field(default=None, init=False)
+    _unlogged: int = field(default=0, init=False)
 
     def finished(
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
@@ -32,6 +39,8 @@ class Outcomes:
         """All parts of a request are there, in order: answer it, or say what failed."""
         asked, now_ms = one.asked, self.clock.now_ms()
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
+        if fault is not None:
+            self._log_failure(asked, fault, now_ms)
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
         self._tell(_facts_of(one, rows, fault, statistics, batch, now_ms, queue_ms), now_ms)
 
@@ -71,6 +80,7 @@ class Outcomes:
             return
         now_ms = self.clock.now_ms()
         fault = Fault(refusal.code, str(refusal)[:2_000], "")
+        self._log_failure(asked, fault, now_ms)
         outbox.send(self.answers.failed(asked, fault, now_ms), [asked.receipt])
         self._tell(self._facts(asked, Outcome.FAILED, now_ms, now_ms - asked.appended_ms, fault=fault), now_ms)
 
@@ -110,6 +120,16 @@ class Outcomes:
         facts.error = error if fault is None else fault.code
         facts.fingerprint = "" if fault is None else fault.fingerprint
         return facts
+
+    def _log_failure(self, asked: Asked, fault: Fault, now_ms: int) -> None:
+        """A line with the request's trace, now and then: a model that fails on everything must not fill the log."""
+        if self._logged_ms is not None and now_ms - self._logged_ms < LOG_EVERY_MS:
+            self._unlogged += 1
+            return
+        more = f" ({self._unlogged} more failures were not logged)" if self._unlogged else ""
+        with traced(asked.traceparent):
+            LOG.warning("request %s failed: %s: %s%s", asked.identity, fault.code, fault.message, more)
+        self._logged_ms, self._unlogged = now_ms, 0
 
     def _tell(self, facts: RequestFacts, now_ms: int) -> None:
         self.telemetry.add(facts, now_ms)

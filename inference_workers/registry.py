@@ -147,6 +147,9 @@ def _tokens_max(path: Path, config: Mapping[str, Any], source: str) -> int:
     said = read_object(path / "sentence_bert_config.json", source).get("max_seq_length")
     tokeniser = read_object(path / "tokenizer_config.json", source).get("model_max_length")
     positions = config.get("max_position_embeddings", config.get("n_positions"))
+    text = config.get("text_config")
+    if positions is None and isinstance(text, Mapping):  # a model of texts and images says it for its texts
+        positions = text.get("max_position_embeddings")
     if isinstance(positions, int) and config.get("model_type") in POSITIONS_AFTER_PADDING:
         padding = config.get("pad_token_id")
         positions -= (padding if isinstance(padding, int) else 1) + 1

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from infra.up.children import ChildSpec
 
@@ -70,8 +71,19 @@ def inferwatch(*arguments: str) -> tuple[str, ...]:
     return (*PYTHON, "infra.cli", *arguments)
 
 
-def plan(options: UpOptions, addresses: Addresses, data_dir: Path, groups: Groups) -> list[ChildSpec]:
-    """The processes, those that take longest first."""
+def served_names(options: UpOptions) -> tuple[list[str], list[str]]:
+    """Names of the workers and of the jobs: the processes that say on a port of their own how they are."""
+    return _names("worker", options.workers), _names("jobs", options.jobs)
+
+
+def plan(
+    options: UpOptions,
+    addresses: Addresses,
+    data_dir: Path,
+    groups: Groups,
+    health_ports: Mapping[str, int] = MappingProxyType({}),
+) -> list[ChildSpec]:
+    """The processes, those that take longest first. `health_ports` by the name of a worker or job."""
     shared = addresses.environment(data_dir) | {
         "INFERWATCH_WORKER_GROUP": groups.worker,
         "INFERWATCH_JOBS_GROUP": groups.jobs,
@@ -79,12 +91,13 @@ def plan(options: UpOptions, addresses: Addresses, data_dir: Path, groups: Group
     specs = []
     if addresses.kafka_port is not None:
         specs.append(_embedded(KAFKA, "broker", addresses.kafka_port, data_dir, stop_rank=4))
-    specs += [_worker(name, shared) for name in _names("worker", options.workers)]
+    workers, jobs = served_names(options)
+    specs += [_worker(name, shared, health_ports.get(name)) for name in workers]
     if addresses.clickhouse_port is not None:
         specs.append(_embedded(CLICKHOUSE, "clickhouse_front", addresses.clickhouse_port, data_dir, stop_rank=3))
     if options.traffic:
         specs.append(_simulator(options, shared))
-    specs += [_jobs(name, shared) for name in _names("jobs", options.jobs)]
+    specs += [_jobs(name, shared, health_ports.get(name)) for name in jobs]
     return specs
 
 
@@ -101,15 +114,16 @@ def _embedded(name: str, module: str, port: int, data_dir: Path, stop_rank: int)
     )
 
 
-def _worker(name: str, environment: Mapping[str, str]) -> ChildSpec:
+def _worker(name: str, environment: Mapping[str, str], port: int | None) -> ChildSpec:
+    if port is not None:
+        environment = {**environment, "INFERWATCH_WORKER_METRICS_PORT": str(port)}
     # Drills are on: everything here is for trials, and `inferwatch drill` is one.
     return ChildSpec(name, inferwatch("worker", "--drills"), environment, stop_rank=1)
 
 
-def _jobs(name: str, environment: Mapping[str, str]) -> ChildSpec:
-    return ChildSpec(
-        name, inferwatch("jobs", "score"), environment, needs=frozenset({TOPICS, TABLES, SERVING}), stop_rank=2
-    )
+def _jobs(name: str, environment: Mapping[str, str], port: int | None) -> ChildSpec:
+    command = inferwatch("jobs", "score", *(() if port is None else ("--metrics-port", str(port))))
+    return ChildSpec(name, command, environment, needs=frozenset({TOPICS, TABLES, SERVING}), stop_rank=2)
 
 
 def _simulator(options: UpOptions, environment: Mapping[str, str]) -> ChildSpec:

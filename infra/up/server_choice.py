@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from infra.embedded.data_folder import Claim
 from infra.embedded.errors import PortTaken, UnsuitableMachine
 from infra.settings import ClickHouseSettings, KafkaSettings, SettingsError, StackSettings
@@ -31,6 +33,11 @@ def check_choice(kafka: KafkaSettings, clickhouse: ClickHouseSettings, mixed: bo
         )
     if wrong:
         raise SettingsError("\n".join(wrong))
+
+
+def choose_health_ports(names: Iterable[str], claim: Claim) -> dict[str, int]:
+    """A port of this machine for each of these processes: the one of its last run when that is free."""
+    return {name: claim.choose_port(f"health-{name}", 0) for name in names}
 
 
 def choose_addresses(

@@ -140,9 +140,9 @@ def _assemble(options: UpOptions, limit: RunLimit, folder: StackFolder, claim: C
     from infra.clock import SystemClock
     from infra.settings import ClickHouseSettings, KafkaSettings, StackSettings, load
     from infra.up.child_log import ChildLog
-    from infra.up.plan import Groups, plan
+    from infra.up.plan import Groups, plan, served_names
     from infra.up.run import Site, Up
-    from infra.up.server_choice import choose_addresses
+    from infra.up.server_choice import choose_addresses, choose_health_ports
     from infra.up.servers import RealServers
     from infra.up.where_to_look import where_to_look
 
@@ -150,13 +150,18 @@ def _assemble(options: UpOptions, limit: RunLimit, folder: StackFolder, claim: C
     addresses = choose_addresses(kafka, clickhouse, stack, claim)
     kafka = kafka.model_copy(update={"bootstrap_servers": addresses.kafka_bootstrap_servers})
     clickhouse = clickhouse.model_copy(update={"url": addresses.clickhouse_url})
-    site = Site(addresses, folder, Groups.of(os.environ), where_to_look(addresses, options, folder.logs))
+    workers, jobs = served_names(options)
+    if os.environ.get("INFERWATCH_WORKER_METRICS_PORT"):  # whoever chose one keeps it
+        workers = []
+    ports = choose_health_ports([*workers, *jobs], claim)
+    places = where_to_look(addresses, options, folder.logs, ports)
+    site = Site(addresses, folder, Groups.of(os.environ), places)
     log = ChildLog(folder.logs / "up.log")
     log.take_logging()  # client libraries write there and not over the picture
     clock = SystemClock()
     folder.write_stack(addresses.kafka_bootstrap_servers, addresses.clickhouse_url)
     servers = RealServers(kafka, clickhouse, stack, site.groups, clock, began, log)
-    specs = plan(options, addresses, folder.path, site.groups)
+    specs = plan(options, addresses, folder.path, site.groups, ports)
     return Up(specs, limit, site, servers, log, clock, began)
 
 

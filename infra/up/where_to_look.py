@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from infra.up.plan import Addresses, UpOptions
 
@@ -10,8 +12,10 @@ ESSENTIAL = 6
 """So many of the places, the first ones, are shown where there is no room for all."""
 
 
-def where_to_look(addresses: Addresses, options: UpOptions, logs: Path) -> tuple[tuple[str, str], ...]:
-    """Name and place, the most important first."""
+def where_to_look(
+    addresses: Addresses, options: UpOptions, logs: Path, health_ports: Mapping[str, int] = MappingProxyType({})
+) -> tuple[tuple[str, str], ...]:
+    """Name and place, the most important first. `health_ports` by the process's name."""
     url = addresses.clickhouse_url
     places = [
         ("Kafka", f"{addresses.kafka_bootstrap_servers} ({_whose(addresses.kafka_port)})"),
@@ -24,6 +28,9 @@ def where_to_look(addresses: Addresses, options: UpOptions, logs: Path) -> tuple
         ("curl", f"curl '{url}/?query=SELECT+count()+FROM+requests'"),
         ("logs", str(logs)),
     ]
+    if health_ports:
+        ports = ", ".join(f"{name} {port}" for name, port in health_ports.items())
+        places.append(("health", f"http://127.0.0.1:PORT/health/ready and /metrics   ({ports})"))
     if options.traffic and addresses.kafka_port is None:
         places.insert(0, ("traffic", _traffic_in_words(options)))
     return tuple(places)

@@ -113,6 +113,14 @@ def test_the_shortest_limit_of_tokens_holds(folder):
     assert find_model(str(folder)).tokens_max == 16
 
 
+def test_a_model_of_texts_and_images_says_its_length_for_texts(folder):
+    say(folder / "tokenizer_config.json", model_max_length=10**30)
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "clip", "text_config": {"max_position_embeddings": 77}})
+    )
+    assert find_model(str(folder)).tokens_max == 77
+
+
 def test_positions_after_the_padding_token_are_no_tokens(folder):
     say(folder / "tokenizer_config.json", model_max_length=10**30)
     say(folder / "config.json", model_type="roberta", max_position_embeddings=514, pad_token_id=1)

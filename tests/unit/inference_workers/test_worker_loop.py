@@ -1,10 +1,12 @@
 """The worker's loop on an in-memory broker: every offset gets one outcome, and is committed only after it."""
 
 import json
+import logging
 
 import pytest
 
 from inference_workers.ports import DeviceLost
+from infra.logs import line_of
 from infra.ports import Fatal, RetryLater
 from schemas.base import KEY_BYTES_MAX, UNREADABLE_HEADERS, VALUE_BYTES_MAX, Reason
 from schemas.dead_letters import DeadLetter
@@ -124,6 +126,29 @@ def test_a_request_that_cannot_be_computed_fails_alone(engine, error):
     assert world.outcomes()[0, 1] == ("failed", error)
     assert list(decode_vector(by_offset[2].outputs[0].vector)) == [3, SHOES]
     assert world.committed() == {0: 4}
+
+
+def test_a_failure_is_logged_with_its_trace_and_many_are_counted(monkeypatch):
+    lines = []
+
+    class Lines(logging.Handler):
+        def emit(self, record):
+            lines.append(line_of(record))
+
+    handler = Lines()
+    logger = logging.getLogger("inference_workers.outcomes")
+    monkeypatch.setattr(logger, "handlers", [handler])
+    world = World(FakeEngine(broken={BOOTS}))
+    for _ in range(3):
+        world.ask(json.dumps({"input": "boots"}), headers=CLOUD_EVENT)
+    world.run()
+    assert [line.trace_id for line in lines] == [TRACE[3:35]]
+    assert "compute_error" in lines[0].message
+    world.clock.advance(2.0)
+    world.ask(json.dumps({"input": "boots"}))
+    world.run()
+    assert lines[1].trace_id == ""
+    assert "2 more failures were not logged" in lines[1].message
 
 
 def test_a_request_past_its_deadline_is_shed():

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from infra.up.plan import SERVING, TABLES, TOPICS, Addresses, Groups, UpOptions, plan
+from infra.up.plan import SERVING, TABLES, TOPICS, Addresses, Groups, UpOptions, plan, served_names
 
 HERE = Addresses("127.0.0.1:1", "http://127.0.0.1:2", 1, 2)
 ELSEWHERE = Addresses("kafka:9092", "http://clickhouse:8123", None, None)
@@ -50,3 +50,12 @@ def test_groups_follow_the_environment_that_the_children_inherit():
     groups = Groups.of({"INFERWATCH_JOBS_GROUP": "mine", "INFERWATCH_WORKER_GROUP": ""})
     assert groups == Groups("inference-workers", "mine")
     assert by_name(groups=groups)["jobs"].environment["INFERWATCH_JOBS_GROUP"] == "mine"
+
+
+def test_workers_and_jobs_say_on_a_port_of_their_own_how_they_are():
+    options = UpOptions(workers=2, jobs=1)
+    assert served_names(options) == (["worker-1", "worker-2"], ["jobs"])
+    specs = {spec.name: spec for spec in plan(options, HERE, DATA, Groups(), {"worker-2": 7, "jobs": 9})}
+    assert "INFERWATCH_WORKER_METRICS_PORT" not in specs["worker-1"].environment
+    assert specs["worker-2"].environment["INFERWATCH_WORKER_METRICS_PORT"] == "7"
+    assert specs["jobs"].command[-2:] == ("--metrics-port", "9")

@@ -80,7 +80,12 @@ def test_the_picture_shows_what_matters_at_any_width():
 
 
 EMBEDDED = Addresses("127.0.0.1:41234", "http://127.0.0.1:41235", 41234, 41235)
-PLACES = where_to_look(EMBEDDED, UpOptions(), Path("/a/folder/with/a/long/name/of/its/own/and/more/.inferwatch/logs"))
+PLACES = where_to_look(
+    EMBEDDED,
+    UpOptions(),
+    Path("/a/folder/with/a/long/name/of/its/own/and/more/.inferwatch/logs"),
+    {"worker": 9_000, "jobs": 9_001},
+)
 BUSY = replace(
     VIEW,
     snapshot=replace(
