@@ -26,9 +26,7 @@ from benchmarks.cpu_account import CallCost, CpuAccount, find, install, measure_
 from schemas.topics import TELEMETRY
 
 HOOKS = (
-    "inference_workers.outcomes:_facts_of",
-    "inference_workers.outcomes:Outcomes._facts",
-    "inference_workers.outcomes:Outcomes._tell",
+    "inference_workers.outcomes:_mean_norm",
     "inference_workers.loop:InferenceWork._turned",
     "inference_workers.observer:Observer.turned",
     "inference_workers.observer:Observer.folded",

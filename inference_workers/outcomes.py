@@ -11,7 +11,7 @@ from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
-from inference_workers.telemetry import BatchFacts, RequestFacts, TelemetryAccumulator, Unread
+from inference_workers.telemetry import BatchFacts, TelemetryAccumulator, Unread
 from infra.dead_letters import DeadLetters
 from infra.logs import traced
 from infra.outbox import Outbox, Outgoing
@@ -42,7 +42,22 @@ class Outcomes:
         if fault is not None:
             self._log_failure(asked, fault, now_ms)
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
-        self._tell(_facts_of(one, rows, fault, statistics, batch, now_ms, queue_ms), now_ms)
+        self.telemetry.add(
+            asked,
+            Outcome.ANSWERED if fault is None else Outcome.FAILED,
+            now_ms,
+            total_ms=now_ms - asked.appended_ms,
+            queue_ms=queue_ms,
+            batch=batch,
+            tokens=one.tokens,
+            unknown_share=one.unknown_share,
+            truncated=one.truncated,
+            cached=one.cached / len(one.parts),
+            output_norm=_mean_norm(rows) if fault is None else 0.0,
+            statistics=statistics,
+            error="" if fault is None else fault.code,
+            fingerprint="" if fault is None else fault.fingerprint,
+        )
 
     def _answer(
         self, one: Ready, rows: Sequence[Row | Fault], batch: BatchFacts | None, queue_ms: float, now_ms: int
@@ -82,7 +97,8 @@ class Outcomes:
         fault = Fault(refusal.code, str(refusal)[:2_000], "")
         self._log_failure(asked, fault, now_ms)
         outbox.send(self.answers.failed(asked, fault, now_ms), [asked.receipt])
-        self._tell(self._facts(asked, Outcome.FAILED, now_ms, now_ms - asked.appended_ms, fault=fault), now_ms)
+        waited_ms = now_ms - asked.appended_ms
+        self.telemetry.add(asked, Outcome.FAILED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=fault.code)
 
     def unusable(self, one: Unusable, outbox: Outbox) -> None:
         """A record that could not be read."""
@@ -96,30 +112,20 @@ class Outcomes:
         appended_ms = append_time_ms(record, now_ms)
         read = Unread(one.receipt, one.identity, appended_ms, len(record.value or b""))
         waited_ms = now_ms - appended_ms
-        self._tell(
-            RequestFacts(read, Outcome.DEAD_LETTERED, waited_ms, queue_ms=waited_ms, error=error.reason.value), now_ms
+        self.telemetry.add(
+            read,
+            Outcome.DEAD_LETTERED,
+            now_ms,
+            total_ms=waited_ms,
+            queue_ms=waited_ms,
+            error=error.reason.value,
         )
 
     def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
         now_ms = self.clock.now_ms()
         outbox.send(self.answers.shed(asked, reason, message, now_ms), [asked.receipt])
-        facts = self._facts(asked, Outcome.SHED, now_ms, now_ms - asked.appended_ms, error=reason)
-        self._tell(facts, now_ms)
-
-    def _facts(
-        self,
-        asked: Asked,
-        outcome: Outcome,
-        now_ms: int,
-        queue_ms: float,
-        *,
-        fault: Fault | None = None,
-        error: str = "",
-    ) -> RequestFacts:
-        facts = RequestFacts(asked, outcome, now_ms - asked.appended_ms, queue_ms)
-        facts.error = error if fault is None else fault.code
-        facts.fingerprint = "" if fault is None else fault.fingerprint
-        return facts
+        waited_ms = now_ms - asked.appended_ms
+        self.telemetry.add(asked, Outcome.SHED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=reason)
 
     def _log_failure(self, asked: Asked, fault: Fault, now_ms: int) -> None:
         """A line with the request's trace, now and then: a model that fails on everything must not fill the log."""
@@ -130,36 +136,6 @@ class Outcomes:
         with traced(asked.traceparent):
             LOG.warning("request %s failed: %s: %s%s", asked.identity, fault.code, fault.message, more)
         self._logged_ms, self._unlogged = now_ms, 0
-
-    def _tell(self, facts: RequestFacts, now_ms: int) -> None:
-        self.telemetry.add(facts, now_ms)
-
-
-def _facts_of(
-    one: Ready,
-    rows: Sequence[Row | Fault],
-    fault: Fault | None,
-    statistics: Statistics,
-    batch: BatchFacts | None,
-    now_ms: int,
-    queue_ms: float,
-) -> RequestFacts:
-    """By position, in the order of the fields: it is made for every request."""
-    return RequestFacts(
-        one.asked,
-        Outcome.ANSWERED if fault is None else Outcome.FAILED,
-        now_ms - one.asked.appended_ms,
-        queue_ms,
-        batch,
-        one.tokens,
-        one.unknown_share,
-        one.truncated,
-        one.cached / len(one.parts),
-        _mean_norm(rows) if fault is None else 0.0,
-        statistics,
-        "" if fault is None else fault.code,
-        "" if fault is None else fault.fingerprint,
-    )
 
 
 def _mean_norm(rows: Sequence[Row | Fault]) -> float:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from operator import itemgetter
+from typing import Any, Protocol, TypeVar
 
 from inference_workers.ports import Place
 from inference_workers.tasks.statistics import NONE, Statistics
@@ -90,30 +91,19 @@ class Unread:
     inputs: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class RequestFacts:
-    """What became of one consumed offset, as in `RequestColumns`; `batch` is None for one that was in none. `cached`
-    is the share of its inputs that the cache held."""
-
-    record: Consumed
-    outcome: Outcome
-    total_ms: float
-    queue_ms: float = 0.0
-    batch: BatchFacts | None = None
-    tokens: int = 0
-    unknown_share: float = 0.0
-    truncated: bool = False
-    cached: float = 0.0
-    output_norm: float = 0.0
-    statistics: Statistics = NONE
-    error: str = ""
-    fingerprint: str = ""
+_Row = tuple[Any, ...]
+"""What is told of one consumed offset, in the order of `_COLUMNS`."""
+_COLUMNS = (
+    *("offset", "receipt", "identity", "appended_ms", "outcome", "scenario", "model", "batch", "request_id"),
+    *("queue_ms", "total_ms", "inputs", "input_bytes", "tokens", "unknown_share", "output_norm", "truncated"),
+    *("error", "cached", "statistics", "fingerprint"),
+)
 
 
 @dataclass(slots=True)
 class _Page:
     since_ms: int
-    rows: list[RequestFacts] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
 
 
 class TelemetryAccumulator:
@@ -129,17 +119,60 @@ class TelemetryAccumulator:
         self._full: list[_Page] = []
         self._due_ms: int | None = None
 
-    def add(self, facts: RequestFacts, now_ms: int) -> None:
-        """One offset's outcome. Its record's receipt is handed back with the event that tells it."""
-        progress = facts.record.receipt.progress
-        page = self._open.get(progress)
+    def add(
+        self,
+        record: Consumed,
+        outcome: Outcome,
+        now_ms: int,
+        *,
+        total_ms: float,
+        queue_ms: float = 0.0,
+        batch: BatchFacts | None = None,
+        tokens: int = 0,
+        unknown_share: float = 0.0,
+        truncated: bool = False,
+        cached: float = 0.0,
+        output_norm: float = 0.0,
+        statistics: Statistics = NONE,
+        error: str = "",
+        fingerprint: str = "",
+    ) -> None:
+        """One offset's outcome, as in `RequestColumns`; `batch` is None for one that was in none, `cached` the share of
+        its inputs that the cache held. The record's receipt is handed back with the event that tells it."""
+        receipt = record.receipt
+        page = self._open.get(receipt.progress)
         if page is None:
-            page = self._open[progress] = _Page(now_ms)
+            page = self._open[receipt.progress] = _Page(now_ms)
             if self._due_ms is None:
                 self._due_ms = now_ms + self._flush_ms
-        page.rows.append(facts)
+        # Copied while it is at hand: when the event is made, the processor's cache has forgotten the request.
+        page.rows.append(
+            (
+                record.identity[3],
+                receipt,
+                record.identity,
+                record.appended_ms,
+                outcome,
+                record.scenario,
+                record.model,
+                batch,
+                record.request_id,
+                queue_ms,
+                total_ms,
+                record.inputs,
+                record.input_bytes,
+                tokens,
+                unknown_share,
+                output_norm,
+                truncated,
+                error,
+                cached,
+                statistics,
+                fingerprint,
+            )
+        )
         if len(page.rows) >= REQUESTS_PER_EVENT_MAX:
-            self._full.append(self._open.pop(progress))
+            self._full.append(self._open.pop(receipt.progress))
 
     def take(
         self, now_ms: int, *, everything: bool = False, sample: Callable[[], ProcessSample | None] = lambda: None
@@ -156,8 +189,8 @@ class TelemetryAccumulator:
         if not pages:
             return []
         taken = sample()
-        parts = [rows for page in pages for rows in _fitting(sorted(page.rows, key=_offset_of))]
-        return [(self._event(rows, taken), [row.record.receipt for row in rows]) for rows in parts]
+        parts = [rows for page in pages for rows in _fitting(sorted(page.rows, key=_OFFSET))]
+        return [(self._event(rows, taken), [row[1] for row in rows]) for rows in parts]
 
     def seconds_until_due(self, now_ms: int) -> float | None:
         """When `take` has something to give, or None while there is nothing."""
@@ -168,28 +201,56 @@ class TelemetryAccumulator:
     def __len__(self) -> int:
         return sum(len(page.rows) for page in (*self._open.values(), *self._full))
 
-    def _event(self, rows: Sequence[RequestFacts], sample: ProcessSample | None) -> InferenceServed:
-        cluster_id, topic_id, partition, _ = rows[0].record.identity
-        records = [row.record for row in rows]
-        batches, batch = _numbered([row.batch for row in rows])
+    def _event(self, rows: Sequence[_Row], sample: ProcessSample | None) -> InferenceServed:
+        columns = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
+        del columns["receipt"]
+        identity: Place = columns.pop("identity")[0]
+        batches, columns["batch"] = _numbered(columns["batch"])
         # A batch that only failures came of names its model too.
-        models, model = _numbered([*(one.model for one in records), *(one.model for one in batches)])
-        scenarios = [one.scenario for one in records]
-        names = [name for name in dict.fromkeys(scenarios) if name is not None]
+        models, model = _numbered([*columns["model"], *(one.model for one in batches)])
+        columns["model"] = model[: len(rows)]
+        names = [name for name in dict.fromkeys(columns["scenario"]) if name is not None]
         places: dict[str | None, int] = {name: place for place, name in enumerate(names)} | {None: -1}
+        columns["scenario"] = [places[name] for name in columns["scenario"]]
+        for name in ("queue_ms", "total_ms"):
+            columns[name] = _milliseconds(columns[name])
+        for name in ("unknown_share", "output_norm"):
+            columns[name] = _rounded(columns[name])
+        columns["cached"] = _told(columns["cached"])
+        statistics: list[Statistics] = columns.pop("statistics")
+        some = statistics if any(one is not NONE for one in statistics) else []
+        columns["confidence"] = _told([one.confidence for one in some])
+        columns["margin"] = _told([one.margin for one in some])
+        columns["entropy"] = _told([one.entropy for one in some])
+        if not any(columns["fingerprint"]):
+            columns["fingerprint"] = []
         # What this makes is valid by construction; tests decode it.
         return trusted(
             InferenceServed,
-            cluster_id=cluster_id,
-            topic_id=topic_id,
-            partition=partition,
+            cluster_id=identity.cluster_id,
+            topic_id=identity.topic_id,
+            partition=identity.partition,
             worker=self._worker,
             models=models,
             scenarios=names,
             batches=_batch_columns(batches, model[len(rows) :]),
-            requests=_request_columns(rows, records, [places[name] for name in scenarios], batch, model[: len(rows)]),
+            requests=trusted(RequestColumns, **columns),
             sample=sample,
         )
+
+
+_OFFSET, _SCENARIO, _MODEL, _BATCH, _REQUEST_ID, _ERROR = map(itemgetter, (0, 5, 6, 7, 8, 17))
+
+
+def _fitting(rows: list[_Row]) -> list[list[_Row]]:
+    """The rows in as many parts as it takes for each to fit an event: one, nearly always."""
+    size = ROW_BYTES * len(rows) + BATCH_BYTES * len(set(map(id, map(_BATCH, rows))))
+    size += REQUEST_ID_BYTES_PER_CHARACTER * sum(map(len, map(_REQUEST_ID, rows))) + sum(map(len, map(_ERROR, rows)))
+    fits = size <= EVENT_BYTES_MAX and len(set(map(_SCENARIO, rows))) <= SCENARIOS_MAX
+    if len(rows) == 1 or (fits and len(set(map(id, map(_MODEL, rows)))) <= MODELS_MAX):
+        return [rows]
+    half = len(rows) // 2
+    return [*_fitting(rows[:half]), *_fitting(rows[half:])]
 
 
 def _numbered(values: Sequence[T | None]) -> tuple[list[T], list[int]]:
@@ -201,54 +262,6 @@ def _numbered(values: Sequence[T | None]) -> tuple[list[T], list[int]]:
     places = {identity: place for place, identity in enumerate(objects)}
     places[id(None)] = -1
     return list(objects.values()), [places[id(value)] for value in values]
-
-
-def _offset_of(facts: RequestFacts) -> int:
-    return facts.record.identity[3]
-
-
-def _fitting(rows: list[RequestFacts]) -> list[list[RequestFacts]]:
-    """The rows in as many parts as it takes for each to fit an event: one, nearly always."""
-    size = ROW_BYTES * len(rows) + BATCH_BYTES * len({id(row.batch) for row in rows})
-    size += REQUEST_ID_BYTES_PER_CHARACTER * sum(len(row.record.request_id) for row in rows)
-    size += sum(len(row.error) for row in rows)
-    scenarios = len({row.record.scenario for row in rows})
-    models = len({id(row.record.model) for row in rows})
-    if len(rows) == 1 or (size <= EVENT_BYTES_MAX and scenarios <= SCENARIOS_MAX and models <= MODELS_MAX):
-        return [rows]
-    half = len(rows) // 2
-    return [*_fitting(rows[:half]), *_fitting(rows[half:])]
-
-
-def _request_columns(
-    rows: Sequence[RequestFacts], records: Sequence[Consumed], scenario: list[int], batch: list[int], model: list[int]
-) -> RequestColumns:
-    statistics = [row.statistics for row in rows]
-    any_statistics = any(one is not NONE for one in statistics)
-    return trusted(
-        RequestColumns,
-        offset=[one.identity[3] for one in records],
-        appended_ms=[one.appended_ms for one in records],
-        outcome=[row.outcome for row in rows],
-        scenario=scenario,
-        batch=batch,
-        request_id=[one.request_id for one in records],
-        queue_ms=_milliseconds([row.queue_ms for row in rows]),
-        total_ms=_milliseconds([row.total_ms for row in rows]),
-        inputs=[one.inputs for one in records],
-        input_bytes=[one.input_bytes for one in records],
-        tokens=[row.tokens for row in rows],
-        unknown_share=_rounded([row.unknown_share for row in rows]),
-        output_norm=_rounded([row.output_norm for row in rows]),
-        truncated=[row.truncated for row in rows],
-        error=[row.error for row in rows],
-        model=model,
-        cached=_told([row.cached for row in rows]),
-        confidence=_told([one.confidence for one in statistics]) if any_statistics else [],
-        margin=_told([one.margin for one in statistics]) if any_statistics else [],
-        entropy=_told([one.entropy for one in statistics]) if any_statistics else [],
-        fingerprint=[row.fingerprint for row in rows] if any(row.fingerprint for row in rows) else [],
-    )
 
 
 def _batch_columns(batches: Sequence[BatchFacts], model: list[int]) -> BatchColumns:

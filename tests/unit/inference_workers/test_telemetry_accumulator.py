@@ -6,7 +6,7 @@ import pytest
 
 from inference_workers.ports import Place
 from inference_workers.tasks.statistics import Statistics
-from inference_workers.telemetry import EVENT_BYTES_MAX, BatchFacts, RequestFacts, TelemetryAccumulator
+from inference_workers.telemetry import EVENT_BYTES_MAX, BatchFacts, TelemetryAccumulator
 from infra.progress import Progress, Receipt
 from infra.trusted_messages import encode_trusted
 from schemas.base import encode
@@ -52,7 +52,7 @@ def add(telemetry):
     def put(offset, now_ms=0, *, partition=0, scenario="search", model=None, request_id="", assignment=1, **more):
         progress = assigned.setdefault((partition, assignment), Progress("t", partition, 1))
         record = Record(Receipt(progress, offset), Place("c", "t", partition, offset), scenario, model, request_id)
-        telemetry.add(RequestFacts(record, Outcome.ANSWERED, 12.5, **more), now_ms)
+        telemetry.add(record, Outcome.ANSWERED, now_ms, total_ms=12.5, **more)
 
     return put
 
