@@ -169,7 +169,7 @@ class InferenceWork:
 
     def _turned(self, observer: Observer, outbox: Outbox, now_ms: int) -> None:
         waiting = len(self._lanes)
-        if not observer.is_due(waiting):
+        if not observer.is_due(waiting, now_ms):
             return
         started = self._started.values()
         oldest = min((*self._lanes.first_appended_ms(), *(one.appended_ms for one in started)), default=None)

@@ -21,7 +21,7 @@ from infra.ports import Clock
 from schemas.predictions import ModelRef
 from schemas.telemetry import InferenceServed, ProcessSample
 
-TURN_SECONDS = 0.02
+TURN_MS = 20
 METER_SECONDS = 1.0
 METER_EVENTS_MAX = 200
 """Telemetry events are counted together, once a second or when there are so many: each costs less then."""
@@ -49,7 +49,7 @@ class Observer:
         self._sampler = ProcessSampler(usage, clock, device=device, publish_ms=self._publish_ms)
         self._outbox: Outbox | None = None
         self._events: list[InferenceServed] = []
-        self._meter_due = self._turn_due = 0.0
+        self._meter_due, self._turn_due_ms = 0.0, 0
         self._waiting = self._waiting_bytes = 0
         metrics.QUEUE_DEPTH.follow(lambda: self._waiting)
         metrics.QUEUE_BYTES.follow(lambda: self._waiting_bytes)
@@ -83,10 +83,10 @@ class Observer:
         self._count_events()
         self._meters.retired(model)
 
-    def is_due(self, waiting: int) -> bool:
+    def is_due(self, waiting: int, now_ms: int) -> bool:
         """Whether `turned` wants to be called. A busy loop comes round hundreds of times a second, and a look every
-        TURN_SECONDS shows the same; but a moment without anything waiting is never missed, for it is spare time."""
-        return not waiting or not self._waiting or self._clock.monotonic() >= self._turn_due
+        TURN_MS shows the same; but a moment without anything waiting is never missed, for it is spare time."""
+        return not waiting or not self._waiting or now_ms >= self._turn_due_ms
 
     def turned(
         self, *, waiting: int, waiting_bytes: int, computing: int, oldest_seconds: float | None, outbox: Outbox
@@ -95,7 +95,7 @@ class Observer:
         ones included; the oldest of both was taken so long ago. Requests that were polled and not looked at yet do not
         count, nor those that the cache answers."""
         now = self._clock.monotonic()
-        self._turn_due = now + TURN_SECONDS
+        self._turn_due_ms = self._clock.now_ms() + TURN_MS
         self._outbox, self._waiting, self._waiting_bytes = outbox, waiting, waiting_bytes
         self.readiness.turn(now)
         if self._is_stopping():
