@@ -34,7 +34,8 @@ class Adwin(RiverChannels):
     def _new_model(self) -> Any:
         from river import drift
 
-        return drift.ADWIN(delta=self._delta, clock=self._clock)
+        model: Any = drift.ADWIN
+        return model(delta=self._delta, clock=self._clock)
 
     def _say_then_learn(self, model: Any, scaled: Scaled, row: int, channel: int) -> Said | None:
         width, mean, variance = model.width, model.estimation, model.variance

@@ -9,7 +9,7 @@ import numpy as np
 
 from stream_jobs.detectors.base import Floats
 from stream_jobs.detectors.channel_scaling import Scaled
-from stream_jobs.detectors.series_model import Judged, SeriesModel, root_mean_square
+from stream_jobs.detectors.series_model import Judged, SeriesModel, any_channel, root_mean_square
 
 LEARNT_LIMIT = 3.0
 
@@ -61,7 +61,7 @@ class FixedThreshold(SeriesModel):
         known = np.isfinite(expected)
         return Judged(
             severity=root_mean_square(severity, known),
-            learning=~known.any(axis=1),
+            learning=~any_channel(known),
             shares=severity**2,
             expected=expected,
             lower=lower,
@@ -71,11 +71,8 @@ class FixedThreshold(SeriesModel):
     def _learn(self, channel: int, value: float) -> None:
         count, mean, squares = self._learnt[:, channel]
         off = value - mean
-        self._learnt[:, channel] = (
-            count + 1,
-            mean + off / (count + 1),
-            squares + off * (value - mean - off / (count + 1)),
-        )
+        mean += off / (count + 1)
+        self._learnt[:, channel] = count + 1, mean, squares + off * (value - mean)
 
     def _usual_and_limits(self, channel: int) -> tuple[float, float, float]:
         """The usual value and both limits; NaN: there is none on that side."""

@@ -36,7 +36,8 @@ class GaussianScorer(RiverChannels):
     def _new_model(self) -> Any:
         from river import anomaly
 
-        return anomaly.GaussianScorer(window_size=self._window_size, grace_period=self._grace_period)
+        model: Any = anomaly.GaussianScorer
+        return model(window_size=self._window_size, grace_period=self._grace_period)
 
     def _say_then_learn(self, model: Any, scaled: Scaled, row: int, channel: int) -> Said | None:
         fitted, said = _distribution(model), None

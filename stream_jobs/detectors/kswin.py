@@ -43,7 +43,8 @@ class Kswin(RiverChannels):
     def _new_model(self) -> Any:
         from river import drift
 
-        return drift.KSWIN(*self._settings)
+        model: Any = drift.KSWIN
+        return model(*self._settings)
 
     def _say_then_learn(self, model: Any, scaled: Scaled, row: int, channel: int) -> Said | None:
         alpha, window_size, _, seed = self._settings

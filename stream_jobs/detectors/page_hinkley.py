@@ -38,7 +38,8 @@ class PageHinkley(RiverChannels):
     def _new_model(self) -> Any:
         from river import drift
 
-        return drift.PageHinkley(*self._settings)
+        model: Any = drift.PageHinkley
+        return model(*self._settings)
 
     def _say_then_learn(self, model: Any, scaled: Scaled, row: int, channel: int) -> Said | None:
         model.update(max(-10.0, min(10.0, float(scaled.z[row, channel]))))

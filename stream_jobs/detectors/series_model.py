@@ -1,4 +1,4 @@
-"""What the selectable detectors share: which points count, ranks among the own past, state, digest; scoring is theirs."""
+"""What the selectable detectors share: which points count, ranks in the own past, state, digest. Scoring is theirs."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class SeriesModel(abc.ABC):
         return body + _check(body)
 
     def restore(self, state: bytes) -> None:
-        """Take over what `state` gave. Raises ValueError when it is broken or not of this model, and changes nothing."""
+        """Take over what `state` gave. Raises ValueError, and changes nothing, when it is broken or of another model."""
         parts = self._unpacked(state)
         before = [self._scaling.state(), self._past.state(), *self._parts()]
         try:
