@@ -22,7 +22,7 @@ UNUSUAL = 0.99
 UNIT_MAX = 1e6
 SPLIT_SHARE = 0.35
 SPLIT_POINTS = 8.0
-BEYOND_MAX = 3.0
+BEYOND_MAX = 1.0
 
 
 @compiled
@@ -46,6 +46,7 @@ def rank(
             heads[ONSET_MS] = -1.0
             continue
         if heads[POINTS] >= LEARNING_POINTS:
+            confidence[i] = heads[POINTS] / (heads[POINTS] + SURE_POINTS)
             above = _not_below(heads, bins, severity[i])
             # Sums in another order than the total was made: what is 0 but for rounding is 0.
             score[i] = max(0.0, 1.0 - above / heads[TOTAL]) if above < heads[TOTAL] * (1.0 - 1e-9) else 0.0
@@ -53,8 +54,7 @@ def rank(
                 alarm[i] = np.log10((heads[TOTAL] + heads[UNIT]) / (above + heads[UNIT]))
                 top = bins[HIGH, int(heads[USED]) - 1]
                 if severity[i] > top > 0.0:  # beyond everything seen: how far says how rare
-                    alarm[i] += min(BEYOND_MAX, np.log10(severity[i] / top))
-            confidence[i] = heads[POINTS] / (heads[POINTS] + SURE_POINTS)
+                    alarm[i] += confidence[i] * min(BEYOND_MAX, np.log10(severity[i] / top))
         if score[i] < UNUSUAL:
             heads[ONSET_MS] = -1.0
         elif heads[ONSET_MS] < 0.0:

@@ -107,7 +107,7 @@ class SeriesModel(abc.ABC):
         return body + _check(body)
 
     def restore(self, state: bytes) -> None:
-        """Take over what `state` gave. Raises ValueError, and changes nothing, when it is broken or of another model."""
+        """Take over what `state` gave. Raises ValueError, and changes nothing, when it is broken or another model's."""
         parts = self._unpacked(state)
         before = [self._scaling.state(), self._past.state(), *self._parts()]
         try:
