@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--detector", type=click.Choice(names()), default=DEFAULT, show_default=True, help="See docs/detect.md.")
 @click.option("--metric", "metrics", multiple=True, metavar="COLUMN", help="Column to score; several make one score.")
 @click.option(
-    "--budget", type=click.IntRange(min=1), metavar="N", help="Say which rows alert: at most N a week, all in all."
+    "--budget", type=click.IntRange(min=1), metavar="N", help="Say which rows alert: at most N a week over all series."
 )
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="PNG of the most anomalous series.")
 @click.option("--json", "as_json", is_flag=True, help="The summary as one JSON object on stdout; needs --out.")

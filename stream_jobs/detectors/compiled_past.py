@@ -48,8 +48,10 @@ def rank(
         if heads[POINTS] >= LEARNING_POINTS:
             confidence[i] = heads[POINTS] / (heads[POINTS] + SURE_POINTS)
             above = _not_below(heads, bins, severity[i])
-            # Sums in another order than the total was made: what is 0 but for rounding is 0.
-            score[i] = max(0.0, 1.0 - above / heads[TOTAL]) if above < heads[TOTAL] * (1.0 - 1e-9) else 0.0
+            # The total was summed in another order: what is all of it but for rounding is all of it.
+            if above > heads[TOTAL] * (1.0 - 1e-9):
+                above = heads[TOTAL]
+            score[i] = 1.0 - above / heads[TOTAL]
             if severity[i] > 0.0:
                 alarm[i] = np.log10((heads[TOTAL] + heads[UNIT]) / (above + heads[UNIT]))
                 top = bins[HIGH, int(heads[USED]) - 1]

@@ -57,8 +57,8 @@ class ScoredColumns:
     @classmethod
     def empty(cls, rows: int) -> ScoredColumns:
         """No scores yet."""
-        none = [np.full(rows, np.nan) for _ in SCORES]
-        return cls(*none, np.full(rows, -1, dtype=np.int64))
+        none = np.full((len(SCORES), rows), np.nan)
+        return cls(none[0], none[1], none[2], none[3], none[4], none[5], np.full(rows, -1, dtype=np.int64))
 
     def put(self, at: NDArray[np.int64], scores: Scores) -> None:
         """The scores of one series at its rows."""
