@@ -95,9 +95,9 @@ def _run(file: Path, out: Path | None, detector: str, metrics: tuple[str, ...], 
         raise click.UsageError(f"--out {error}") from None
     with sink, _progress(history, "scoring") as show:
         for batch in history:
-            sink.write(as_table(batch, scorer.score(batch), history.columns.time, channels))
+            sink.write(as_table(batch, scorer.score(batch), channels))
             show()
-        sink.finish(schema(history.types, history.columns.time, channels))
+        sink.finish(schema(history.types, channels))
     return Report(
         history,
         scorer,

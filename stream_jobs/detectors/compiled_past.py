@@ -22,7 +22,10 @@ UNUSUAL = 0.99
 UNIT_MAX = 1e6
 SPLIT_SHARE = 0.35
 SPLIT_POINTS = 8.0
-BEYOND_MAX = 1.0
+TAIL_INDEX = 2.0
+"""Beyond the largest severity seen, one twice as large is taken to be 2^2 times as rare."""
+BEYOND_MAX = 2.0
+"""What a value beyond the past can be rarer than the past is long: a hundred times."""
 
 
 @compiled
@@ -56,7 +59,7 @@ def rank(
                 alarm[i] = np.log10((heads[TOTAL] + heads[UNIT]) / (above + heads[UNIT]))
                 top = bins[HIGH, int(heads[USED]) - 1]
                 if severity[i] > top > 0.0:  # beyond everything seen: how far says how rare
-                    alarm[i] += confidence[i] * min(BEYOND_MAX, np.log10(severity[i] / top))
+                    alarm[i] += min(BEYOND_MAX, TAIL_INDEX * np.log10(severity[i] / top))
         if score[i] < UNUSUAL:
             heads[ONSET_MS] = -1.0
         elif heads[ONSET_MS] < 0.0:

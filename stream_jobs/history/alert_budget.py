@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -90,9 +91,10 @@ class _Incident:
 class AlertBudget:
     """Decides row after row, in the order of time; a decision depends on rows that came before, and never changes.
 
-    The bar is the alarm that N incidents a week reached in the last four weeks, or in as many as there were. While less
-    than one alert is due so far, a row must be beyond all incidents yet, and the first one only sets the bar. Whatever
-    the bar, the N alerts of any seven days are the last: so a burst of incidents after a quiet month costs N alerts.
+    The bar is the alarm that N incidents a week reached in the last four weeks, or in as many as there were. In the
+    first week nobody knows it, and it follows from what an alarm means: with R rows a week, N of them are rarer than
+    1 in R/N, and R is a hundred times the unusual rows so far. Whatever the bar, N alerts in seven days are the most:
+    so a burst of incidents after a quiet month costs N alerts.
     """
 
     def __init__(self, a_week: int, first_ms: int) -> None:
@@ -103,12 +105,14 @@ class AlertBudget:
         self._open: dict[int, _Incident] = {}
         self._past: deque[_Incident] = deque()
         """Incidents of the last four weeks, by their beginning."""
+        self._rows = 0
         self._peaks: list[float] = []
         """Their peaks, sorted."""
 
     def alerts(self, series: int, time_ms: int, alarm: float) -> bool:
         """True when this unusual row of a series alerts. Times must not fall."""
         self._forget(time_ms)
+        self._rows += 1
         incident = self._open.get(series)
         if incident is None or time_ms - incident.last_ms > COOL_DOWN_MS:
             incident = self._open[series] = _Incident(time_ms, time_ms, alarm)
@@ -129,10 +133,11 @@ class AlertBudget:
 
     def _bar(self, time_ms: int) -> float:
         """What an alarm must exceed, from the other incidents."""
-        weeks = min(MEMORY_WEEKS, (time_ms - self._first_ms) / WEEK_MS)
-        due = int(self._a_week * weeks)
-        if due < 1:
-            return self._peaks[-1] if self._peaks else float("inf")
+        weeks = max(1, time_ms - self._first_ms) / WEEK_MS
+        if weeks < 1.0:
+            rows_a_week = self._rows / (1.0 - CANDIDATE_SCORE) / weeks
+            return math.log10(max(1.0, rows_a_week / self._a_week))
+        due = int(self._a_week * min(MEMORY_WEEKS, weeks))
         return self._peaks[-due] if len(self._peaks) >= due else 0.0
 
     def _forget(self, time_ms: int) -> None:

@@ -137,9 +137,14 @@ def _whole_ms(column: pa.Array) -> pa.Array:
     return column.cast(pa.timestamp("ms", tz=column.type.tz), safe=False).cast(pa.int64()).fill_null(0)
 
 
-def can_hold_numbers(kind: Any) -> bool:
-    """True for a type whose cells may be numbers; text is read cell by cell."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-    return bool(is_number or _is_text(kind))
+def is_number(kind: Any) -> bool:
+    """True for a type whose cells are numbers."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def mostly_numbers(column: pa.Array) -> bool:
+    """True for text of which at least half the cells that say anything are numbers: some may be broken."""
+    column = readable(column)
+    found, bad = numbers(column)
+    usable = int((~np.isnan(found)).sum())
+    return usable > 0 and usable >= len(bad)

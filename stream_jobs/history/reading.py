@@ -14,8 +14,8 @@ import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from stream_jobs.history.cells import Floats, TimeReader, can_hold_numbers, numbers, readable
-from stream_jobs.history.columns import Columns, choose
+from stream_jobs.history.cells import Floats, TimeReader, is_number, mostly_numbers, numbers, readable
+from stream_jobs.history.columns import VALUE, Columns, choose
 
 BATCH_ROWS = 500_000
 CSV_BLOCK_BYTES = 16_000_000
@@ -78,9 +78,8 @@ class HistoryFile:
         except (pa.ArrowException, OSError) as error:
             kind = "Parquet" if self._is_parquet else "CSV"
             raise UnreadableFile(f"{path.name} cannot be read as {kind}: {_first_line(error)}") from None
-        numeric = [one.name for one in schema if can_hold_numbers(one.type)]
-        if self._is_parquet and not metrics:  # text is read as numbers only where it was asked for
-            numeric = [n for n in numeric if n == "value" or not pa.types.is_string(schema.field(n).type)]
+        # Text is read as numbers only where it was asked for.
+        numeric = [one.name for one in schema if is_number(one.type) or one.name in (VALUE, *metrics)]
         self.columns: Columns = choose(schema.names, numeric, metrics)
         self.types = (pa.string(), pa.string())
         if self._is_parquet:
@@ -119,9 +118,13 @@ class HistoryFile:
     def _schema(self) -> Any:
         if self._is_parquet:
             return pa.parquet.read_schema(self.path)
-        # A small block: only the header is of interest.
         with pa.csv.open_csv(self.path, parse_options=_skipping(lambda row: None)) as reader:
-            return pa.schema([(name, pa.string()) for name in reader.schema.names])
+            names = reader.schema.names
+        text = pa.csv.ConvertOptions(check_utf8=False, column_types=dict.fromkeys(names, pa.string()))
+        with pa.csv.open_csv(self.path, parse_options=_skipping(lambda row: None), convert_options=text) as reader:
+            first = next(iter(reader), None)
+        kinds = [pa.float64() if first and mostly_numbers(column) else pa.string() for column in first or ()]
+        return pa.schema(list(zip(names, kinds or [pa.string()] * len(names), strict=True)))
 
     def _parquet(self) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         with pa.parquet.ParquetFile(self.path) as file:

@@ -142,13 +142,13 @@ class HistoryScorer:
         return ranked[:most]
 
 
-def schema(types: tuple[Any, Any], time_name: str, metrics: tuple[str, ...]) -> pa.Schema:
+def schema(types: tuple[Any, Any], metrics: tuple[str, ...]) -> pa.Schema:
     """The columns that are written; `types` are those of series and time."""
-    fields = [("series", types[0]), (time_name, types[1]), *((name, pa.float64()) for name in SCORES)]
+    fields = [("series", types[0]), ("ts", types[1]), *((name, pa.float64()) for name in SCORES)]
     return pa.schema([*fields, *([("metric", pa.string())] if len(metrics) > 1 else [])])
 
 
-def as_table(batch: Batch, scored: ScoredColumns, time_name: str, metrics: tuple[str, ...]) -> pa.RecordBatch:
+def as_table(batch: Batch, scored: ScoredColumns, metrics: tuple[str, ...]) -> pa.RecordBatch:
     """The rows to write: series and time as they came, the scores empty where there are none."""
     columns: list[pa.Array] = [batch.series, batch.time]
     for name in SCORES:
@@ -157,4 +157,4 @@ def as_table(batch: Batch, scored: ScoredColumns, time_name: str, metrics: tuple
     if len(metrics) > 1:
         columns.append(pc.take(pa.array(metrics), pa.array(scored.metric, mask=scored.metric < 0)))
     types = (batch.series.type, batch.time.type)
-    return pa.RecordBatch.from_arrays(columns, schema=schema(types, time_name, metrics))
+    return pa.RecordBatch.from_arrays(columns, schema=schema(types, metrics))

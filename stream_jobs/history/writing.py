@@ -8,10 +8,14 @@ from types import TracebackType
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from stream_jobs.history.reading import CSV, PARQUET
+
+QUOTED = '[",\r\n]'
+"""A cell with one of these needs quotes."""
 
 
 class ScoreSink:
@@ -47,15 +51,42 @@ class ScoreSink:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._writer is not None:
+            self._writer.close()
         if self._part is not None:
             self._part.unlink(missing_ok=True)
 
     def _opened(self, schema: pa.Schema) -> Any:
         if self._writer is None:
-            where = self._part if self._part is not None else self._target
             if self._is_parquet:
-                self._writer = pa.parquet.ParquetWriter(where, schema)
+                self._writer = pa.parquet.ParquetWriter(self._part, schema)
             else:
-                plain = pa.csv.WriteOptions(quoting_style="needed")
-                self._writer = pa.csv.CSVWriter(where, schema, write_options=plain)
+                self._writer = _CsvWriter(self._part or self._target, schema)
         return self._writer
+
+
+class _CsvWriter:
+    """CSV with quotes only where a batch has a cell that needs them: Arrow's writer would quote all text."""
+
+    def __init__(self, where: Any, schema: pa.Schema) -> None:
+        self._is_ours = isinstance(where, Path)
+        self._file: Any = where.open("wb") if isinstance(where, Path) else where
+        self._file.write((",".join(schema.names) + "\n").encode())
+
+    def write_batch(self, rows: pa.RecordBatch) -> None:
+        columns = [one.dictionary_decode() if pa.types.is_dictionary(one.type) else one for one in rows.columns]
+        style = "needed" if any(_needs_quotes(column) for column in columns) else "none"
+        options = pa.csv.WriteOptions(include_header=False, quoting_style=style)
+        pa.csv.write_csv(pa.RecordBatch.from_arrays(columns, names=rows.schema.names), self._file, options)
+
+    def close(self) -> None:
+        self._file.flush()
+        if self._is_ours:
+            self._file.close()
+
+
+def _needs_quotes(column: pa.Array) -> bool:
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    found = pc.any(pc.match_substring_regex(column, QUOTED)).as_py()
+    return bool(found)
