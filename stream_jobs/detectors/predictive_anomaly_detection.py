@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -55,14 +56,16 @@ class PredictiveAnomalyDetection(SeriesModel):
         severity, known = np.zeros(shape), np.zeros(shape, dtype=np.bool_)
         expected, half_band = np.full(shape, math.nan), np.full(shape, math.nan)
         for channel in range(shape[1]):
-            rows = np.flatnonzero(scaled.ready[:, channel])
-            seen = self._numbers[channel, 0]
-            said, forecast, half = np.zeros(len(rows)), np.full(len(rows), math.nan), np.full(len(rows), math.nan)
+            rows: Any = np.flatnonzero(scaled.ready[:, channel])
+            count, seen = len(rows), self._numbers[channel, 0]
+            if count == shape[0]:
+                rows = slice(None)
+            said, forecast, half = np.zeros(count), np.full(count, math.nan), np.full(count, math.nan)
             forecast_then_learn(
                 scaled.values[rows, channel], scaled.learnt[rows, channel], scaled.spread[rows, channel],
                 self._numbers[channel], *self._settings, said, forecast, half,
             )  # fmt: skip
-            warm = seen + np.arange(len(rows)) >= self._warmup
+            warm = seen + np.arange(count) >= self._warmup
             severity[rows, channel] = np.where(warm, said, 0.0)
             known[rows, channel] = warm
             expected[rows, channel], half_band[rows, channel] = forecast, half

@@ -191,6 +191,8 @@ def root_mean_square(channels: Floats, there: NDArray[np.bool_]) -> Floats:
 
 def _contributions(severity: Floats, shares: Floats, scaled: Scaled) -> Floats:
     """Shares that sum to 1; equal ones of the channels that are there when the model has none; 0 without severity."""
+    if shares.shape[1] == 1:
+        return (severity > 0.0).astype(np.float64)[:, None]
     shares = np.where(np.isfinite(shares) & np.isfinite(scaled.values), shares, 0.0)
     shares[shares.sum(axis=1) <= 0.0] = 1.0
     shares = np.where(np.isfinite(scaled.values), shares, 0.0)
@@ -200,6 +202,8 @@ def _contributions(severity: Floats, shares: Floats, scaled: Scaled) -> Floats:
 
 
 def _spread(keep: NDArray[np.bool_], of_kept: NDArray[Any], otherwise: float = math.nan) -> NDArray[Any]:
+    if len(of_kept) == len(keep):
+        return of_kept
     spread = np.full((len(keep), *of_kept.shape[1:]), otherwise, dtype=of_kept.dtype)
     spread[keep] = of_kept
     return spread

@@ -63,14 +63,16 @@ class ScoredColumns:
     def put(self, at: NDArray[np.int64], scores: Scores) -> None:
         """The scores of one series at its rows."""
         self.score[at], self.severity[at], self.alarm[at] = scores.score, scores.severity, scores.alarm
-        top = np.argmax(scores.contributions, axis=1)
-        rows = np.arange(len(at))
-        if scores.contributions.shape[1] > 1:
-            unsaid = ~(scores.contributions[rows, top] > 0.0)
-        else:
-            unsaid = np.isnan(scores.severity)
+        bands = ((self.expected, scores.expected), (self.lower, scores.lower), (self.upper, scores.upper))
+        if scores.contributions.shape[1] == 1:
+            self.metric[at] = np.where(np.isnan(scores.severity), -1, 0)
+            for ours, theirs in bands:
+                ours[at] = theirs[:, 0]
+            return
+        top, rows = np.argmax(scores.contributions, axis=1), np.arange(len(at))
+        unsaid = ~(scores.contributions[rows, top] > 0.0)
         self.metric[at] = np.where(unsaid, -1, top)
-        for ours, theirs in ((self.expected, scores.expected), (self.lower, scores.lower), (self.upper, scores.upper)):
+        for ours, theirs in bands:
             ours[at] = np.where(unsaid, np.nan, theirs[rows, top])
 
 
