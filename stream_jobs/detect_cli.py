@@ -64,6 +64,8 @@ def detect(
     for option, path in (("--out", out), ("--plot", plot)):
         if path is not None and path.exists() and path.samefile(file):
             raise click.UsageError(f"{option} {path} is the file that is read")
+        if path is not None and not path.parent.is_dir():
+            raise click.UsageError(f"{option} {path}: there is no folder {path.parent}")
     try:
         report = _run(file, out, detector, metrics, budget)
         if plot is not None:

@@ -52,7 +52,8 @@ class SeriesModel(abc.ABC):
         if not channels or len(set(channels)) != len(channels) or TIME_KEY in channels:
             raise ValueError(f"channels {list(channels)}: at least one, each once, and none called {TIME_KEY}")
         self.channels = tuple(channels)
-        self.options = options
+        described = {"name": self.NAME, "channels": self.channels, "options": options}
+        self._digest = hashlib.sha256(orjson.dumps(described, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         self._scaling = ChannelScaling(len(self.channels))
         self._past = OwnPast()
 
@@ -63,16 +64,15 @@ class SeriesModel(abc.ABC):
 
     def digest(self) -> str:
         """Hash of name, channels and options, 16 hexadecimal characters."""
-        described = {"name": self.NAME, "channels": self.channels, "options": self.options}
-        return hashlib.sha256(orjson.dumps(described, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+        return self._digest
 
     def score_one(self, x: Mapping[str, Any]) -> float:
         """Severity of a point, which is not learnt; NaN when none of its channels or its time is usable."""
-        before = self.state()
+        before = self._all_parts()
         try:
             return float(self.run(*self._point(x)).severity[0])
         finally:
-            self.restore(before)
+            self._take(before)
 
     def learn_one(self, x: Mapping[str, Any]) -> None:
         """Take a point in."""
@@ -102,14 +102,14 @@ class SeriesModel(abc.ABC):
 
     def state(self) -> bytes:
         """Everything learnt, as numbers; begins with the digest of the configuration, ends with a checksum."""
-        parts = [self._scaling.state(), self._past.state(), *self._parts()]
+        parts = self._all_parts()
         body = _MAGIC + bytes.fromhex(self.digest()) + b"".join(_LENGTH.pack(len(part)) + part for part in parts)
         return body + _check(body)
 
     def restore(self, state: bytes) -> None:
         """Take over what `state` gave. Raises ValueError, and changes nothing, when it is broken or another model's."""
         parts = self._unpacked(state)
-        before = [self._scaling.state(), self._past.state(), *self._parts()]
+        before = self._all_parts()
         try:
             self._take(parts)
         except (ValueError, IndexError, struct.error) as error:
@@ -127,6 +127,9 @@ class SeriesModel(abc.ABC):
     @abc.abstractmethod
     def _take_parts(self, parts: list[bytes]) -> None:
         """Take over what `_parts` gave. Raises ValueError when it does not fit."""
+
+    def _all_parts(self) -> list[bytes]:
+        return [self._scaling.state(), self._past.state(), *self._parts()]
 
     def _take(self, parts: list[bytes]) -> None:
         self._scaling.restore(parts[0])

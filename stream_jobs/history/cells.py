@@ -83,7 +83,7 @@ class TimeReader:
         if self._to_ms is None:
             usable = times[np.isfinite(times)]
             if not len(usable):
-                return times
+                return np.full(len(times), math.nan)
             self._to_ms = next(to_ms for below, to_ms in UNITS_TO_MS if abs(float(usable[0])) < below)
         scaled: Floats = np.rint(np.clip(times, -1e300, 1e300) * self._to_ms)
         return scaled

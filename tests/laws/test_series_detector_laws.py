@@ -168,6 +168,20 @@ def test_a_huge_value_is_scored_high_and_spoils_nothing(name):
 
 
 @every
+@pytest.mark.parametrize("broken", [None, "7", True, math.nan, math.inf, 10**400, [1.0], b"1"])
+def test_features_that_are_no_numbers_are_missing(name, broken):
+    time_ms, values = walk(4, 60, 2)
+    detector = new(name, 2)
+    detector.run(time_ms, values)
+    state, later = detector.state(), int(time_ms[-1]) + STEP_MS
+    for x in ({TIME_KEY: later, "m0": broken, "m1": broken}, {TIME_KEY: broken, "m0": 1.0, "m1": 2.0}, {"m0": 1.0}, {}):
+        assert math.isnan(detector.score_one(x))
+        detector.learn_one(x)
+        assert detector.state() == state
+    assert math.isfinite(detector.score_one({TIME_KEY: later, "m0": broken, "m1": 40.0}))
+
+
+@every
 def test_a_broken_state_is_refused_and_nothing_changes(name):
     time_ms, values = walk(2, 150)
     detector = new(name)

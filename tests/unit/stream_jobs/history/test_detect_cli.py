@@ -11,7 +11,9 @@ import pytest
 from click.testing import CliRunner
 
 from infra.cli import inferwatch
+from stream_jobs.detectors.registry import detector_named
 from stream_jobs.history import reading
+from stream_jobs.history.scoring import HistoryScorer
 
 START, STEP = 1_700_000_000, 60
 COLUMNS = ["series", "ts", "score", "severity", "alarm", "expected", "lower", "upper"]
@@ -199,6 +201,7 @@ def test_wrong_files_and_options_are_said_with_exit_code_2(tmp_path):
         ([tmp_path / "in.xls"], "its ending must be one of"),
         ([good, "--out", tmp_path / "out.json"], "its ending must be one of"),
         ([good, "--out", good], "is the file that is read"),
+        ([good, "--out", tmp_path / "none" / "out.csv"], "there is no folder"),
         ([good, "--json"], "needs --out"),
         ([good, "--plot", "x.jpg"], "must be .png"),
         ([good, "--detector", "magic"], "is not one of"),
@@ -214,6 +217,30 @@ def test_a_file_of_no_rows_is_no_fault(tmp_path):
     save(table(0), tmp_path / "in.parquet")
     run(tmp_path / "in.parquet", "--out", tmp_path / "out.csv", "--plot", tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()
+
+
+def test_series_beyond_the_most_that_are_kept_are_counted_and_the_others_scored(tmp_path):
+    scorer = HistoryScorer(lambda: detector_named("fixed_threshold"), series_max=1)
+    (batch,) = reading.HistoryFile(save(table(), tmp_path / "in.parquet"))
+    scored = scorer.score(batch)
+    assert np.isnan(scored.score[1::2]).all()
+    assert np.isfinite(scored.score[::2]).all()
+    assert (scorer.counts["beyond"], scorer.counts["scored"], list(scorer.series)) == (400, 400, ["a"])
+
+
+def test_a_file_without_one_usable_time_is_all_broken_rows(tmp_path):
+    rows = pa.table({"series": ["a", "a"], "ts": [math.nan, math.inf], "value": [1.0, 2.0]})
+    said = run(save(rows, tmp_path / "in.parquet"), "--out", tmp_path / "o.csv", code=65)
+    assert "row 2: ts inf is not a time" in said.stderr
+
+
+def test_what_breaks_off_leaves_no_file(tmp_path):
+    save(table(), tmp_path / "in.parquet")
+    whole = (tmp_path / "in.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[:100] + b"\0" * 300 + whole[400:])
+    said = run(tmp_path / "cut.parquet", "--out", tmp_path / "o.csv", code=2)
+    assert "is damaged" in said.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut.parquet", "in.parquet"]
 
 
 @pytest.mark.parametrize("detector", ["half_space_trees", "fixed_threshold"])
