@@ -40,6 +40,7 @@ class Candidates:
     time_ms: list[NDArray[np.int64]] = field(default_factory=list)
     row: list[NDArray[np.int64]] = field(default_factory=list)
     numbers: list[NDArray[np.float64]] = field(default_factory=list)
+    """(n, 4) Alarm, rarity of the severity, severity, score."""
     first_ms: int | None = None
     """The earliest time of any row."""
 
@@ -48,16 +49,14 @@ class Candidates:
         series: int,
         time_ms: NDArray[np.int64],
         row: NDArray[np.int64],
-        alarm: NDArray[np.float64],
-        severity: NDArray[np.float64],
-        score: NDArray[np.float64],
+        numbers: NDArray[np.float64],
     ) -> None:
-        """Rows of one series."""
+        """Rows of one series; `numbers` is (n, 4): alarm, rarity of the severity, severity, score."""
         if len(time_ms):
             self.series.append(np.full(len(time_ms), series, dtype=np.int64))
             self.time_ms.append(time_ms)
             self.row.append(row)
-            self.numbers.append(np.stack([alarm, severity, score], axis=1))
+            self.numbers.append(numbers)
 
     def see(self, time_ms: NDArray[np.int64]) -> None:
         """Times of rows that were scored, in order."""
@@ -74,8 +73,8 @@ class Candidates:
         budget = AlertBudget(a_week, self.first_ms)
         found = []
         for at in np.lexsort((row, time_ms)).tolist():
-            alarm, severity, score = numbers[at].tolist()
-            if budget.alerts(int(series[at]), int(time_ms[at]), alarm):
+            alarm, rarity, severity, score = numbers[at].tolist()
+            if budget.alerts(int(series[at]), int(time_ms[at]), alarm, rarity):
                 found.append(Alert(int(series[at]), int(time_ms[at]), int(row[at]), alarm, severity, score))
         return found
 
@@ -92,9 +91,9 @@ class AlertBudget:
     """Decides row after row, in the order of time; a decision depends on rows that came before, and never changes.
 
     The bar is the alarm that N incidents a week reached in the last four weeks, or in as many as there were. In the
-    first week nobody knows it, and it follows from what an alarm means: with R rows a week, N of them are rarer than
-    1 in R/N, and R is a hundred times the unusual rows so far. Whatever the bar, N alerts in seven days are the most:
-    so a burst of incidents after a quiet month costs N alerts.
+    first week nobody knows it, and how rare a severity is in its own series decides: with R rows a week, N of them are
+    rarer than 1 in R/N, and R is a hundred times the unusual rows so far. Whatever the bar, N alerts in seven days are
+    the most: so a burst of incidents after a quiet month costs N alerts.
     """
 
     def __init__(self, a_week: int, first_ms: int) -> None:
@@ -109,8 +108,8 @@ class AlertBudget:
         self._peaks: list[float] = []
         """Their peaks, sorted."""
 
-    def alerts(self, series: int, time_ms: int, alarm: float) -> bool:
-        """True when this unusual row of a series alerts. Times must not fall."""
+    def alerts(self, series: int, time_ms: int, alarm: float, rarity: float) -> bool:
+        """True when this unusual row of a series alerts. Times must not fall. `rarity` is log10 of "1 in so many"."""
         self._forget(time_ms)
         self._rows += 1
         incident = self._open.get(series)
@@ -125,20 +124,25 @@ class AlertBudget:
             incident.last_ms, incident.peak = time_ms, max(incident.peak, alarm)
             if self._counts(incident.began_ms, time_ms):
                 bisect.insort(self._peaks, incident.peak)
-        if incident.alerted or alarm <= bar or len(self._alerted_ms) >= self._a_week:
+        rare = rarity > self._rare(time_ms) if self._weeks(time_ms) < 1.0 else alarm > bar
+        if incident.alerted or not rare or len(self._alerted_ms) >= self._a_week:
             return False
         incident.alerted = True
         self._alerted_ms.append(time_ms)
         return True
 
+    def _weeks(self, time_ms: int) -> float:
+        return max(1, time_ms - self._first_ms) / WEEK_MS
+
+    def _rare(self, time_ms: int) -> float:
+        """The rarity that N rows of a week exceed, from how many unusual rows there were."""
+        rows_a_week = self._rows / (1.0 - CANDIDATE_SCORE) / self._weeks(time_ms)
+        return math.log10(max(1.0, rows_a_week / self._a_week))
+
     def _bar(self, time_ms: int) -> float:
-        """What an alarm must exceed, from the other incidents."""
-        weeks = max(1, time_ms - self._first_ms) / WEEK_MS
-        if weeks < 1.0:
-            rows_a_week = self._rows / (1.0 - CANDIDATE_SCORE) / weeks
-            return math.log10(max(1.0, rows_a_week / self._a_week))
-        due = int(self._a_week * min(MEMORY_WEEKS, weeks))
-        return self._peaks[-due] if len(self._peaks) >= due else 0.0
+        """The alarm that N incidents a week reached, without the one in question."""
+        due = int(self._a_week * min(MEMORY_WEEKS, self._weeks(time_ms)))
+        return self._peaks[-due] if 0 < due <= len(self._peaks) else 0.0
 
     def _forget(self, time_ms: int) -> None:
         while self._alerted_ms and time_ms - self._alerted_ms[0] >= WEEK_MS:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
+from stream_jobs.detectors.own_past import OwnPast
 from stream_jobs.history.alert_budget import CANDIDATE_SCORE, Candidates
 from stream_jobs.history.cells import names
 from stream_jobs.history.reading import Batch
@@ -39,6 +40,18 @@ class SeriesSummary:
     time_ms: float = 0.0
     metric: int = 0
     """Which metric contributed most to it."""
+    past: OwnPast = field(default_factory=OwnPast)
+    """Of its severities: detectors measure alarms in different ways, and the start of a budget needs one."""
+    last_ms: int | None = None
+
+    def rarity(self, time_ms: NDArray[np.int64], severity: Floats) -> Floats:
+        """log10 of "1 in so many" of each severity, among those before it."""
+        if not len(time_ms):
+            return severity
+        before = time_ms[0] if self.last_ms is None else self.last_ms
+        elapsed_ms = np.diff(time_ms, prepend=before).astype(np.float64)
+        self.last_ms = int(time_ms[-1])
+        return self.past.run(time_ms, elapsed_ms, severity, np.zeros(len(severity), dtype=np.bool_)).alarm
 
 
 @dataclass
@@ -125,11 +138,11 @@ class HistoryScorer:
         self.counts["scored"] += int(there.sum())
         self.counts["late"] += int((~there).sum())
         first_row = self.counts["rows"] - len(batch.time_ms)
+        rarity = np.zeros(len(at))
+        rarity[there] = one.rarity(time_ms[there], scores.severity[there])
         likely = np.flatnonzero(there & (scores.score >= CANDIDATE_SCORE))
-        self.candidates.add(
-            one.number, time_ms[likely], first_row + at[likely], scores.alarm[likely], scores.severity[likely],
-            scores.score[likely],
-        )  # fmt: skip
+        numbers = np.stack([scores.alarm, rarity, scores.severity, scores.score], axis=1)[likely]
+        self.candidates.add(one.number, time_ms[likely], first_row + at[likely], numbers)
         self.candidates.see(time_ms[there])
         one.rows += len(at)
         if there.any():

@@ -12,7 +12,7 @@ HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 
 def decided(rows, a_week, first_ms=0):
     budget = AlertBudget(a_week, first_ms)
-    return [budget.alerts(series, time_ms, alarm) for series, time_ms, alarm in rows]
+    return [budget.alerts(series, time_ms, alarm, alarm) for series, time_ms, alarm in rows]
 
 
 @given(
@@ -66,7 +66,7 @@ def test_candidates_are_judged_in_the_order_of_time_whatever_the_file_s():
     for candidates, ordered in ((one, parts), (other, parts[::-1])):
         candidates.see(np.array([0]))
         for series, time_ms, row, alarm in ordered:
-            candidates.add(series, time_ms, row, alarm, alarm, alarm)
+            candidates.add(series, time_ms, row, np.stack([alarm] * 4, axis=1))
     assert one.alerts(2) == other.alerts(2)
     assert one.alerts(2)
 
