@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="CSV or Parquet. Default: CSV on stdout.")
 @click.option("--detector", type=click.Choice(names()), default=DEFAULT, show_default=True, help="See docs/detect.md.")
+@click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the detector.")
 @click.option("--metric", "metrics", multiple=True, metavar="COLUMN", help="Column to score; several make one score.")
 @click.option(
     "--budget", type=click.IntRange(min=1), metavar="N", help="Say which rows alert: at most N a week over all series."
@@ -34,6 +35,7 @@ def detect(
     file: Path,
     out: Path | None,
     detector: str,
+    settings: tuple[str, ...],
     metrics: tuple[str, ...],
     budget: int | None,
     plot: Path | None,
@@ -50,6 +52,7 @@ def detect(
       inferwatch detect history.parquet --out scores.parquet
       inferwatch detect history.csv --budget 5 --plot worst.png > scores.csv
       inferwatch detect hosts.csv --metric cpu --metric memory --detector half_space_trees --out scores.csv
+      inferwatch detect latency.csv --detector fixed_threshold --set upper=250 --out scores.csv
 
     \b
     Exit codes: 0 done; 2 FILE or a column is not what it should be; 65 done, but rows were broken.
@@ -67,7 +70,7 @@ def detect(
         if path is not None and not path.parent.is_dir():
             raise click.UsageError(f"{option} {path}: there is no folder {path.parent}")
     try:
-        report = _run(file, out, detector, metrics, budget)
+        report = _run(file, out, detector, dict(map(_setting, settings)), metrics, budget)
         if plot is not None:
             _plot(report, plot)
     except (UnreadableFile, MissingColumns) as error:
@@ -80,8 +83,15 @@ def detect(
     sys.exit(EXIT_REFUSED if report.file.broken.count else 0)
 
 
-def _run(file: Path, out: Path | None, detector: str, metrics: tuple[str, ...], budget: int | None) -> Report:
-    """Score the file into `out`. Raises UnreadableFile, MissingColumns, and UsageError for an ending of `out`."""
+def _run(
+    file: Path,
+    out: Path | None,
+    detector: str,
+    settings: dict[str, float],
+    metrics: tuple[str, ...],
+    budget: int | None,
+) -> Report:
+    """Score the file into `out`. Raises UnreadableFile, MissingColumns, and UsageError for options that cannot be."""
     from stream_jobs.history.reading import HistoryFile
     from stream_jobs.history.report import Report
     from stream_jobs.history.scoring import HistoryScorer, as_table, schema
@@ -90,7 +100,11 @@ def _run(file: Path, out: Path | None, detector: str, metrics: tuple[str, ...], 
     began = time.monotonic()
     history = HistoryFile(file, metrics)
     channels = history.columns.metrics
-    scorer = HistoryScorer(lambda: detector_named(detector, channels))
+    scorer = HistoryScorer(lambda: detector_named(detector, channels, **settings))
+    try:
+        digest = scorer.new_detector().digest()
+    except ValueError as error:
+        raise click.UsageError(f"--set: {error}") from None
     try:
         sink = ScoreSink(sys.stdout.buffer if out is None else out)
     except ValueError as error:
@@ -104,11 +118,21 @@ def _run(file: Path, out: Path | None, detector: str, metrics: tuple[str, ...], 
         history,
         scorer,
         detector,
-        detector_named(detector, channels).digest(),
+        digest,
         time.monotonic() - began,
         budget,
         [] if budget is None else scorer.candidates.alerts(budget),
     )
+
+
+def _setting(text: str) -> tuple[str, float]:
+    """NAME=VALUE as a name and a number, whole where it is written so."""
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+        return name, int(value) if value.strip().lstrip("+-").isdigit() else number
+    except ValueError:
+        raise click.UsageError(f"--set {text}: NAME=NUMBER is wanted") from None
 
 
 def _plot(report: Report, path: Path) -> None:
@@ -127,7 +151,7 @@ def _plot(report: Report, path: Path) -> None:
         return
     (name, one), metrics = worst[0], report.file.columns.metrics
     history = HistoryFile(report.file.path, metrics if metrics != ("value",) else ())
-    scorer = HistoryScorer(lambda: detector_named(report.detector, metrics), only=name)
+    scorer = HistoryScorer(report.scorer.new_detector, only=name)
     thinned = Thinned(one.rows)
     with _progress(history, "drawing") as show:
         for batch in history:

@@ -23,7 +23,8 @@ class PredictiveAnomalyDetection(SeriesModel):
     because River's own takes 4 us a value. Two differences are meant: the severity is not cut at 1, where all that is
     anomalous would tie, and the band is at least `floor_share` of the channel's usual deviation, or one flat stretch
     would make every wiggle after it severe. It fails on faults that grow slowly, which the forecast follows, and on
-    levels that are wrong but steady: it says when they began, not that they last.
+    levels that are wrong but steady: it says when they began, not that they last. Its errors are never forgotten: one
+    huge error widens the band for as long as there were points before it.
 
     Source: Laptev, Amizadeh, Flint, KDD 2015 (EGADS); Holt, ONR memorandum 52, 1957.
     """

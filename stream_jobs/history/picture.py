@@ -45,7 +45,7 @@ def draw(
         for axes in (upper, lower):
             axes.axvline(alert, color=BAD, lw=1.0, alpha=0.7, label="alert" if number == 0 else None)
     upper.set_ylabel(metric, color=INK, parse_math=False)
-    lower.set_ylabel("alarm: 1 in 10^", color=INK)
+    lower.set_ylabel("alarm", color=INK)
     for axes in (upper, lower):
         axes.legend(loc="upper left", frameon=False, fontsize=8.5, ncols=4)
         _plain(axes)

@@ -206,6 +206,9 @@ def test_wrong_files_and_options_are_said_with_exit_code_2(tmp_path):
         ([good, "--plot", "x.jpg"], "must be .png"),
         ([good, "--detector", "magic"], "is not one of"),
         ([good, "--metric", "cpu"], "columns missing: cpu"),
+        ([good, "--set", "speed=9"], "unexpected keyword argument 'speed'"),
+        ([good, "--set", "alpha=7"], "alpha 7"),
+        ([good, "--set", "alpha"], "NAME=NUMBER is wanted"),
     ]:
         assert words in run(*arguments, code=2).stderr.replace("\n", " "), words
 
@@ -217,6 +220,15 @@ def test_a_file_of_no_rows_is_no_fault(tmp_path):
     save(table(0), tmp_path / "in.parquet")
     run(tmp_path / "in.parquet", "--out", tmp_path / "out.csv", "--plot", tmp_path / "p.png")
     assert not (tmp_path / "p.png").exists()
+
+
+def test_a_limit_can_be_set(tmp_path):
+    save(table(), tmp_path / "in.csv")
+    run(tmp_path / "in.csv", "--detector", "fixed_threshold", "--set", "upper=800", "--out", tmp_path / "o.csv")
+    scores = written(tmp_path / "o.csv").to_pydict()
+    above = [s for s, severity in zip(scores["series"], scores["severity"], strict=True) if severity >= 1.0]
+    assert above == ["b"]
+    assert {upper for upper in scores["upper"] if upper is not None} == {800}
 
 
 def test_series_beyond_the_most_that_are_kept_are_counted_and_the_others_scored(tmp_path):
