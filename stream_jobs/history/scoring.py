@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
 from stream_jobs.detectors.own_past import OwnPast
-from stream_jobs.history.alert_budget import CANDIDATE_SCORE, Candidates
+from stream_jobs.history.alert_budget import CANDIDATE_SCORE, WEEK_MS, Candidates
 from stream_jobs.history.cells import names
 from stream_jobs.history.reading import Batch
 
@@ -42,12 +42,16 @@ class SeriesSummary:
     """Which metric contributed most to it."""
     past: OwnPast = field(default_factory=OwnPast)
     """Of its severities: detectors measure alarms in different ways, and the start of a budget needs one."""
+    first_ms: int | None = None
     last_ms: int | None = None
 
     def rarity(self, time_ms: NDArray[np.int64], severity: Floats) -> Floats:
-        """log10 of "1 in so many" of each severity, among those before it."""
+        """log10 of "1 in so many" of each severity, among those before it; 0 when no budget needs it any more."""
         if not len(time_ms):
             return severity
+        self.first_ms = int(time_ms[0]) if self.first_ms is None else self.first_ms
+        if int(time_ms[0]) - self.first_ms >= WEEK_MS:
+            return np.zeros(len(severity))
         before = time_ms[0] if self.last_ms is None else self.last_ms
         elapsed_ms = np.diff(time_ms, prepend=before).astype(np.float64)
         self.last_ms = int(time_ms[-1])
