@@ -1,0 +1,133 @@
+"""The compiled loops of `channel_scaling`: which points count, and what a usual value and a usual deviation are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_jobs.detectors.compiled import compiled
+
+Floats = NDArray[np.float64]
+
+FIRST = 16
+"""Values that a channel starts from: their median stands half of them being wrong."""
+COUNT, LEVEL, SQUARE, PEAK, LAST_Z, STEP_SQUARE, BUFFER = 0, 1, 2, 3, 4, 5, 6
+CHANNEL_NUMBERS = BUFFER + FIRST
+SEEN_MS, INTERVAL_MS, INTERVALS = 0, 1, 2
+CLOCK_NUMBERS = 3
+TIME_MS_MAX = 8e15
+"""Whole numbers up to here are exact as floats; the year 255,000."""
+MEMORY_MS = 14 * 86_400_000.0
+CLIP = 10.0
+"""A value is learnt as at most so many usual deviations off."""
+Z_MAX = 1e6
+GAP_INTERVALS = 4.0
+"""A longer pause counts as one of so many usual intervals: time without values is no evidence."""
+INTERVALS_MAX = 100.0
+
+
+@compiled
+def usable_points(time_ms: NDArray[np.int64], values: Floats, clock: Floats, keep: NDArray[np.bool_]) -> None:
+    """Mark the points with a usable value and a time after the last one's; their times are taken in."""
+    seen = clock[SEEN_MS]
+    for i in range(len(time_ms)):
+        when = float(time_ms[i])
+        keep[i] = False
+        if not (seen < when < TIME_MS_MAX):
+            continue
+        for j in range(values.shape[1]):
+            if np.isfinite(values[i, j]):
+                keep[i] = True
+        if keep[i]:
+            seen = when
+
+
+@compiled
+def scale(
+    time_ms: NDArray[np.int64],
+    values: Floats,
+    clock: Floats,
+    channels: Floats,
+    elapsed_ms: Floats,
+    z: Floats,
+    step: Floats,
+    learnt: Floats,
+    spread: Floats,
+    ready: NDArray[np.bool_],
+) -> None:
+    """Scale usable points one by one and learn each before the next; changes `clock` and `channels` in place."""
+    for i in range(len(time_ms)):
+        elapsed_ms[i] = _tick(clock, float(time_ms[i]))
+        for j in range(values.shape[1]):
+            value = values[i, j]
+            if not np.isfinite(value):
+                z[i, j], step[i, j], learnt[i, j], spread[i, j], ready[i, j] = 0.0, 0.0, np.nan, np.nan, False
+                continue
+            one = channels[j]
+            if one[COUNT] < FIRST:
+                z[i, j], step[i, j], learnt[i, j], spread[i, j], ready[i, j] = 0.0, 0.0, value, np.nan, False
+                _start(one, value)
+                continue
+            ready[i, j] = True
+            spread[i, j] = max(np.sqrt(one[SQUARE]), _tiny(one[LEVEL]))
+            off = value - one[LEVEL]
+            z[i, j] = min(max(off / spread[i, j], -Z_MAX), Z_MAX)
+            step[i, j] = min(max((z[i, j] - one[LAST_Z]) / max(np.sqrt(one[STEP_SQUARE]), 0.01), -Z_MAX), Z_MAX)
+            limit = max(CLIP * np.sqrt(one[SQUARE]), one[PEAK])
+            taken = min(max(off, -limit), limit)
+            learnt[i, j] = one[LEVEL] + taken
+            _learn(one, off, taken, limit, elapsed_ms[i], spread[i, j])
+
+
+@compiled
+def _tick(clock: Floats, when: float) -> float:
+    """Take a time in; the time since the last one, as far as it is evidence."""
+    if clock[SEEN_MS] == -np.inf:
+        clock[SEEN_MS] = when
+        return 0.0
+    passed = when - clock[SEEN_MS]
+    if clock[INTERVALS] > 0:
+        passed = min(passed, GAP_INTERVALS * clock[INTERVAL_MS])
+    clock[INTERVALS] = min(clock[INTERVALS] + 1.0, INTERVALS_MAX)
+    clock[INTERVAL_MS] += (passed - clock[INTERVAL_MS]) / clock[INTERVALS]
+    clock[SEEN_MS] = when
+    return float(passed)
+
+
+@compiled
+def _tiny(level: float) -> float:
+    """What counts as a deviation from values that never changed."""
+    return 1e-9 * abs(level) + 1e-12
+
+
+@compiled
+def _start(one: Any, value: float) -> None:
+    """Keep one of the first values; from the last of them on there is a level and a deviation."""
+    one[BUFFER + int(one[COUNT])] = value
+    one[COUNT] += 1.0
+    if one[COUNT] < FIRST:
+        return
+    ordered = np.sort(one[BUFFER:])
+    one[LEVEL] = ordered[(FIRST - 1) // 2]
+    off = np.sort(np.abs(ordered - one[LEVEL]))
+    usual = 1.4826 * off[(FIRST - 1) // 2]
+    if usual == 0.0:  # most are equal: take the mean without the three that are furthest off
+        usual = off[: FIRST - 3].mean()
+    one[SQUARE], one[STEP_SQUARE] = usual * usual, 1.0
+    one[BUFFER:] = 0.0
+
+
+@compiled
+def _learn(one: Any, off: float, taken: float, limit: float, elapsed_ms: float, spread: float) -> None:
+    one[COUNT] += 1.0
+    rate = max(1.0 / one[COUNT], elapsed_ms / (elapsed_ms + MEMORY_MS))
+    one[SQUARE] += rate * (taken * taken - one[SQUARE])
+    # One huge value raises the limit tenfold for a moment; values that stay huge are usual after a while.
+    one[PEAK] = max(0.9 * one[PEAK], min(abs(off), 10.0 * max(limit, _tiny(one[LEVEL]))))
+    one[LEVEL] += rate * taken
+    now = min(max(taken / spread, -CLIP), CLIP)
+    change = now - one[LAST_Z]
+    one[STEP_SQUARE] += rate * (change * change - one[STEP_SQUARE])
+    one[LAST_Z] = now

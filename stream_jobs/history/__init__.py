@@ -1,0 +1,1 @@
+"""Detectors over a file of history: what `inferwatch detect` reads, scores, writes and shows."""
