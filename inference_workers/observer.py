@@ -86,7 +86,8 @@ class Observer:
     def is_due(self, waiting: int, now_ms: int) -> bool:
         """Whether `turned` wants to be called. A busy loop comes round hundreds of times a second, and a look every
         TURN_MS shows the same; but a moment without anything waiting is never missed, for it is spare time."""
-        return not waiting or not self._waiting or now_ms >= self._turn_due_ms
+        soon = self._turn_due_ms - TURN_MS <= now_ms < self._turn_due_ms  # a clock that is put back is no reason to wait
+        return not waiting or not self._waiting or not soon
 
     def turned(
         self, *, waiting: int, waiting_bytes: int, computing: int, oldest_seconds: float | None, outbox: Outbox

@@ -23,6 +23,14 @@ settings.load_profile("inferwatch")
 START_SECONDS = 90.0
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test logged is sent from process to process as UTF-8, and some tests log what is not."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "replace").decode()) for name, text in report.sections]
+    return report
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of real data."""
