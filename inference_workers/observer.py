@@ -86,7 +86,8 @@ class Observer:
     def is_due(self, waiting: int, now_ms: int) -> bool:
         """Whether `turned` wants to be called. A busy loop comes round hundreds of times a second, and a look every
         TURN_MS shows the same; but a moment without anything waiting is never missed, for it is spare time."""
-        soon = self._turn_due_ms - TURN_MS <= now_ms < self._turn_due_ms  # a clock that is put back is no reason to wait
+        # Not before the last look either: a clock that is put back is no reason to wait.
+        soon = self._turn_due_ms - TURN_MS <= now_ms < self._turn_due_ms
         return not waiting or not self._waiting or not soon
 
     def turned(
