@@ -83,7 +83,9 @@ def _tick(state: Floats, time_ms: int, policy: Floats, rates: Floats) -> None:
 def _forecast(channel: Floats, policy: Floats, out: Floats) -> None:
     """The value to come and the band around it, from Holt's level and trend and the size of its past errors."""
     if channel[at.SEEN] >= at.FIRST:
-        half = policy[at.BAND] * math.sqrt(max(channel[at.SQUARE + 3], policy[at.FLOOR] ** 2 * channel[at.VARIANCE]))
+        half = policy[at.BAND] * math.sqrt(
+            max(channel[at.SQUARE + at.HOLT], policy[at.FLOOR] ** 2 * channel[at.VARIANCE])
+        )
         out[0] = channel[at.LEVEL] + channel[at.TREND]
         out[1] = out[0] - half
         out[2] = out[0] + half
@@ -103,8 +105,6 @@ def _score_channel(channel: Floats, value: float, policy: Floats, rates: Floats)
     deviation = math.sqrt(channel[at.VARIANCE])
     limit = policy[at.CAP] * deviation
     floor = policy[at.FLOOR] ** 2 * channel[at.VARIANCE]
-    change = value - channel[at.PREVIOUS]
-    changing = channel[at.CHANGE] + policy[at.CHANGE_SHARE] * (abs(change) - channel[at.CHANGE])
     noise = ROUNDING * abs(channel[at.MEAN])
     total = 0.0
     for k in range(at.RESIDUALS):
@@ -112,25 +112,23 @@ def _score_channel(channel: Floats, value: float, policy: Floats, rates: Floats)
             residual = value - channel[at.FAST]
         elif k == 1:
             residual = value - channel[at.MIDDLE]
-        elif k == 2:
-            residual = change
-        elif k == 3:
+        elif k == at.HOLT:
             residual = value - (channel[at.LEVEL] + channel[at.TREND])
-        elif k == 4:
+        elif k == 3:
             residual = value - channel[at.SLOW]
         else:
-            residual = changing - channel[at.CHANGE_SLOW]
+            residual = value - channel[at.BEFORE]
         if abs(residual) <= noise:
             residual = 0.0
         scale = math.sqrt(max(channel[at.SQUARE + k], floor))
         if residual != 0.0:
             ratio = min(abs(residual) / scale, Z_MAX) if scale > 0.0 else Z_NEW
-            total += ratio * ratio
+            total += at.WEIGHTS[k] * ratio * ratio
         kept = min(max(residual, -limit), limit)
         channel[at.SQUARE + k] += scale_share * (kept * kept - channel[at.SQUARE + k])
     rare = rarity(channel, value, policy)
     _learn(channel, _capped(channel, value, limit, noise), policy, rates, scale_share, young)
-    return math.sqrt(total / at.RESIDUALS), rare
+    return math.sqrt(total / sum(at.WEIGHTS)), rare
 
 
 @part
@@ -160,33 +158,36 @@ def _begin(channel: Floats, policy: Floats, rates: Floats) -> None:
     for k in range(at.FIRST):
         value = min(max(first[k], median - limit), median + limit)
         if k == 0:
-            for slot in (at.PREVIOUS, at.FAST, at.MIDDLE, at.SLOW, at.LEVEL, at.MEAN):
+            for slot in (at.BEFORE, at.PREVIOUS, at.FAST, at.MIDDLE, at.SLOW, at.LEVEL, at.MEAN):
                 channel[slot] = value
+            channel[at.LATEST : at.LATEST + at.LATESTS] = value
         residuals = value - channel[at.PREVIOUS]
         share = 1.0 / (k + 1.0)
         for slot in range(at.SQUARE, at.SQUARE + at.RESIDUALS):
             channel[slot] += share * (residuals * residuals - channel[slot])
         _learn(channel, value, policy, rates, share, share)
     channel[at.SEEN] = at.FIRST
+    channel[at.SPIKES] = 0.0
 
 
 @part
 def _learn(channel: Floats, value: float, policy: Floats, rates: Floats, scale_share: float, young: float) -> None:
     """Move every mean of the channel towards the value."""
     slow_share = max(rates[1], young)
-    change = abs(value - channel[at.PREVIOUS])
+    step = value - channel[at.PREVIOUS]
+    spike = 1.0 if abs(step) > policy[at.SPIKE_SIZE] * math.sqrt(channel[at.STEP_SQUARE]) else 0.0
+    channel[at.SPIKES] += policy[at.SPIKE_SHARE] * (spike - channel[at.SPIKES])
+    channel[at.STEP_SQUARE] += scale_share * (step * step - channel[at.STEP_SQUARE])
+    channel[at.LATEST + int(channel[at.SEEN]) % at.LATESTS] = value
+    channel[at.BEFORE] = channel[at.PREVIOUS]
     channel[at.PREVIOUS] = value
     channel[at.FAST] += policy[at.FAST_SHARE] * (value - channel[at.FAST])
-    off = value - channel[at.MIDDLE]
-    channel[at.SPREAD] += policy[at.SPREAD_SHARE] * (off * off - channel[at.SPREAD])
-    channel[at.MIDDLE] += policy[at.MIDDLE_SHARE] * off
+    channel[at.MIDDLE] += policy[at.MIDDLE_SHARE] * (value - channel[at.MIDDLE])
     channel[at.SLOW] += slow_share * (value - channel[at.SLOW])
     before = channel[at.LEVEL]
     forecast = before + channel[at.TREND]
     channel[at.LEVEL] = forecast + policy[at.HOLT_LEVEL] * (value - forecast)
     channel[at.TREND] += policy[at.HOLT_TREND] * (channel[at.LEVEL] - before - channel[at.TREND])
-    channel[at.CHANGE] += policy[at.CHANGE_SHARE] * (change - channel[at.CHANGE])
-    channel[at.CHANGE_SLOW] += slow_share * (channel[at.CHANGE] - channel[at.CHANGE_SLOW])
     off = value - channel[at.MEAN]
     channel[at.MEAN] += scale_share * off
     channel[at.VARIANCE] += scale_share * ((1.0 - scale_share) * off * off - channel[at.VARIANCE])
@@ -296,7 +297,7 @@ def _entry(stamp: int) -> Callable[..., None]:
                     if z[c] >= 0.0:
                         alarm, alarms = alarm + rare * rare, alarms + 1
             _finish(state, z, usable, policy, rates, i, per_point, per_channel[3, i])
-            if state[at.COUNT] > policy[at.LEARNING_POINTS] and alarms > 0:
+            if state[at.COUNT] > policy[at.ALARM_LEARNING_POINTS] and alarms > 0:
                 per_point[1, i] = cooled(state, math.sqrt(alarm / alarms), policy)
             onset_ms[i] = int(state[at.ONSET_MS])
 

@@ -30,17 +30,16 @@ TIME_MS_MAX = 1 << 53
 class TwoHeadsPolicy:
     """One configuration for every series. The order of the fields is that of the compiled loop's policy row."""
 
-    fast_share: float = 0.3
+    fast_share: float = 0.2
     """By how much the fast mean moves towards a point."""
     middle_share: float = 0.05
     holt_level_share: float = 0.3
     holt_trend_share: float = 0.05
-    change_share: float = 0.1
-    """The same for the mean absolute difference."""
-    spread_share: float = 0.02
-    """The same for the mean square around the middle mean."""
-    slow_seconds: float = 86_400.0
-    scale_seconds: float = 14 * 86_400.0
+    spike_size: float = 4.0
+    """A difference of so many times its usual size is a spike."""
+    spike_share: float = 0.1
+    slow_seconds: float = 4 * 86_400.0
+    scale_seconds: float = 30 * 86_400.0
     """Memory of the residuals' sizes: with a long one a single threshold holds over many series."""
     smooth_seconds: float = 150.0
     smooth_many_seconds: float = 3_000.0
@@ -51,16 +50,22 @@ class TwoHeadsPolicy:
     """A value is learnt as if it were at most so many standard deviations off."""
     peak_power: float = 0.3
     """The severity is divided by the mean of past hours' highest one to this power: jumpy series are used to it."""
-    peak_hours: float = 14 * 24.0
+    peak_hours: float = 7 * 24.0
     gap_intervals: float = 3.0
     """Time without points counts for at most so many usual intervals."""
     learning_points: float = 30.0
-    block_points: float = 50.0
-    block_decay: float = 0.5 ** (50.0 / 3000.0)
+    alarm_learning_points: float = 200.0
+    """Two blocks: before that everything is rare."""
+    block_points: float = 100.0
+    block_decay: float = 0.5 ** (100.0 / 6000.0)
     """What a block of points weighs after each later one."""
-    excess: float = 0.2
+    margin: float = 0.05
+    """Beyond a past extreme is what is further by this share of the range: steady noise sets records all the time."""
+    unseen_blocks: float = 0.5
+    """Blocks that count as having reached everything inside the range: little has been seen at first."""
+    excess: float = 1.0
     """Weight of how far outside its range a feature is."""
-    rare: float = 0.46
+    rare: float = 0.38
     """The alarm that calls somebody."""
     cool_points: float = 35.0
     tally_seconds: float = 14 * 86_400.0

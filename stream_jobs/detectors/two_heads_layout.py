@@ -22,22 +22,26 @@ SERIES = 45
 # A channel, from its first number on.
 SEEN = 0
 """Usable values learnt."""
-PREVIOUS, FAST, MIDDLE, SLOW = 1, 2, 3, 4
-"""The last value, and moving means of it by how fast they move."""
-LEVEL, TREND = 5, 6
+PREVIOUS, BEFORE, FAST, MIDDLE, SLOW = 1, 2, 3, 4, 5
+"""The last value, the last but one, and moving means by how fast they move."""
+LEVEL, TREND = 6, 7
 """Holt's."""
-CHANGE, CHANGE_SLOW = 7, 8
-"""Moving means of the absolute difference."""
-MEAN, VARIANCE = 9, 10
+MEAN, VARIANCE = 8, 9
 """Of the value, with the long memory."""
-HELD = 11
+HELD = 10
 """The first deviation ever of a channel that was constant."""
-SPREAD = 12
-"""Moving mean square of the deviation from the middle mean."""
-SQUARE, RESIDUALS = 13, 6
-"""Long-memory mean square of each residual."""
-EXTREME, FEATURES, KEPT = 19, 6, 3
+STEP_SQUARE, SPIKES = 11, 12
+"""Long-memory mean square of the difference, and the recent share of differences that are many times its root."""
+SQUARE, RESIDUALS, HOLT = 13, 5, 2
+"""Long-memory mean square of each residual: off the fast, middle, Holt's and slow mean, and off two points ago."""
+WEIGHTS = (1.0, 0.5, 0.5, 0.5, 2.0)
+"""Of the residuals. The one over two points sees a step and a spike alike and hardly any noise of a single point."""
+LATEST, LATESTS = 18, 11
+"""The last values, as a ring: their median is a level that a spike does not move."""
+EXTREME, FEATURES, KEPT = 29, 7, 3
 """For each rarity feature and side: the current block's extreme, then the highest kept ones and their weights."""
+RARITY_WEIGHTS = (2.0, 0.5, 2.0, 1.0, 1.0, 2.0, 1.0)
+"""Of the features: value, off the middle mean, off Holt's forecast, bend, middle off slow, median of 11, spikes."""
 SIDE = 1 + 2 * KEPT
 CHANNEL = EXTREME + FEATURES * 2 * SIDE
 
@@ -52,7 +56,7 @@ def width(channels: int) -> int:
 
 # The policy as a row of float64, in the order of `TwoHeadsPolicy`'s fields.
 (
-    FAST_SHARE, MIDDLE_SHARE, HOLT_LEVEL, HOLT_TREND, CHANGE_SHARE, SPREAD_SHARE, SLOW_S, SCALE_S, SMOOTH_S,
-    SMOOTH_MANY_S, FLOOR, CAP, PEAK_POWER, PEAK_HOURS, GAP_INTERVALS, LEARNING_POINTS, BLOCK_POINTS, BLOCK_DECAY,
-    EXCESS, RARE, COOL_POINTS, TALLY_S, UNUSUAL, USUAL, BAND,
-) = range(25)  # fmt: skip
+    FAST_SHARE, MIDDLE_SHARE, HOLT_LEVEL, HOLT_TREND, SPIKE_SIZE, SPIKE_SHARE, SLOW_S, SCALE_S, SMOOTH_S,
+    SMOOTH_MANY_S, FLOOR, CAP, PEAK_POWER, PEAK_HOURS, GAP_INTERVALS, LEARNING_POINTS, ALARM_LEARNING_POINTS,
+    BLOCK_POINTS, BLOCK_DECAY, MARGIN, UNSEEN, EXCESS, RARE, COOL_POINTS, TALLY_S, UNUSUAL, USUAL, BAND,
+) = range(28)  # fmt: skip

@@ -15,7 +15,9 @@ VALUES = st.one_of(
     st.floats(-1e3, 1e3), st.sampled_from([0.0, 1.0, float("nan"), float("inf"), 1e308, 1e250, -1e250, 5e-324])
 )
 STEPS = st.sampled_from([60_000, 60_000, 60_000, 1, 0, -60_000, 3_600_000, 86_400_000, 10 * 366 * 86_400_000])
-SHORT = TwoHeadsPolicy(learning_points=6.0, block_points=7.0, cool_points=3.0, tally_seconds=600.0)
+SHORT = TwoHeadsPolicy(
+    learning_points=6.0, alarm_learning_points=9.0, block_points=7.0, cool_points=3.0, tally_seconds=600.0
+)
 """Everything that happens after so many points happens within a short series."""
 
 
