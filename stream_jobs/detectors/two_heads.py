@@ -35,9 +35,9 @@ class TwoHeadsPolicy:
     middle_share: float = 0.05
     holt_level_share: float = 0.3
     holt_trend_share: float = 0.05
-    spike_size: float = 4.0
+    spike_size: float = 3.0
     """A difference of so many times its usual size is a spike."""
-    spike_share: float = 0.1
+    spike_share: float = 0.05
     slow_seconds: float = 4 * 86_400.0
     scale_seconds: float = 30 * 86_400.0
     """Memory of the residuals' sizes: with a long one a single threshold holds over many series."""
@@ -54,20 +54,20 @@ class TwoHeadsPolicy:
     gap_intervals: float = 3.0
     """Time without points counts for at most so many usual intervals."""
     learning_points: float = 30.0
-    alarm_learning_points: float = 200.0
+    alarm_learning_points: float = 180.0
     """Two blocks: before that everything is rare."""
-    block_points: float = 100.0
-    block_decay: float = 0.5 ** (100.0 / 6000.0)
+    block_points: float = 90.0
+    block_decay: float = 0.5 ** (90.0 / 8000.0)
     """What a block of points weighs after each later one."""
-    margin: float = 0.05
+    margin: float = 0.055
     """Beyond a past extreme is what is further by this share of the range: steady noise sets records all the time."""
-    unseen_blocks: float = 0.5
+    unseen_blocks: float = 0.6
     """Blocks that count as having reached everything inside the range: little has been seen at first."""
     excess: float = 1.0
     """Weight of how far outside its range a feature is."""
-    rare: float = 0.38
+    rare: float = 0.37
     """The alarm that calls somebody."""
-    cool_points: float = 35.0
+    cool_points: float = 40.0
     tally_seconds: float = 14 * 86_400.0
     """Memory of the past severities that `score` is a share of."""
     unusual: float = 0.98
