@@ -206,7 +206,9 @@ def _finish(
     severity = state[at.SMOOTH]
     if state[at.PEAK_MEAN] > 0.0:
         severity /= state[at.PEAK_MEAN] ** policy[at.PEAK_POWER]
+    severity /= math.exp(policy[at.USUAL_POWER] * state[at.LOG_USUAL])
     _take_peak(state, policy)
+    _take_usual(state, rates)
     per_point[0, i] = per_point[1, i] = per_point[2, i] = per_point[3, i] = 0.0
     if learning:
         return
@@ -237,6 +239,16 @@ def _over_channels(z: Floats) -> float:
         if highest[c] >= 0.0:
             total, taken = total + highest[c], taken + 1
     return total / taken if taken > 0 else 0.0
+
+
+@part
+def _take_usual(state: Floats, rates: Floats) -> None:
+    """Move the 95 % quantile: up by 19 steps where it is exceeded, else down by one (Robbins and Monro 1951)."""
+    step = 0.2 * max(10.0 * rates[1], min(0.25, 1.0 / state[at.COUNT]))
+    if state[at.SMOOTH] > math.exp(state[at.LOG_USUAL]):
+        state[at.LOG_USUAL] = min(state[at.LOG_USUAL] + 19.0 * step, 5.0)
+    else:
+        state[at.LOG_USUAL] = max(state[at.LOG_USUAL] - step, -3.0)
 
 
 @part

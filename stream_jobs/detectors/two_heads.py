@@ -74,6 +74,8 @@ class TwoHeadsPolicy:
     """A score from which a run of unusual points begins, and `usual` one below which it ends."""
     usual: float = 0.9
     band_scales: float = 3.0
+    usual_power: float = 0.2
+    """The severity is also divided by the 95 % quantile of its past to this power."""
 
     def row(self) -> Floats:
         """For the compiled loop."""

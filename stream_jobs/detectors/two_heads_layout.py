@@ -17,7 +17,9 @@ SINCE_ALARM = 11
 """Points since the last alarm."""
 TALLY, TALLIES, TALLY_WEIGHT = 12, 32, 44
 """A histogram of log severity with decayed counts, and the weight of the next count."""
-SERIES = 45
+LOG_USUAL = 45
+"""Logarithm of the 95 % quantile of past smoothed severities."""
+SERIES = 46
 
 # A channel, from its first number on.
 SEEN = 0
@@ -58,5 +60,5 @@ def width(channels: int) -> int:
 (
     FAST_SHARE, MIDDLE_SHARE, HOLT_LEVEL, HOLT_TREND, SPIKE_SIZE, SPIKE_SHARE, SLOW_S, SCALE_S, SMOOTH_S,
     SMOOTH_MANY_S, FLOOR, CAP, PEAK_POWER, PEAK_HOURS, GAP_INTERVALS, LEARNING_POINTS, ALARM_LEARNING_POINTS,
-    BLOCK_POINTS, BLOCK_DECAY, MARGIN, UNSEEN, EXCESS, RARE, COOL_POINTS, TALLY_S, UNUSUAL, USUAL, BAND,
-) = range(28)  # fmt: skip
+    BLOCK_POINTS, BLOCK_DECAY, MARGIN, UNSEEN, EXCESS, RARE, COOL_POINTS, TALLY_S, UNUSUAL, USUAL, BAND, USUAL_POWER,
+) = range(29)  # fmt: skip

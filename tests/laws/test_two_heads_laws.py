@@ -206,8 +206,8 @@ def test_a_clock_that_jumps_for_a_moment_changes_nothing_and_for_good_is_followe
 
 def test_a_score_of_99_is_one_point_in_a_hundred():
     rng = np.random.default_rng(8)
-    values = np.exp(rng.normal(0, 0.5, (20_000, 1))) * (1.5 + np.sin(np.arange(20_000) / 229.0))[:, None]
-    score = TwoHeads().run(minutes(20_000), values).score[5_000:]
+    values = np.exp(rng.normal(0, 0.5, (100_000, 1))) * (1.5 + np.sin(np.arange(100_000) / 229.0))[:, None]
+    score = TwoHeads().run(minutes(100_000), values).score[5_000:]
     for level in (0.5, 0.9, 0.99, 0.999):
         assert 0.6 < (score >= level).mean() / (1 - level) < 1.6
 
