@@ -139,7 +139,8 @@ class TwoHeads:
     *Severity*: each channel's value is compared with moving means of several speeds, the last value, Holt's forecast
     (Holt 1957) and its own jumpiness. Each residual is divided by the root of its mean square over weeks, floored by
     a share of the channel's deviation; their root mean square, over the worst channels, is smoothed and divided by
-    powers of what the series' past hours peaked at and of its 95 % quantile. *Alarm*: how few past blocks of points had an extreme as high, or as low,
+    powers of what the series' past hours peaked at and of its 95 % quantile.
+    *Alarm*: how few past blocks of points had an extreme as high, or as low,
     as this point's, over several features: block extremes as in extreme value theory (Gumbel 1958), counted, not
     fitted. It fails on faults that creep more slowly than a day, on rhythms that are only wrong in their phase, and
     on what lasts for weeks, which becomes usual.
