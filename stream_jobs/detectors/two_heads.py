@@ -136,14 +136,13 @@ def _run(states: Floats, rows: NDArray[np.int64], time_ms: NDArray[np.int64], va
 class TwoHeads:
     """A detector of one series of one or several channels, with River's `score_one` and `learn_one`.
 
-    *Severity*: each channel's value is compared with moving means of several speeds, the last value, Holt's forecast
-    (Holt 1957) and its own jumpiness. Each residual is divided by the root of its mean square over weeks, floored by
-    a share of the channel's deviation; their root mean square, over the worst channels, is smoothed and divided by
-    powers of what the series' past hours peaked at and of its 95 % quantile.
-    *Alarm*: how few past blocks of points had an extreme as high, or as low,
-    as this point's, over several features: block extremes as in extreme value theory (Gumbel 1958), counted, not
-    fitted. It fails on faults that creep more slowly than a day, on rhythms that are only wrong in their phase, and
-    on what lasts for weeks, which becomes usual.
+    *Severity*: each channel's value is compared with moving means of several speeds, Holt's forecast (Holt 1957) and
+    the last value but one. Each residual is divided by the root of its mean square over weeks, floored by a share of
+    the channel's deviation; their root mean square, over the worst channels, is smoothed and divided by powers of
+    what the series' past hours peaked at and of its 95 % quantile. *Alarm*: how few past blocks of points had an
+    extreme as high, or as low, as this point's, over several features: block extremes as in extreme value theory
+    (Gumbel 1958), counted, not fitted. It fails on faults that creep more slowly than days, on rhythms that are only
+    wrong in their phase, and on what lasts for weeks, which becomes usual.
 
     Without `channels` they are the first point's features. A value that is None, no number, not finite or above
     1e300 is missing; a point without any usable value or time is as if it had never come, and so is one that is not
