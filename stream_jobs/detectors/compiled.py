@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 import numba
@@ -18,6 +21,20 @@ def compiled(function: F) -> F:
         return numba.njit(function, cache=True)  # type: ignore[no-any-return]
     except RuntimeError:  # numba: "no locator available": neither the source's folder nor a user's cache is writable
         return numba.njit(function)  # type: ignore[no-any-return]
+
+
+def part(function: F) -> F:
+    """Compile as part of the compiled functions that call it; never on disk, where it could outlive its constants."""
+    return numba.njit(function)  # type: ignore[no-any-return]
+
+
+def stamp_of(*modules: ModuleType) -> int:
+    """Checksum of the modules' sources, never 0: closed over by a compiled function, it makes stale code on disk miss.
+
+    numba itself looks only at the file the function is in, not at those of the parts and constants it uses.
+    """
+    sources = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+    return zlib.crc32(sources) | 1 << 32
 
 
 @compiled
