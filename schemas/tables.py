@@ -146,6 +146,19 @@ WINDOWS = Table(
         ("source_partitions", "Array(UInt32)", "Telemetry partitions merged."),
         ("source_first_offsets", "Array(UInt64)", "First telemetry offset of each."),
         ("source_next_offsets", "Array(UInt64)", "Offset after the last of each."),
+        ("timed_out", "UInt64", "Requests shed as too late, or failed with a timeout."),
+        ("out_of_memory", "UInt64", "Requests that failed for want of memory."),
+        ("schema_broken", "UInt64", "Requests that are not what the topic carries."),
+        ("empty", "UInt64", "Answers with an output of neither length nor probability."),
+        ("repeated", "UInt64", "Outcomes told again, and requests whose id another one has."),
+        ("timeout_share", "Float64", "Timed out over all requests."),
+        ("schema_share", "Float64", "Broken over all requests of the partitions that had such."),
+        ("empty_share", "Float64", "Empty over answered requests."),
+        ("repeated_share", "Float64", "Repeated over requests and repeats."),
+        ("token_bins", "Array(UInt64)", "Requests by tokens: below 1, 2, 4, ... 16384, and more."),
+        ("unknown_bins", "Array(UInt64)", "Requests by share of unknown tokens, of 8 bins."),
+        ("confidence_bins", "Array(UInt64)", "Answers by confidence, of 10 bins."),
+        ("norm_bins", "Array(UInt64)", "Answers by output norm, of 26 bins."),
     ),
 )
 WINDOW_SCORES = Table(
@@ -154,7 +167,7 @@ WINDOW_SCORES = Table(
     "One row per series, window and metric: what the detector expected and how far off it was.",
     _columns(
         *_WINDOW,
-        ("metric", NAME, "Column of `windows` that was scored."),
+        ("metric", NAME, "What was scored: a column of `windows`, or what kinds.md says."),
         ("score", "Float64", "How unusual, 0 to 1."),
         ("confidence", "Float64", "How sure the detector is of its score, 0 to 1; 0 while learning."),
         ("actual", "Float64", "The metric's value."),

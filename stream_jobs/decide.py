@@ -117,7 +117,8 @@ def observe(state: IncidentState, policy: AlertPolicy, seen: Observation) -> Ale
     state.unjudged_ms = 0
     if not anomalous and not state.is_open:
         cooling = state.resolved_ms >= 0 and seen.window_end_ms - state.resolved_ms <= policy.cool_down_ms
-        state.clear(state.resolved_ms if cooling else -1)
+        if state.anomalous_run or state.resolved_ms >= 0:  # else it is blank already, as it nearly always is
+            state.clear(state.resolved_ms if cooling else -1)
         return None
     state.last_actual = seen.actual
     state.last_expected = seen.judgement.expected
