@@ -140,7 +140,8 @@ KINDS: tuple[Kind, ...] = (
         "`memory_trend`: the lowest value of each ten minutes, of the last two to four hours. Theil and Sen's "
         "slope must "
         "come to 128 MiB and `leak_share_min` of the level over that time, Kendall's tau to 0.8, and each third must "
-        "have grown. Two judgements in a row, ten minutes apart, open an alert. The metric is the slope, "
+        "have grown, the last at least half as much as the one before. Two judgements in a row, ten minutes "
+        "apart, open an alert. The metric is the slope, "
         "`memory_bytes_per_hour`; the level does not matter.",
         "For the first two hours of a series, and for two hours after a fall by 30 %, which is a new process.",
         (
@@ -299,27 +300,3 @@ KINDS: tuple[Kind, ...] = (
         ),
     ),
 )
-
-
-def page(note: str) -> str:
-    """The registry as a Markdown page, a section a kind, in the enumeration's order. `note` says how it is made."""
-    by_kind = {about.kind: about for about in KINDS}
-    lines = ["# Kinds of anomalies", "", f"{note} The source is `stream_jobs/kinds.py`.", ""]
-    lines += [
-        "The list is closed: every event on `anomaly.events` and every alert has one of these. Settings are "
-        "named without",
-        "`INFERWATCH_JOBS_`; [settings.md](settings.md) has their defaults. A window is `window_seconds` long.",
-        "",
-    ]
-    for kind in AnomalyKind:
-        about = by_kind[kind]
-        metric = "" if about.metric is None else about.metric(JobSettings.model_construct()).name
-        lines += [f"## {kind.value}", about.trigger, ""]
-        lines += [f"* Series: {about.series}."]
-        lines += [f"* Reads: {', '.join(f'`{name}`' if '_' in name else name for name in about.reads)}."]
-        lines += [f"* Scored as: `{metric}`."] if metric else []
-        lines += [f"* Direction: {about.direction}.", f"* Policy: {about.policy}", f"* Quiet: {about.quiet}", ""]
-        lines += ["What to do first:", ""]
-        lines += [f"{number}. {step}" for number, step in enumerate(about.first, 1)]
-        lines.append("")
-    return "\n".join(lines)

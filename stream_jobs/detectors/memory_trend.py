@@ -36,8 +36,9 @@ class TrendPolicy:
     tau_min: float = 0.8
     """Least Kendall's tau of the points: 1 when each is above all before it."""
     third_share_min: float = 0.2
-    """Least share of the whole growth between the medians of one third and the next: a step has none in one of them,
-    and a cache that is full none in the last."""
+    """Least share of the whole growth between the medians of one third and the next: a step has none in one of them."""
+    slowing_share_min: float = 0.5
+    """Least growth from the second third to the last, as a share of that before it: a cache that fills slows down."""
     fall_share: float = 0.3
     """A fall by such a share below the last floor is a new process: what was before says nothing of it."""
 
@@ -130,8 +131,7 @@ class MemoryTrend:
             raise ValueError("memory trend: not a bucket, a floor and two lists") from None
         if any(type(number) is not int for number in numbers) or len(before) != len(floors):
             raise ValueError("memory trend: numbers are not whole, or points without a floor")
-        falls = all(a > b > 0 for a, b in zip(before, [*before[1:], 1], strict=True)) if len(before) > 1 else True
-        if not falls or min([1, *before, *floors]) < 1 or max([0, *floors]) > VALUE_MAX / UNIT_BYTES:
+        if before != sorted(set(before), reverse=True) or min([1, *before, *floors]) < 1 or max([0, *floors]) > VALUE_MAX / UNIT_BYTES:
             raise ValueError("memory trend: points out of order, or not above 0")
         self._bucket, self._floor = bucket, floor
         self._at, self._floors = [bucket - one for one in before], list(floors)
@@ -156,7 +156,12 @@ class MemoryTrend:
         third = len(values) // 3
         low, middle, high = (float(np.median(part)) for part in (values[:third], values[third:-third], values[-third:]))
         needed = max(policy.rise_bytes_min, policy.rise_share_min * low)
-        steady = tau >= policy.tau_min and min(middle - low, high - middle) >= policy.third_share_min * slope * hours
+        steps = middle - low, high - middle
+        steady = (
+            tau >= policy.tau_min
+            and min(steps) >= policy.third_share_min * slope * hours
+            and steps[1] >= policy.slowing_share_min * steps[0]
+        )
         ratio = max(0.0, slope * hours / needed)
         # Growth that is not steady stays inside the band, whatever it comes to.
         return slope, needed / hours, ratio if steady else min(ratio, 0.5)

@@ -13,6 +13,8 @@ import orjson
 from stream_jobs.detectors.forecast_residual import Judgement
 
 VALUE_MAX = 1e15
+ZERO_WINDOWS = 6
+"""That the usual value is 0 is taken to be known from so many windows that nobody saw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class RareRise:
         seconds = min(seconds, self.policy.gap_seconds)
         self._count += 1
         cut = min(value, self._usual + self._room())
-        share = max(1.0 / (self._count + self.policy.learning_windows), seconds / (self.policy.usual_seconds + seconds))
+        share = max(1.0 / (self._count + ZERO_WINDOWS), seconds / (self.policy.usual_seconds + seconds))
         self._usual += share * (cut - self._usual)
         self._seen_ms = time_ms
 
