@@ -164,7 +164,8 @@ WINDOWS = Table(
 WINDOW_SCORES = Table(
     "window_scores_stored",
     "window_scores",
-    "One row per series, window and metric: what the detector expected and how far off it was.",
+    "One row per series, window and metric: what the detector expected and how far off it was. A metric that is "
+    "usually 0 has a row only where it was not, or just after.",
     _columns(
         *_WINDOW,
         ("metric", NAME, "What was scored: a column of `windows`, or what kinds.md says."),

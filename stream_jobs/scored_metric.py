@@ -86,7 +86,7 @@ class Metric:
     histograms: tuple[str, ...] = ()
     """The histograms that are read instead of a column."""
     is_rare: bool = False
-    """Whether it is usually 0, and then no score of it is stored."""
+    """Whether it is usually 0: then no score of it is stored, unless there just was an anomaly."""
 
     def value_of(self, window: SeriesWindow) -> Value | None:
         """The metric's value; None when the window holds too little to judge it."""

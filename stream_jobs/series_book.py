@@ -135,6 +135,11 @@ class SeriesBook:
         effects: WindowEffects,
     ) -> None:
         detector, incident = series.detectors[metric.name], series.incidents[metric.name]
+        if metric.is_rare and value == 0.0 and incident.is_calm:
+            # What usually does not happen, and did not, is no news: nearly every window of nearly every series.
+            self._mark(series)
+            detector.learn(value, window.end_ms)
+            return
         judgement = detector.judge(value, window.end_ms)
         if value is None or judgement is None:
             if value is not None:
@@ -154,9 +159,7 @@ class SeriesBook:
             effects.anomaly(window, event, detector.state())
         if change is not None:
             effects.alert(change)
-        # What usually does not happen, and did not, is no news.
-        if not metric.is_rare or actual or incident.is_open:
-            effects.score(window, seen, metric.name, metric.policy.name, digest)
+        effects.score(window, seen, metric.name, metric.policy.name, digest)
         detector.learn(value, window.end_ms)
 
     def _unjudged(self, series: Series, metric: Metric, window: WindowId, effects: WindowEffects) -> None:

@@ -131,7 +131,11 @@ class MemoryTrend:
             raise ValueError("memory trend: not a bucket, a floor and two lists") from None
         if any(type(number) is not int for number in numbers) or len(before) != len(floors):
             raise ValueError("memory trend: numbers are not whole, or points without a floor")
-        if before != sorted(set(before), reverse=True) or min([1, *before, *floors]) < 1 or max([0, *floors]) > VALUE_MAX / UNIT_BYTES:
+        if (
+            before != sorted(set(before), reverse=True)
+            or min([1, *before, *floors]) < 1
+            or max([0, *floors]) > VALUE_MAX / UNIT_BYTES
+        ):
             raise ValueError("memory trend: points out of order, or not above 0")
         self._bucket, self._floor = bucket, floor
         self._at, self._floors = [bucket - one for one in before], list(floors)

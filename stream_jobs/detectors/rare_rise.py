@@ -90,6 +90,9 @@ class RareRise:
         """Take the value in. A time at or before the last one is ignored."""
         if not _usable(value) or time_ms <= self._seen_ms:
             return
+        if value == 0.0 and self._usual == 0.0:
+            self._count, self._seen_ms = self._count + 1, time_ms
+            return
         seconds = (time_ms - self._seen_ms) / 1000.0 if self._seen_ms >= 0 else 0.0
         seconds = min(seconds, self.policy.gap_seconds)
         self._count += 1
