@@ -1,16 +1,20 @@
 """Every kind has a trigger; each fires on a made fault within its windows, and not on what is nearly one."""
 
+import json
 import re
 
+import numpy as np
 import pytest
+from river.drift import ADWIN, KSWIN
 
 from schemas.anomalies import AnomalyKind
 from schemas.tables import WINDOWS
+from schemas.windows import PartialSeries
 from stream_jobs.kinds import KINDS
 from stream_jobs.kinds_page import page
 from stream_jobs.metrics import metrics_of
 from stream_jobs.settings import JobSettings
-from stream_jobs.window_rows import SeriesWindow
+from stream_jobs.window_rows import SeriesWindow, Share, WindowId, merged
 from tests.kind_windows import MIB, NOBODY, Watch, service
 
 LEARNT = 20
@@ -232,3 +236,50 @@ def test_a_metric_whose_column_a_window_lacks_is_not_judged():
     window = SeriesWindow(NOBODY, 100, 100, {"error_share": 0.0}, {}, ())
     values = {one.name: one.value_of(window) for one in metrics_of(JobSettings())}
     assert {name for name, value in values.items() if value is not None} == {"error_share"}
+
+
+def test_a_busy_series_of_which_everything_is_known_is_still_small():
+    watch, one = Watch(window_seconds=60), service(1, requests=3_000, unknown=0.1)
+    one.shares = {"timed_out": 0.003, "empty": 0.002, "repeated": 0.001}
+    for number in range(260):
+        one.memory = (20_000 + one.rng.normal(0, 300)) * MIB
+        one.counts = {"out_of_memory": int(number % 97 == 0)}
+        watch(one.window())
+    (entry,) = watch.book.entries(0)
+    assert len(entry["detectors"]["memory_bytes_per_hour"][2]) == 23
+    assert len(json.dumps(entry, separators=(",", ":"))) <= 2_048
+
+
+@pytest.mark.parametrize(("changed", "found"), [({"length": 30.0}, True), ({"length": 12.0}, False)])
+def test_river_sees_in_the_single_values_what_the_histograms_see(changed, found):
+    """ADWIN and KSWIN on the lengths themselves, one request at a time."""
+    rng, adwin, kswin = np.random.default_rng(4), ADWIN(delta=1e-6), KSWIN(alpha=1e-7, seed=1)
+    seen = set()
+    for length in (12.0, changed["length"]):
+        for value in np.log(rng.lognormal(np.log(length), 0.5, 1_500)):
+            for name, detector in (("adwin", adwin), ("kswin", kswin)):
+                detector.update(float(value))
+                if detector.drift_detected:
+                    seen.add(name)
+    assert seen == ({"adwin", "kswin"} if found else set())
+    watch = Watch().run(service(4), REFERENCE + 30).run(service(5, **changed), 60)
+    assert bool(watch.opened("input_drift")) is found
+
+
+def test_a_partial_of_an_older_job_is_merged_with_a_newer_one_and_what_a_newest_adds_is_kept():
+    newer = service(1).window()
+    older = {name: value for name, value in newer.model_dump().items() if name in OLD_FIELDS}
+    taken = PartialSeries.model_validate({**older, "from_the_future": 7})
+    assert (taken.timed_out, taken.token_bins, taken.model_extra) == (0, [], {"from_the_future": 7})
+    shares = {number: Share(0, 1, {"n": one}) for number, one in enumerate((taken, newer))}
+    window = merged(WindowId("t", 0, 10_000), "n", shares, 0)
+    assert window.requests == 2 * newer.answered
+    assert window.histograms["token_bins"] == newer.token_bins
+
+
+OLD_FIELDS = {
+    *("key", "answered", "failed", "shed", "dead_lettered", "inputs", "tokens", "padded_tokens", "truncated"),
+    *("unknown_share_sum", "row_score_sum", "row_score_max", "queue_depth_max", "memory_bytes_max"),
+    *("total_ms", "queue_ms", "compute_ms"),
+}
+"""Those of `PartialSeries` 1.0."""
