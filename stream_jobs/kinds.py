@@ -33,10 +33,10 @@ class Kind:
 
 _SERIES = "scenario, model and version"
 _RARE = (
-    "`rare_rise`: the usual value is a mean with a memory of `scale_seconds` that begins at 0. The rise must "
-    "be {least} "
-    "and twice the usual value. {windows} windows in a row open an alert, one that is nine times beyond opens "
-    "it at once."
+    "`rare_rise`: the usual value is a mean with a memory of `scale_seconds` that begins at 0. The rise must be "
+    "{least}, twice the usual value, and five cases in the window. {windows} windows in a row open an alert, "
+    "one that is "
+    "nine times beyond opens it at once."
 )
 _DRIFT = (
     "`histogram_drift`: the version's first `reference_windows` windows (with at least 2,000 requests) are "
@@ -201,7 +201,8 @@ KINDS: tuple[Kind, ...] = (
         _SERIES,
         ("repeated_share", "repeated", "requests"),
         "up",
-        "`rare_rise`: the rise must be `repeated_share_min` and twice the usual value. `open_windows` and two more "
+        "`rare_rise`: the rise must be `repeated_share_min`, twice the usual value, and five cases. "
+        "`open_windows` and two more "
         "windows in a row: what a worker that ended had in work is answered again, once.",
         "In the first `learning_windows` windows and in windows in which fewer than `requests_min` outcomes "
         "were told. An "

@@ -16,7 +16,7 @@ CONFIRMING_SHARE = 0.75
 """How far into the band's upper half the median must be: 0 at the expected value, 1 at the band's end."""
 
 Value = Any
-"""What a metric reads of a window: a number, or histograms by name."""
+"""What a metric reads of a window: a number, cases and requests, or histograms by name."""
 
 
 class Detector(Protocol):
@@ -83,6 +83,8 @@ class Metric:
     """A column that confirms a rise when it reaches what this one usually is."""
     column: str = ""
     """The column that is read, where it is called otherwise."""
+    cases: str = ""
+    """The count that is read of the amount by which `weight` goes, instead of a column."""
     histograms: tuple[str, ...] = ()
     """The histograms that are read instead of a column."""
     is_rare: bool = False
@@ -92,6 +94,9 @@ class Metric:
         """The metric's value; None when the window holds too little to judge it."""
         if self.weight is not Weight.ANY and self._amount(window) < self.weight_min:
             return None
+        if self.cases:
+            cases = window.values.get(self.cases)
+            return None if cases is None else (cases, max(1, self._amount(window)))
         if self.histograms:
             found = {name: window.histograms.get(name, ()) for name in self.histograms}
             return found if any(found.values()) else None
@@ -113,7 +118,14 @@ class Metric:
 
 def actual_of(judgement: Judgement, value: Value) -> float:
     """What a judgement is about: the value, unless the detector made another number of it."""
-    return judgement.actual if isinstance(judgement, DriftJudgement | TrendJudgement) else float(value)
+    if isinstance(judgement, DriftJudgement | TrendJudgement):
+        return judgement.actual
+    return value[0] / value[1] if isinstance(value, tuple) else float(value)
+
+
+def is_nothing(value: Value | None) -> bool:
+    """Whether it is 0, or no cases."""
+    return value == 0.0 or (isinstance(value, tuple) and value[0] == 0.0)
 
 
 def contributors_of(judgement: Judgement, metric: str) -> dict[str, float]:

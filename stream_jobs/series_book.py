@@ -16,7 +16,7 @@ from schemas.windows import SeriesKey
 from stream_jobs.decide import IncidentState, Observation, observe, resolve, unjudged
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.pages import ENTRIES_PER_GROUP
-from stream_jobs.scored_metric import Detector, Metric, Value, actual_of, contributors_of, effects_of
+from stream_jobs.scored_metric import Detector, Metric, Value, actual_of, contributors_of, effects_of, is_nothing
 from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
@@ -135,7 +135,7 @@ class SeriesBook:
         effects: WindowEffects,
     ) -> None:
         detector, incident = series.detectors[metric.name], series.incidents[metric.name]
-        if metric.is_rare and value == 0.0 and incident.is_calm:
+        if metric.is_rare and incident.is_calm and is_nothing(value):
             # What usually does not happen, and did not, is no news: nearly every window of nearly every series.
             self._mark(series)
             detector.learn(value, window.end_ms)

@@ -90,7 +90,7 @@ def merged(window: WindowId, series: str, shares: Mapping[int, Share], revision:
         **histograms,
     }
     row["requests"] = requests = _requests(totals)
-    for name in ("memory_bytes_max", "out_of_memory"):
+    for name in ("memory_bytes_max", *RARE):
         values[name] = float(totals[name])
     return SeriesWindow(
         key,

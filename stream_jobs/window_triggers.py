@@ -67,7 +67,9 @@ def throughput_drop(settings: JobSettings) -> Metric:
 
 def timeout(settings: JobSettings) -> Metric:
     """Requests without an answer in time, over all."""
-    return _rare(settings, AnomalyKind.TIMEOUT, "timeout_share", Weight.REQUESTS, settings.timeout_share_min)
+    return _rare(
+        settings, AnomalyKind.TIMEOUT, "timeout_share", "timed_out", Weight.REQUESTS, settings.timeout_share_min
+    )
 
 
 def oom(settings: JobSettings) -> Metric:
@@ -83,18 +85,22 @@ def oom(settings: JobSettings) -> Metric:
 
 def empty_result(settings: JobSettings) -> Metric:
     """Empty over answered requests."""
-    return _rare(settings, AnomalyKind.EMPTY_RESULT, "empty_share", Weight.ANSWERED, settings.empty_share_min)
+    return _rare(settings, AnomalyKind.EMPTY_RESULT, "empty_share", "empty", Weight.ANSWERED, settings.empty_share_min)
 
 
 def duplicate(settings: JobSettings) -> Metric:
     """Outcomes told again over all that were told. A worker that ends gives back what it had in work: once."""
-    found = _rare(settings, AnomalyKind.DUPLICATE, "repeated_share", Weight.TOLD, settings.repeated_share_min)
+    found = _rare(
+        settings, AnomalyKind.DUPLICATE, "repeated_share", "repeated", Weight.TOLD, settings.repeated_share_min
+    )
     return replace(found, alert=replace(found.alert, open_windows=settings.open_windows + 2, extreme_score=NEVER))
 
 
 def schema_break(settings: JobSettings) -> Metric:
     """Broken over all requests of the partitions that had broken ones."""
-    found = _rare(settings, AnomalyKind.SCHEMA_BREAK, "schema_share", Weight.OF_ALL, settings.schema_share_min)
+    found = _rare(
+        settings, AnomalyKind.SCHEMA_BREAK, "schema_share", "schema_broken", Weight.OF_ALL, settings.schema_share_min
+    )
     return replace(found, absent_is=0.0)
 
 
@@ -116,7 +122,9 @@ def score_drift(settings: JobSettings) -> Metric:
     return _drift(settings, AnomalyKind.SCORE_DRIFT, ("confidence_bins", "norm_bins"))
 
 
-def _rare(settings: JobSettings, kind: AnomalyKind, name: str, weight: Weight, deviation_min: float) -> Metric:
+def _rare(
+    settings: JobSettings, kind: AnomalyKind, name: str, cases: str, weight: Weight, deviation_min: float
+) -> Metric:
     policy = RisePolicy(
         deviation_min=deviation_min,
         usual_seconds=settings.scale_seconds,
@@ -124,7 +132,7 @@ def _rare(settings: JobSettings, kind: AnomalyKind, name: str, weight: Weight, d
         gap_seconds=3.5 * settings.window_seconds,
     )
     alert = _alert(settings, kind, name, settings.open_windows, EXTREME)
-    return Metric(name, weight, settings.requests_min, policy, alert, is_rare=True)
+    return Metric(name, weight, settings.requests_min, policy, alert, cases=cases, is_rare=True)
 
 
 def _drift(settings: JobSettings, kind: AnomalyKind, histograms: tuple[str, ...]) -> Metric:

@@ -12,6 +12,8 @@ import orjson
 
 from stream_jobs.detectors.forecast_residual import Judgement
 
+Cases = tuple[float, int]
+"""How many of how many requests; the latter at least 1."""
 VALUE_MAX = 1e15
 ZERO_WINDOWS = 6
 """That the usual value is 0 is taken to be known from so many windows that nobody saw."""
@@ -25,6 +27,8 @@ class RisePolicy:
     """Smallest rise above the usual that can be anomalous: a share of requests, or a count of them."""
     usual_factor: float = 2.0
     """The rise must be so many times the usual value, too."""
+    cases_min: int = 5
+    """The rise of a share must be so many cases, too: one of twenty requests is 5 %, and chance."""
     usual_seconds: float = 86_400.0
     """Memory of the usual value. A day: a fault of an hour teaches little of itself."""
     learning_windows: int = 6
@@ -54,7 +58,8 @@ class RareRise:
     Fails where the value is usually large (the band grows with it: use `ForecastResidual`), and on rises that come
     over days.
 
-    `x` holds `value` (missing, None, negative or not finite: no judgement, nothing learnt) and `time_ms`.
+    `x` holds `value`, a number or `Cases` (missing, None, negative or not finite: no judgement, nothing learnt), and
+    `time_ms`. Of cases the value is their share.
     """
 
     def __init__(self, policy: RisePolicy) -> None:
@@ -70,11 +75,12 @@ class RareRise:
         """Take the value in."""
         self.learn(x.get("value"), x["time_ms"])
 
-    def judge(self, value: float | None, time_ms: int) -> Judgement | None:
+    def judge(self, value: float | Cases | None, time_ms: int) -> Judgement | None:
         """What to say of the value, without learning it; None when there is no usable value."""
+        value, least = _parted(value, self.policy.cases_min)
         if not _usable(value):
             return None
-        room = self._room()
+        room = self._room(least)
         beyond = max(0.0, (min(value, VALUE_MAX) - self._usual) / room)
         learning = self._count < self.policy.learning_windows
         return Judgement(
@@ -86,8 +92,9 @@ class RareRise:
             learning=learning,
         )
 
-    def learn(self, value: float | None, time_ms: int) -> None:
+    def learn(self, value: float | Cases | None, time_ms: int) -> None:
         """Take the value in. A time at or before the last one is ignored."""
+        value, least = _parted(value, self.policy.cases_min)
         if not _usable(value) or time_ms <= self._seen_ms:
             return
         if value == 0.0 and self._usual == 0.0:
@@ -96,7 +103,7 @@ class RareRise:
         seconds = (time_ms - self._seen_ms) / 1000.0 if self._seen_ms >= 0 else 0.0
         seconds = min(seconds, self.policy.gap_seconds)
         self._count += 1
-        cut = min(value, self._usual + self._room())
+        cut = min(value, self._usual + self._room(least))
         share = max(1.0 / (self._count + ZERO_WINDOWS), seconds / (self.policy.usual_seconds + seconds))
         self._usual += share * (cut - self._usual)
         self._seen_ms = time_ms
@@ -114,8 +121,16 @@ class RareRise:
             raise ValueError("rare rise: a number is negative or not finite")
         self._count, self._usual, self._seen_ms = count, usual, seen_ms
 
-    def _room(self) -> float:
-        return max(self.policy.deviation_min, self.policy.usual_factor * self._usual, 1e-9)
+    def _room(self, least: float) -> float:
+        return max(self.policy.deviation_min, self.policy.usual_factor * self._usual, least, 1e-9)
+
+
+def _parted(value: float | Cases | None, cases_min: int) -> tuple[float | None, float]:
+    """The value, and the least rise that is enough cases."""
+    if not isinstance(value, tuple):
+        return value, 0.0
+    cases, of = value
+    return cases / of, cases_min / of
 
 
 def _usable(value: float | None) -> TypeGuard[float]:

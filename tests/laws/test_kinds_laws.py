@@ -16,6 +16,7 @@ from tests.kind_windows import MIB, Watch, service
 T0 = 1_700_000_000_000
 RISE, TREND = RisePolicy(deviation_min=0.05), TrendPolicy(bucket_seconds=60, points_min=4, points_max=8)
 DRIFT = DriftPolicy(reference_windows=5, reference_requests=100, epoch_seconds=30.0, epoch_requests=50)
+CASES = st.tuples(st.integers(0, 500).map(float), st.integers(1, 500))
 NUMBERS = st.one_of(st.floats(0, 1), st.floats(0, 1e12), st.sampled_from([0.0, 1e308, 5e-324]))
 UNUSABLE = st.sampled_from([None, math.nan, math.inf, -math.inf, -1.0])
 HISTOGRAMS = st.fixed_dictionaries(
@@ -60,6 +61,7 @@ def test_nor_does_it_in_windows_of_a_minute_over_fifteen_hours(seed):
 def test_a_detector_goes_on_from_its_state_and_unusable_values_leave_no_trace(policy, values, data):
     plain, other, time_ms = policy.detector(), policy.detector(), T0
     for value, step in values:
+        value = data.draw(CASES) if policy is RISE and data.draw(st.booleans()) else value
         time_ms += step
         if data.draw(st.booleans()):
             wrong = data.draw(UNUSABLE)

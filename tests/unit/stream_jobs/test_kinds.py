@@ -142,6 +142,17 @@ def test_a_producer_that_sends_what_the_topic_does_not_carry():
     assert watch.resolved("schema_break")[0] == LEARNT + 5 + 2
 
 
+def test_a_few_broken_records_among_few_requests_are_chance():
+    """One in a hundred is broken, of some thirty requests a window: often none, now and then three at once."""
+    for seed in range(5):
+        watch, healthy = Watch(), service(seed, requests=30)
+        for _ in range(400):
+            cases = int(healthy.rng.binomial(30, 0.01))
+            watch(healthy.window(), *([broken(cases, 30)] if cases else []))
+        assert watch.changes == [], f"seed {seed}"
+        assert len(watch.events) == 0
+
+
 def test_all_that_an_idle_topic_gets_being_broken_is_too_few_to_say():
     watch, healthy = Watch(), service(9)
     for _ in range(60):
