@@ -14,7 +14,8 @@ WAITING_WINDOWS_MAX = 1_000
 
 SERIES_MAX = 100_000
 """Most series that can be asked for: the list of their state pages must fit one record beside those of the windows. So
-many take a core half a minute a window, and 1.5 GB; a window with more would be closed early."""
+many take a core half a minute a window, and 2.5 GB once all is known of them; a window with more would be closed early.
+"""
 
 
 class JobSettings(Settings):

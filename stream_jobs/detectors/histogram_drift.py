@@ -77,6 +77,12 @@ class HistogramDrift:
     changes within a bin, and where both ends grow at the middle's cost: the delta is near 0 then.
     """
 
+    # There are thousands of them.
+    __slots__ = (
+        *("_epochs", "_frozen", "_recent", "_reference", "_seen_ms", "_since_ms", "_usual", "_windows"),
+        "policy",
+    )
+
     def __init__(self, policy: DriftPolicy) -> None:
         self.policy = policy
         self._windows, self._frozen = 0, False

@@ -68,6 +68,8 @@ class MemoryTrend:
     `x` holds `value`, bytes (missing, None, not above 0 or not finite: nothing is known), and `time_ms`.
     """
 
+    __slots__ = ("_at", "_bucket", "_floor", "_floors", "policy")  # there are thousands of them
+
     def __init__(self, policy: TrendPolicy) -> None:
         self.policy = policy
         self._bucket, self._floor = -1, 0

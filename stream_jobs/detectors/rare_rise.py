@@ -62,6 +62,8 @@ class RareRise:
     `time_ms`. Of cases the value is their share.
     """
 
+    __slots__ = ("_count", "_seen_ms", "_usual", "policy")  # there are thousands of them
+
     def __init__(self, policy: RisePolicy) -> None:
         self.policy = policy
         self._count, self._usual, self._seen_ms = 0, 0.0, -1
