@@ -59,6 +59,7 @@ class AnomalyDetected(Message):
     """A series' metric left its expected band in one window. `anomaly_id` is a function of series, metric, window."""
 
     KIND: ClassVar[str] = "anomaly.detected"
+    MINOR: ClassVar[int] = 1
 
     anomaly_id: Label
     kind: AnomalyKind
@@ -69,6 +70,9 @@ class AnomalyDetected(Message):
     onset_ms: EpochMs = Field(description="Start of the first window of this run of anomalous windows.")
     score: Score
     contributors: dict[str, Share] = Field(default={}, description="Shares of the deviation; they sum to 1.")
+    effects: dict[str, Number] = Field(
+        default={}, description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. Since 1.1."
+    )
     inputs: list[InputRange] = []
     state_digest: Annotated[str, Field(max_length=128)] = Field(
         default="", description="SHA-256 of the detector's state just before this window."

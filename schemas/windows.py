@@ -15,6 +15,25 @@ from schemas.base import Count, EpochMs, Label, Message, Part
 SERIES_PER_EVENT_MAX = 500
 """Bounds a message: a partial series is below 2 KB, so 500 stay below the topic's largest message."""
 Total = Annotated[float, Field(ge=0.0, le=1e18)]
+Bins = Annotated[list[Count], Field(max_length=32)]
+"""Counts by bin of a histogram; bins at the end that are 0 are left out."""
+TOKEN_EDGES: tuple[float, ...] = tuple(float(2**power) for power in range(15))
+"""Bin i holds the values from edge i-1 to below edge i; bin 0 what is below the first, the last what is not below the
+last. Tokens by octaves: a text half as long again moves more than half of its mass."""
+UNKNOWN_EDGES: tuple[float, ...] = (0.001, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
+CONFIDENCE_EDGES: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+NORM_EDGES: tuple[float, ...] = (
+    *(0.1, 0.15, 0.25, 0.4, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5, 3.2, 4.0, 5.0, 6.3, 8.0, 10.0, 12.5, 16.0),
+    *(20.0, 25.0, 32.0, 50.0, 100.0, 1_000.0),
+)
+"""Lengths of vectors in tenths of a decade where models have them, coarser beyond."""
+HISTOGRAMS: dict[str, tuple[float, ...]] = {
+    "token_bins": TOKEN_EDGES,
+    "unknown_bins": UNKNOWN_EDGES,
+    "confidence_bins": CONFIDENCE_EDGES,
+    "norm_bins": NORM_EDGES,
+}
+"""The edges of each histogram of `PartialSeries`. Changing any of them is a new major version."""
 SeriesText = Annotated[str, Field(max_length=200)]
 
 
@@ -71,12 +90,27 @@ class PartialSeries(Part):
     total_ms: Sketch = Sketch()
     queue_ms: Sketch = Sketch()
     compute_ms: Sketch = Sketch()
+    timed_out: Count = Field(default=0, description="Shed as too late, or failed with a timeout. Since 1.1.")
+    out_of_memory: Count = Field(default=0, description="Failed for want of memory.")
+    schema_broken: Count = Field(default=0, description="Dead-lettered because they are not what the topic carries.")
+    empty: Count = Field(default=0, description="Answered with an output of neither length nor probability.")
+    repeated: Count = Field(
+        default=0, description="Outcomes told again, and requests whose id another of the same event has."
+    )
+    of_requests: Count = Field(
+        default=0, description="Requests of all series of this source and window, where `schema_broken` is not 0."
+    )
+    token_bins: Bins = Field(default=[], description="Requests by tokens, see `TOKEN_EDGES`. Empty: none.")
+    unknown_bins: Bins = Field(default=[], description="Requests by share of unknown tokens, see `UNKNOWN_EDGES`.")
+    confidence_bins: Bins = Field(default=[], description="Answers by confidence, where one is told.")
+    norm_bins: Bins = Field(default=[], description="Answers by output norm, where there is one.")
 
 
 class PartialWindowsClosed(Message):
     """One source partition has closed a window. Message ids are a function of source, window and target."""
 
     KIND: ClassVar[str] = "windows.partial_closed"
+    MINOR: ClassVar[int] = 1
 
     source_topic_id: Label
     source_partition: Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -81,6 +81,11 @@ class IncidentState:
         return self.incident_id != ""
 
     @property
+    def is_calm(self) -> bool:
+        """Whether nothing is going on, nor was just before: a window without an anomaly then changes nothing."""
+        return not self.incident_id and not self.anomalous_run and self.resolved_ms < 0
+
+    @property
     def is_blank(self) -> bool:
         """Whether there is nothing to remember."""
         return self == IncidentState()
@@ -117,7 +122,8 @@ def observe(state: IncidentState, policy: AlertPolicy, seen: Observation) -> Ale
     state.unjudged_ms = 0
     if not anomalous and not state.is_open:
         cooling = state.resolved_ms >= 0 and seen.window_end_ms - state.resolved_ms <= policy.cool_down_ms
-        state.clear(state.resolved_ms if cooling else -1)
+        if not state.is_calm:
+            state.clear(state.resolved_ms if cooling else -1)
         return None
     state.last_actual = seen.actual
     state.last_expected = seen.judgement.expected

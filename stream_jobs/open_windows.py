@@ -20,7 +20,7 @@ OPEN_SHARES_MAX, LATE_SHARES_MAX = 6_000, 2_000
 """Shares kept of open and of late windows. Each is a state page, and the list of all pages must fit one record of 1 MB
 at about 75 bytes a page (a late window has one page more)."""
 OPEN_SERIES_MAX, LATE_SERIES_MAX = 100_000, 5_000
-"""Partial series kept of open and of late windows; about 1 KB each. The last open window is kept whatever it holds."""
+"""Partial series kept of open and of late windows; about 1.5 KB each. The last open window is always kept."""
 
 
 @dataclass(slots=True)

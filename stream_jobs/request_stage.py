@@ -105,8 +105,7 @@ class RequestStage(PagedStage):
             closed = ClosedWindow(
                 self.topic_id, self.partition, self._start_ms, self._end_ms, start_ms, self._first_offset, record.offset
             )
-            series = self._window.series(range(len(self._window)))
-            effects.events.extend(partial_events(closed, series, self.window_partitions))
+            effects.events.extend(partial_events(closed, self._window.closed(), self.window_partitions))
             self._touch_series(range(len(self._window)))
             self._window.clear()
         self._start_ms, self._end_ms, self._first_offset = start_ms, end_ms, record.offset
@@ -116,6 +115,8 @@ class RequestStage(PagedStage):
         seen = self._seen_of(event.cluster_id, event.topic_id, effects)
         new = seen.add(event.requests.offset)
         effects.limit(Limit.OFFSET_HOLES, seen.bound(SEEN_PAGES_MAX))
+        if not new.all():
+            self._repeat(TelemetryRows(event, ~new).grouping())
         if not new.any():
             return
         self._pages.touch(f"seen-{list(self._seen.values()).index(seen)}")
@@ -125,6 +126,10 @@ class RequestStage(PagedStage):
         self._touch_series(self._window.add(rows.for_window(grouping, scores)))
         effects.limit(Limit.WINDOW_SERIES, self._window.overflowed)
         effects.rows[REQUESTS.name] = rows.for_table(grouping, scores, learning, self._log_ms, record.offset)
+
+    def _repeat(self, told_again: Grouping) -> None:
+        counts = np.bincount(told_again.series, minlength=len(told_again.keys)).tolist()
+        self._touch_series(self._window.add_repeats(told_again.keys, counts))
 
     def _score(
         self, rows: TelemetryRows, grouping: Grouping, effects: Effects

@@ -14,9 +14,9 @@ from schemas.alerts import AlertChanged
 from schemas.anomalies import AnomalyDetected, Score
 from schemas.windows import SeriesKey
 from stream_jobs.decide import IncidentState, Observation, observe, resolve, unjudged
-from stream_jobs.detectors.forecast_residual import NAME, ForecastResidual, Judgement
-from stream_jobs.metrics import Metric
+from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.pages import ENTRIES_PER_GROUP
+from stream_jobs.scored_metric import Detector, Metric, Value, actual_of, contributors_of, effects_of, is_nothing
 from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
@@ -29,7 +29,7 @@ class Series:
     key: SeriesKey
     place: int
     last_ms: int
-    detectors: dict[str, ForecastResidual]
+    detectors: dict[str, Detector]
     incidents: dict[str, IncidentState]
     at_rest: bool = False
     serial: int = 0
@@ -41,7 +41,7 @@ class SeriesBook:
 
     def __init__(self, metrics: Iterable[Metric], series_max: int, idle_ms: int) -> None:
         self.metrics, self.series_max, self.idle_ms = tuple(metrics), series_max, idle_ms
-        self._digests = {metric.name: metric.residual.digest() for metric in self.metrics}
+        self._digests = {metric.name: metric.policy.digest() for metric in self.metrics}
         self._series: dict[str, Series] = {}
         self._active: dict[str, Series] = {}
         self._places: dict[int, str] = {}
@@ -104,7 +104,7 @@ class SeriesBook:
                 self._forget(next(iter(self._series)), end_ms, effects)
             series = Series(key, self._free.pop() if self._free else len(self._places), end_ms, {}, {})
             for metric in self.metrics:
-                series.detectors[metric.name] = ForecastResidual(metric.residual)
+                series.detectors[metric.name] = metric.policy.detector()
                 series.incidents[metric.name] = IncidentState()
             self._places[series.place] = name
         self._series[name] = self._active[name] = series
@@ -129,22 +129,29 @@ class SeriesBook:
         self,
         series: Series,
         metric: Metric,
-        value: float | None,
+        value: Value | None,
         window: WindowId,
         found: SeriesWindow | None,
         effects: WindowEffects,
     ) -> None:
         detector, incident = series.detectors[metric.name], series.incidents[metric.name]
+        if metric.is_rare and incident.is_calm and is_nothing(value):
+            # What usually does not happen, and did not, is no news: nearly every window of nearly every series.
+            self._mark(series)
+            detector.learn(value, window.end_ms)
+            return
         judgement = detector.judge(value, window.end_ms)
         if value is None or judgement is None:
+            if value is not None:
+                detector.learn(value, window.end_ms)
             self._unjudged(series, metric, window, effects)
             return
         self._mark(series)
-        anomaly_id = ""
+        actual, anomaly_id = actual_of(judgement, value), ""
         if judgement.anomalous:
             anomaly_id = _anomaly_id(window, series.key, metric.name)
         confirmed = metric.confirmed(found, judgement.expected, judgement.upper)
-        seen = Observation(series.key, window.start_ms, window.end_ms, value, judgement, anomaly_id, confirmed)
+        seen = Observation(series.key, window.start_ms, window.end_ms, actual, judgement, anomaly_id, confirmed)
         change = observe(incident, metric.alert, seen)
         digest = self._digests[metric.name]
         if judgement.anomalous:
@@ -152,7 +159,7 @@ class SeriesBook:
             effects.anomaly(window, event, detector.state())
         if change is not None:
             effects.alert(change)
-        effects.score(window, seen, metric.name, digest)
+        effects.score(window, seen, metric.name, metric.policy.name, digest)
         detector.learn(value, window.end_ms)
 
     def _unjudged(self, series: Series, metric: Metric, window: WindowId, effects: WindowEffects) -> None:
@@ -190,7 +197,7 @@ class SeriesBook:
         if any(type(number) is not int or number < 0 for number in numbers) or type(series.at_rest) is not bool:
             raise ValueError(f"series {key}: place, last_ms, serial or at_rest is broken")
         for metric in self.metrics:
-            detector = series.detectors[metric.name] = ForecastResidual(metric.residual)
+            detector = series.detectors[metric.name] = metric.policy.detector()
             if metric.name in entry["detectors"]:
                 detector.restore(entry["detectors"][metric.name])
             incident = entry["incidents"].get(metric.name)
@@ -226,14 +233,15 @@ def _anomaly(
         window_start_ms=seen.window_start_ms,
         window_end_ms=seen.window_end_ms,
         onset_ms=onset_ms,
-        score=_score_of(seen.judgement, seen.actual, digest),
-        contributors={metric.name: 1.0},
+        score=_score_of(seen.judgement, seen.actual, metric.policy.name, digest),
+        contributors=contributors_of(seen.judgement, metric.name),
+        effects=effects_of(seen.judgement),
         inputs=list(found.inputs) if found is not None else [],
         state_digest="",
     )
 
 
-def _score_of(judgement: Judgement, actual: float, digest: str) -> Score:
+def _score_of(judgement: Judgement, actual: float, detector: str, digest: str) -> Score:
     return Score.model_construct(
         score=judgement.score,
         confidence=judgement.confidence,
@@ -241,6 +249,6 @@ def _score_of(judgement: Judgement, actual: float, digest: str) -> Score:
         expected=judgement.expected,
         lower=judgement.lower,
         upper=judgement.upper,
-        detector=NAME,
+        detector=detector,
         config_digest=digest,
     )

@@ -14,7 +14,8 @@ WAITING_WINDOWS_MAX = 1_000
 
 SERIES_MAX = 100_000
 """Most series that can be asked for: the list of their state pages must fit one record beside those of the windows. So
-many take a core half a minute a window, and 1.5 GB; a window with more would be closed early."""
+many take a core half a minute a window, and 2.5 GB once all is known of them; a window with more would be closed early.
+"""
 
 
 class JobSettings(Settings):
@@ -78,6 +79,30 @@ class JobSettings(Settings):
     )
     rate_min: Annotated[float, Field(ge=0, le=1e9)] = Field(
         default=5.0, description="Smallest fall of requests per second that can alert, in requests per second."
+    )
+    timeout_share_min: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.05, description="Smallest rise of the share of requests that had too little time that can alert."
+    )
+    oom_min: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1, description="So many requests of a window that failed for want of memory can alert."
+    )
+    empty_share_min: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.05, description="Smallest rise of the share of empty answers that can alert."
+    )
+    repeated_share_min: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.1, description="Smallest rise of the share of outcomes told again that can alert."
+    )
+    schema_share_min: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.05, description="Smallest rise of the share of requests that are not what the topic carries."
+    )
+    leak_share_min: Annotated[float, Field(ge=0, le=100)] = Field(
+        default=0.1, description="Smallest steady growth of memory over hours that can alert, as a share of its level."
+    )
+    drift_psi_min: Annotated[float, Field(ge=0.01, le=100)] = Field(
+        default=0.25, description="Smallest population stability index against a version's own first windows."
+    )
+    reference_windows: Annotated[int, Field(ge=3, le=100_000)] = Field(
+        default=60, description="Windows of a version that drift is measured against, the first; then they are frozen."
     )
     open_windows: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=2, description="Anomalous windows in a row that open an alert. A fall of the rate needs two more."

@@ -13,6 +13,7 @@ from schemas.base import DecodeError, Reason
 from schemas.tables import first_wins
 from schemas.telemetry import BatchColumns, InferenceServed, Outcome, RequestColumns
 from schemas.windows import SeriesKey
+from stream_jobs.causes import histogram_bins, rare_of
 from stream_jobs.features import Floats, features_of
 from stream_jobs.windows import OUTCOMES, Ints, WindowRows
 
@@ -112,10 +113,16 @@ class TelemetryRows:
         requests = self.requests
         tokens = np.array(requests["tokens"], dtype=np.int64)
         batch_tokens = np.maximum(np.array(self.tokens, dtype=np.float64), 1.0)
+        outcome = np.array([_CODES[outcome] for outcome in requests["outcome"]], dtype=np.int64)
+        unknown_share = np.array(requests["unknown_share"], dtype=np.float64)
+        confidence = np.array(requests["confidence"], dtype=np.float64)
+        norm = np.array(requests["output_norm"], dtype=np.float64)
+        # An older worker does not tell how sure an output is: nothing can be said to be empty then.
+        empty = (outcome == 0) & (confidence == 0.0) & (norm == 0.0) & bool(self.event.requests.confidence)
         return WindowRows(
             keys=grouping.keys,
             series=grouping.series,
-            outcome=np.array([_CODES[outcome] for outcome in requests["outcome"]], dtype=np.int64),
+            outcome=outcome,
             in_batch=grouping.in_batch,
             counts={
                 "inputs": np.array(requests["inputs"], dtype=np.int64),
@@ -123,7 +130,7 @@ class TelemetryRows:
                 "truncated": np.array(requests["truncated"], dtype=np.int64),
             },
             padded_tokens=np.minimum(np.array(self.padded_tokens) * (tokens / batch_tokens), float(UINT32_MAX)),
-            unknown_share=np.array(requests["unknown_share"], dtype=np.float64),
+            unknown_share=unknown_share,
             row_score=scores,
             queue_depth=np.array(self.queue_depth, dtype=np.int64),
             memory_bytes=np.array(self.memory_bytes, dtype=np.int64),
@@ -132,6 +139,8 @@ class TelemetryRows:
                 "queue_ms": np.array(requests["queue_ms"], dtype=np.float64),
                 "compute_ms": np.array(self.compute_ms, dtype=np.float64),
             },
+            rare=rare_of(outcome, requests["error"], requests["request_id"], empty),
+            bins=histogram_bins(outcome, tokens, unknown_share, confidence, norm),
         )
 
     def _sampled(self) -> dict[str, float | None]:

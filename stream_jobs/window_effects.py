@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -15,7 +14,6 @@ from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
 from schemas.topics import ALERTS as ALERTS_TOPIC
 from schemas.topics import ANOMALIES as ANOMALIES_TOPIC
 from stream_jobs.decide import Observation
-from stream_jobs.detectors.forecast_residual import NAME
 from stream_jobs.partial_events import SOURCE, moment
 from stream_jobs.rows import RowBuilder
 from stream_jobs.stage import Effects, Limit, Outgoing
@@ -37,26 +35,26 @@ class WindowEffects:
         """A series' window, or a revision of it."""
         self._windows.add(window.row)
 
-    def score(self, window: WindowId, seen: Observation, metric: str, config_digest: str) -> None:
+    def score(self, window: WindowId, seen: Observation, metric: str, detector: str, config_digest: str) -> None:
         """What the detector said of a metric."""
         self._scores.add(
             {
                 **window.labels(seen.series),
-                **_judged(seen.judgement, seen.actual, config_digest),
+                **_judged(seen.judgement, seen.actual, detector, config_digest),
                 "metric": metric,
                 "learning": seen.judgement.learning,
                 "anomalous": seen.judgement.anomalous,
             }
         )
 
-    def anomaly(self, window: WindowId, event: AnomalyDetected, state: Mapping[str, Any]) -> None:
+    def anomaly(self, window: WindowId, event: AnomalyDetected, state: Any) -> None:
         """An anomalous window, with the detector's state just before it."""
         text = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
         event = event.model_copy(update={"state_digest": hashlib.sha256(text).hexdigest()})
         self._anomalies.add(
             {
                 **window.labels(event.series),
-                **_judged(event.score, event.score.actual, event.score.config_digest),
+                **_judged(event.score, event.score.actual, event.score.detector, event.score.config_digest),
                 "anomaly_id": event.anomaly_id,
                 "kind": event.kind.value,
                 "metric": event.metric,
@@ -106,11 +104,11 @@ class WindowEffects:
         self._events.append(Outgoing(topic, encode(message), key=key.encode(), headers=headers))
 
 
-def _judged(judged: Any, actual: float, config_digest: str) -> dict[str, Any]:
+def _judged(judged: Any, actual: float, detector: str, config_digest: str) -> dict[str, Any]:
     names = ("score", "confidence", "expected", "lower", "upper")
     return {
         **{name: getattr(judged, name) for name in names},
         "actual": actual,
-        "detector": NAME,
+        "detector": detector,
         "config_digest": config_digest,
     }

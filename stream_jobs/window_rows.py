@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 from schemas.anomalies import InputRange
-from schemas.windows import PartialSeries, SeriesKey
+from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey
 from stream_jobs.sketch import merge, quantile
-from stream_jobs.windows import COUNTS, LATENCIES, MAXIMA, SUMS
+from stream_jobs.windows import COUNTS, LATENCIES, MAXIMA, RARE, SUMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,11 @@ class SeriesWindow:
     values: dict[str, float]
     row: dict[str, Any]
     inputs: tuple[InputRange, ...]
+    histograms: Mapping[str, list[int]] = field(default_factory=dict)
+    """Counts by bin, as in `schemas.windows.HISTOGRAMS`, zeros at the end left out."""
+    repeated: int = 0
+    of_requests: int = 0
+    """Requests of all series of the source partitions that had broken ones."""
 
 
 def name_of(key: SeriesKey) -> str:
@@ -67,9 +73,10 @@ def merged(window: WindowId, series: str, shares: Mapping[int, Share], revision:
         InputRange.model_construct(partition=number, first_offset=share.first_offset, next_offset=share.next_offset)
         for number, share in found
     )
-    totals: dict[str, Any] = {name: sum(getattr(one, name) for one in partials) for name in COUNTS + SUMS}
+    totals: dict[str, Any] = {name: sum(getattr(one, name) for one in partials) for name in _ADDED}
     totals.update({name: max(getattr(one, name) for one in partials) for name in MAXIMA})
     values = _values(window, totals, partials)
+    histograms = {name: _summed([getattr(one, name) for one in partials]) for name in HISTOGRAMS}
     row = {
         **window.labels(key),
         "revision": revision,
@@ -79,9 +86,27 @@ def merged(window: WindowId, series: str, shares: Mapping[int, Share], revision:
         "memory_bytes_max": totals["memory_bytes_max"],
         "row_score_max": totals["row_score_max"],
         **source_columns(inputs),
+        **{name: totals[name] for name in RARE},
+        **histograms,
     }
     row["requests"] = requests = _requests(totals)
-    return SeriesWindow(key, requests, totals["answered"], values, row, inputs)
+    for name in ("memory_bytes_max", *RARE):
+        values[name] = float(totals[name])
+    return SeriesWindow(
+        key,
+        requests,
+        totals["answered"],
+        values,
+        row,
+        inputs,
+        histograms=histograms,
+        repeated=totals["repeated"],
+        of_requests=totals["of_requests"],
+    )
+
+
+def _summed(bins: Sequence[list[int]]) -> list[int]:
+    return bins[0] if len(bins) == 1 else [sum(counts) for counts in zip_longest(*bins, fillvalue=0)]
 
 
 def source_columns(inputs: Sequence[InputRange]) -> dict[str, list[int]]:
@@ -91,6 +116,9 @@ def source_columns(inputs: Sequence[InputRange]) -> dict[str, list[int]]:
         "source_first_offsets": [one.first_offset for one in inputs],
         "source_next_offsets": [one.next_offset for one in inputs],
     }
+
+
+_ADDED = (*COUNTS, *SUMS, *RARE, "of_requests")
 
 
 def _requests(totals: Mapping[str, Any]) -> int:
@@ -114,4 +142,8 @@ def _values(window: WindowId, totals: Mapping[str, Any], partials: Sequence[Part
         "error_share": totals["failed"] / some,
         "unknown_share": totals["unknown_share_sum"] / some,
         "row_score_mean": totals["row_score_sum"] / some,
+        "timeout_share": totals["timed_out"] / some,
+        "schema_share": totals["schema_broken"] / max(totals["of_requests"], 1),
+        "empty_share": totals["empty"] / max(totals["answered"], 1),
+        "repeated_share": totals["repeated"] / max(requests + totals["repeated"], 1),
     }

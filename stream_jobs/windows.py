@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.telemetry import Outcome
-from schemas.windows import PartialSeries, SeriesKey, Sketch
+from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey, Sketch
 from stream_jobs.sketch import BUCKETS, buckets_of
 
 Floats = NDArray[np.float64]
@@ -19,6 +19,8 @@ Ints = NDArray[np.int64]
 OVERFLOW = SeriesKey(model="", version="", scenario="(other)")
 """The series that takes what is above the bound. Not a scenario's name: those have no brackets."""
 COUNTS = ("answered", "failed", "shed", "dead_lettered", "inputs", "tokens", "padded_tokens", "truncated")
+RARE = ("timed_out", "out_of_memory", "schema_broken", "empty", "repeated")
+"""Counts that are usually 0."""
 SUMS = ("unknown_share_sum", "row_score_sum")
 MAXIMA = ("row_score_max", "queue_depth_max", "memory_bytes_max")
 LATENCIES = ("total_ms", "queue_ms", "compute_ms")
@@ -44,6 +46,10 @@ class WindowRows:
     queue_depth: Ints
     memory_bytes: Ints
     latencies: dict[str, Floats]
+    rare: dict[str, NDArray[np.bool_]]
+    """Which requests are of each sort of RARE; a sort that is left out has none."""
+    bins: dict[str, Ints]
+    """For each of HISTOGRAMS the request's bin; -1: it is in none."""
 
 
 class OpenWindow:
@@ -55,6 +61,7 @@ class OpenWindow:
         self._slots: dict[tuple[str, str, str], int] = {}
         self._numbers: dict[str, NDArray[Any]] = {}
         self._latencies: dict[str, _Sketches] = {}
+        self._bins: dict[str, Ints] = {}
         self.overflowed = 0
         """Requests of the last `add` that went to OVERFLOW because of the bound."""
         self.clear()
@@ -65,11 +72,12 @@ class OpenWindow:
     def clear(self) -> None:
         """Start an empty window."""
         self.keys, self._slots = [], {}
-        for name in COUNTS + MAXIMA[1:]:
+        for name in COUNTS + RARE + MAXIMA[1:]:
             self._numbers[name] = np.zeros(8, dtype=np.int64)
         for name in (*SUMS, MAXIMA[0]):
             self._numbers[name] = np.zeros(8)
         self._latencies = {name: _Sketches() for name in LATENCIES}
+        self._bins = {name: np.zeros((8, len(edges) + 1), dtype=np.int64) for name, edges in HISTOGRAMS.items()}
 
     def add(self, rows: WindowRows) -> list[int]:
         """Fold requests in. Returns the slots (positions in `keys`) that changed."""
@@ -100,7 +108,32 @@ class OpenWindow:
                 sketches.add(at, rows.latencies[name])
             elif mask.any():
                 sketches.add(at[mask], rows.latencies[name][mask])
+        for name, which in rows.rare.items():
+            np.add.at(numbers[name], at[which], 1)
+        for name, bins in rows.bins.items():
+            self._add_bins(name, slots, rows.series, bins)
         return sorted(set(slots.tolist()))
+
+    def add_repeats(self, keys: Sequence[SeriesKey], counts: Sequence[int]) -> list[int]:
+        """Note outcomes that were told before, by series, which take places as any. Returns the slots that changed."""
+        slots = [self._slot(key) for key in keys]
+        np.add.at(self._numbers["repeated"], np.array(slots, dtype=np.int64), np.array(counts, dtype=np.int64))
+        return sorted(set(slots))
+
+    def closed(self) -> list[PartialSeries]:
+        """What all slots hold, with what is known of them only together."""
+        count = len(self.keys)
+        requests = sum(int(self._numbers[outcome.value][:count].sum()) for outcome in OUTCOMES)
+        return [
+            one.model_copy(update={"of_requests": requests}) if one.schema_broken else one
+            for one in self.series(range(count))
+        ]
+
+    def _add_bins(self, name: str, slots: Ints, series: Ints, bins: Ints) -> None:
+        width = self._bins[name].shape[1]
+        counted = bins >= 0
+        codes = series[counted] * width + bins[counted]
+        np.add.at(self._bins[name], slots, np.bincount(codes, minlength=len(slots) * width).reshape(-1, width))
 
     def series(self, slots: Sequence[int]) -> list[PartialSeries]:
         """What these slots, rising, hold."""
@@ -109,6 +142,7 @@ class OpenWindow:
         for position, slot in enumerate(slots):
             values: dict[str, Any] = {name: array[slot].item() for name, array in self._numbers.items()}
             values.update({name: cut[position] for name, cut in sketches.items()})
+            values.update({name: trimmed(bins[slot].tolist()) for name, bins in self._bins.items()})
             found.append(PartialSeries.model_construct(key=self.keys[slot], **values))
         return found
 
@@ -122,6 +156,11 @@ class OpenWindow:
                 array[slot] = getattr(one, name)
             for name, sketches in self._latencies.items():
                 sketches.load(slot, getattr(one, name))
+            for name, bins in self._bins.items():
+                counts = getattr(one, name)
+                if len(counts) > bins.shape[1]:
+                    raise ValueError(f"{name}: {len(counts)} bins of {bins.shape[1]}")
+                bins[slot, : len(counts)] = counts
 
     def _slot(self, key: SeriesKey) -> int:
         label = (key.scenario, key.model, key.version)
@@ -139,6 +178,7 @@ class OpenWindow:
         self.keys.append(key)
         if slot >= len(self._numbers["answered"]):
             self._numbers = {name: np.concatenate((a, np.zeros_like(a))) for name, a in self._numbers.items()}
+            self._bins = {name: np.concatenate((a, np.zeros_like(a))) for name, a in self._bins.items()}
         for sketches in self._latencies.values():
             sketches.grow(len(self.keys))
         return slot
@@ -200,6 +240,13 @@ class _Sketches:
         merged, at = np.unique(np.concatenate((self._codes, codes)), return_inverse=True)
         self._counts = _added(len(merged), at, np.concatenate((self._counts, counts.astype(np.int64))))
         self._codes, self._waiting, self._waiting_count = merged, [], 0
+
+
+def trimmed(counts: list[int]) -> list[int]:
+    """Counts by bin without the zeros at the end."""
+    while counts and not counts[-1]:
+        counts.pop()
+    return counts
 
 
 def _added(length: int, at: Ints, counts: Ints) -> Ints:

@@ -43,6 +43,15 @@ class ResidualPolicy:
     gap_seconds: float = 60.0
     """After so long without a value the next `learning_windows // 2` cannot alarm: starts are slow."""
 
+    @property
+    def name(self) -> str:
+        """The detector's."""
+        return NAME
+
+    def detector(self) -> ForecastResidual:
+        """A new one."""
+        return ForecastResidual(self)
+
     def digest(self) -> str:
         """Hash of the configuration, 16 hexadecimal characters."""
         return hashlib.sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]

@@ -287,7 +287,7 @@ def test_an_anomaly_can_be_computed_again_from_its_row():
     assert event.onset_ms == T0 + 10 * LENGTH
     assert event.inputs[0].first_offset == 110
     assert hashlib.sha256(rows["state"][0].encode()).hexdigest() == rows["state_digest"][0] == event.state_digest
-    detector = ForecastResidual(metrics_of(settings)[0].residual)
+    detector = ForecastResidual(metrics_of(settings)[0].policy)
     detector.restore(json.loads(rows["state"][0]))
     judged = detector.judge(rows["actual"][0], rows["window_end"][0])
     assert (judged.score, judged.expected, judged.lower, judged.upper, judged.confidence) == tuple(

@@ -1,0 +1,219 @@
+"""Drift of distributions against a frozen reference: population stability index, Cliff's delta, Kolmogorov-Smirnov."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import accumulate, zip_longest
+from typing import Any
+
+import orjson
+
+from stream_jobs.detectors.forecast_residual import Judgement
+
+BINS_MAX = 32
+COUNT_MAX = 2**53
+"""Above this a count is no longer exact as a float."""
+
+Histogram = Sequence[int]
+"""Counts by bin; bins at the end that are 0 may be left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class DriftPolicy:
+    """How long things are compared, and what difference is worth an alarm."""
+
+    psi_min: float = 0.25
+    """Smallest population stability index that can be anomalous: by common use, above 0.25 a population is another."""
+    delta_min: float = 0.15
+    """Least Cliff's delta beside it: 0.147 is where a difference is called small and not negligible (Romano 2006)."""
+    usual_factor: float = 2.0
+    """The index must be so many times the series' usual one, too."""
+    reference_windows: int = 60
+    reference_requests: int = 2_000
+    """The reference is frozen when it holds so many windows and requests of the version."""
+    epoch_seconds: float = 120.0
+    epoch_requests: int = 300
+    """What is compared with it holds at least so much."""
+    significance: float = 1e-6
+    """Of the Kolmogorov-Smirnov test that confirms it: one in a million comparisons of equals."""
+    usual_epochs: float = 720.0
+    """Memory of the usual index, epochs: a day of them."""
+
+    @property
+    def name(self) -> str:
+        """The detector's."""
+        return "histogram_drift"
+
+    def detector(self) -> HistogramDrift:
+        """A new one."""
+        return HistogramDrift(self)
+
+    def digest(self) -> str:
+        """Hash of the configuration, 16 hexadecimal characters."""
+        return hashlib.sha256(orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class DriftJudgement(Judgement):
+    """Of a distribution: `actual` is the largest index of the histograms, `contributors` their shares of the sum,
+    `effects` index and delta of each, by name."""
+
+    actual: float
+    contributors: Mapping[str, float]
+    effects: Mapping[str, float]
+
+
+class HistogramDrift:
+    """An online detector of drift of one or more histograms of a series of one version.
+
+    The first windows are the reference and then frozen: a version is compared with itself, and a new version, which is
+    a new series, begins anew. Later windows are added up to epochs of some minutes, and at the end of each its
+    population stability index (Siddiqi 2006), less what chance alone makes of it (each bin adds 1/n + 1/m), is compared
+    with what is usual for the series. It alarms when the difference is also large (Cliff's delta of the bins) and the
+    Kolmogorov-Smirnov test confirms it. Fails where the reference was no usual time (a test run, a night), on
+    changes within a bin, and where both ends grow at the middle's cost: the delta is near 0 then.
+    """
+
+    # There are thousands of them.
+    __slots__ = (
+        *("_epochs", "_frozen", "_recent", "_reference", "_seen_ms", "_since_ms", "_usual", "_windows"),
+        "policy",
+    )
+
+    def __init__(self, policy: DriftPolicy) -> None:
+        self.policy = policy
+        self._windows, self._frozen = 0, False
+        self._epochs, self._usual = 0, 0.0
+        self._since_ms = self._seen_ms = -1
+        self._reference: dict[str, list[int]] = {}
+        self._recent: dict[str, list[int]] = {}
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the reference is complete."""
+        return self._frozen
+
+    def judge(self, value: Mapping[str, Histogram] | None, time_ms: int) -> DriftJudgement | None:
+        """What to say when this window ends an epoch; None when it ends none or holds nothing."""
+        if value is None or time_ms <= self._seen_ms or not self._frozen or not self._is_long(time_ms):
+            return None
+        recent = _added(self._recent, value)
+        if _requests(recent) < self.policy.epoch_requests:
+            return None
+        found = {name: _compared(self._reference[name], recent.get(name, [])) for name in sorted(self._reference)}
+        psi = {name: one[0] for name, one in found.items()}
+        room = self._room()
+        real = [name for name, one in found.items() if self._is_real(one, room)]
+        largest = max((psi[name] for name in real or psi), default=0.0)
+        beyond = max(0.0, (largest - self._usual) / room)
+        beyond = beyond if real else min(beyond, 1.0)
+        total = sum(psi.values())
+        return DriftJudgement(
+            score=beyond / (1.0 + beyond),
+            confidence=(self._epochs + 1) / (self._epochs + 3),
+            expected=self._usual,
+            lower=0.0,
+            upper=self._usual + room,
+            learning=False,
+            actual=largest,
+            contributors={name: one / total for name, one in psi.items()} if total > 0.0 else {},
+            effects={
+                f"{name}_{what}": one[at] for name, one in found.items() for at, what in enumerate(("psi", "delta"))
+            },
+        )
+
+    def learn(self, value: Mapping[str, Histogram] | None, time_ms: int) -> None:
+        """Take a window in. A time at or before the last one is ignored."""
+        if value is None or time_ms <= self._seen_ms or not any(map(sum, value.values())):
+            return
+        if not self._frozen:
+            self._windows += 1
+            self._reference = _added(self._reference, value)
+            self._seen_ms = time_ms
+            self._freeze()
+            return
+        judged = self.judge(value, time_ms)
+        self._seen_ms = time_ms
+        if judged is None:
+            self._recent = _added(self._recent, value)
+            self._since_ms = time_ms if self._since_ms < 0 else self._since_ms
+            return
+        self._epochs += 1
+        cut = min(judged.actual, judged.upper)
+        self._usual += max(1.0 / (self._epochs + 6), 1.0 / self.policy.usual_epochs) * (cut - self._usual)
+        self._recent, self._since_ms = {}, -1
+
+    def state(self) -> list[Any]:
+        """Plain numbers; exact through JSON."""
+        numbers = [self._windows, self._epochs, self._usual, self._since_ms, self._seen_ms]
+        return [*numbers, self._reference, self._recent]
+
+    def restore(self, state: Any) -> None:
+        """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
+        try:
+            windows, epochs, usual, since_ms, seen_ms, reference, recent = state
+            taken = [{str(name): [*counts] for name, counts in one.items()} for one in (reference, recent)]
+        except (TypeError, ValueError, AttributeError):
+            raise ValueError("histogram drift: not five numbers and two sets of histograms") from None
+        whole = [windows, epochs, since_ms, seen_ms]
+        if any(type(number) is not int for number in whole) or type(usual) is not float or not math.isfinite(usual):
+            raise ValueError("histogram drift: a number is of the wrong type or not finite")
+        for one in taken:
+            for counts in one.values():
+                if len(counts) > BINS_MAX or any(type(count) is not int or count < 0 for count in counts):
+                    raise ValueError("histogram drift: counts are not whole numbers, or too many")
+        self._windows, self._epochs, self._usual = windows, epochs, usual
+        self._since_ms, self._seen_ms = since_ms, seen_ms
+        self._reference, self._recent = taken
+        self._freeze()
+
+    def _freeze(self) -> None:
+        enough = _requests(self._reference) >= self.policy.reference_requests
+        self._frozen = self._windows >= self.policy.reference_windows and enough
+
+    def _is_long(self, time_ms: int) -> bool:
+        return self._since_ms >= 0 and time_ms - self._since_ms >= self.policy.epoch_seconds * 1000
+
+    def _room(self) -> float:
+        return max(self.policy.psi_min, self.policy.usual_factor * self._usual)
+
+    def _is_real(self, one: tuple[float, float, float], room: float) -> bool:
+        psi, delta, ks = one
+        far = math.sqrt(-math.log(self.policy.significance / 2.0) / 2.0)
+        return psi - self._usual > room and abs(delta) >= self.policy.delta_min and ks > far
+
+
+def _requests(histograms: Mapping[str, Histogram]) -> int:
+    return max(map(sum, histograms.values()), default=0)
+
+
+def _added(one: Mapping[str, Histogram], other: Mapping[str, Histogram]) -> dict[str, list[int]]:
+    names = one.keys() | other.keys()
+    return {
+        name: [min(a + b, COUNT_MAX) for a, b in zip_longest(one.get(name, ()), other.get(name, ()), fillvalue=0)]
+        for name in sorted(names)
+    }
+
+
+def _compared(reference: Histogram, recent: Histogram) -> tuple[float, float, float]:
+    """Index (chance taken off, at least 0), Cliff's delta (above 0: recent values are larger), and the largest distance
+    of the two cumulative shares times sqrt(n m / (n + m)). All 0 where one of them is empty."""
+    before, after = sum(reference), sum(recent)
+    if not before or not after:
+        return 0.0, 0.0, 0.0
+    pairs = list(zip_longest(reference, recent, fillvalue=0))
+    used = [(a, b) for a, b in pairs if a or b]
+    # Half a case more in each bin: an empty one would make the index infinite.
+    shares = [((a + 0.5) / (before + 0.5 * len(used)), (b + 0.5) / (after + 0.5 * len(used))) for a, b in used]
+    psi = sum((new - old) * math.log(new / old) for old, new in shares)
+    chance = (len(used) - 1) * (1.0 / before + 1.0 / after)
+    below = list(accumulate(a for a, _ in pairs))
+    cumulative = list(accumulate(b for _, b in pairs))
+    larger = sum(b * (below[number - 1] if number else 0) for number, (_, b) in enumerate(pairs))
+    smaller = sum(b * (before - below[number]) for number, (_, b) in enumerate(pairs))
+    distance = max(abs(a / before - b / after) for a, b in zip(below, cumulative, strict=True))
+    ks = distance * math.sqrt(before * after / (before + after))
+    return max(0.0, psi - chance), (larger - smaller) / (before * after), ks

@@ -1,0 +1,31 @@
+"""The page of the kinds of anomalies, `docs/kinds.md`, made of the registry."""
+
+from __future__ import annotations
+
+from schemas.anomalies import AnomalyKind
+from stream_jobs.kinds import KINDS
+from stream_jobs.settings import JobSettings
+
+
+def page(note: str) -> str:
+    """The registry as a Markdown page, a section a kind, in the enumeration's order. `note` says how it is made."""
+    by_kind = {about.kind: about for about in KINDS}
+    lines = ["# Kinds of anomalies", "", f"{note} The source is `stream_jobs/kinds.py`.", ""]
+    lines += [
+        "The list is closed: every event on `anomaly.events` and every alert has one of these. Settings are "
+        "named without",
+        "`INFERWATCH_JOBS_`; [settings.md](settings.md) has their defaults. A window is `window_seconds` long.",
+        "",
+    ]
+    for kind in AnomalyKind:
+        about = by_kind[kind]
+        metric = "" if about.metric is None else about.metric(JobSettings.model_construct()).name
+        lines += [f"## {kind.value}", about.trigger, ""]
+        lines += [f"* Series: {about.series}."]
+        lines += [f"* Reads: {', '.join(f'`{name}`' if '_' in name else name for name in about.reads)}."]
+        lines += [f"* Scored as: `{metric}`."] if metric else []
+        lines += [f"* Direction: {about.direction}.", f"* Policy: {about.policy}", f"* Quiet: {about.quiet}", ""]
+        lines += ["What to do first:", ""]
+        lines += [f"{number}. {step}" for number, step in enumerate(about.first, 1)]
+        lines.append("")
+    return "\n".join(lines)
