@@ -13,6 +13,7 @@ from benchmarks.detection.choice import Make, channel_names
 from benchmarks.figures import Spread, paired_ratio, spread
 from stream_jobs.detectors.base import TIME_KEY, Floats
 from stream_jobs.detectors.half_space_trees import HalfSpaceTrees
+from stream_jobs.detectors.two_heads import TwoHeads, new_states, run_many
 
 REPEATS = 5
 LOOP_POINTS, BATCH_POINTS = 3_000, 100_000
@@ -56,9 +57,11 @@ def point_costs(make: Make) -> dict[str, Spread]:
 def cost_flatness(make: Make) -> Spread:
     """Cost of a point with 10,000 live series over that with 100, window by window over all series, in paired rounds.
 
-    Every series has its own detector and gets one point a window, as telemetry does.
+    Every series gets one point a window, as telemetry does. Where the detector scores many series in one call, as
+    `two_heads` does, that is what is measured; else every series has its own detector.
     """
-    few, many = _Fleet(make, FEW), _Fleet(make, MANY)
+    together = isinstance(make(1), TwoHeads)
+    few, many = (_Rows(FEW), _Rows(MANY)) if together else (_Fleet(make, FEW), _Fleet(make, MANY))
     many_us, few_us = [], []
     for _ in range(REPEATS):
         few_us.append(few.us_per_point())
@@ -88,6 +91,30 @@ class _Fleet:
                     detector.run(at, value)
 
         return _seconds(windows) * 1e6 / (self._windows * len(self._detectors))
+
+
+class _Rows:
+    """The same where one call scores points of many series, each with its row of state."""
+
+    def __init__(self, size: int) -> None:
+        self._states, self._size = new_states(size, 1), size
+        self._rows = np.arange(size, dtype=np.int64)
+        self._windows = max(1, POINTS_EACH_ROUND // size)
+        self._next = 0
+        self._times, self._values = made_series(self._windows * (REPEATS + 1))
+        self.us_per_point()  # compiles
+
+    def us_per_point(self) -> float:
+        """Of the next windows."""
+        spans = [slice(i, i + 1) for i in range(self._next, self._next + self._windows)]
+        self._next += self._windows
+
+        def windows() -> None:
+            for span in spans:
+                at, value = np.repeat(self._times[span], self._size), np.repeat(self._values[span], self._size, axis=0)
+                run_many(self._states, self._rows, at, value)
+
+        return _seconds(windows) * 1e6 / (self._windows * self._size)
 
 
 def half_space_trees() -> dict[str, Spread]:

@@ -17,9 +17,10 @@ DETECTORS = {
     "loda": "stream_jobs.detectors.loda:Loda",
     "page_hinkley": "stream_jobs.detectors.page_hinkley:PageHinkley",
     "predictive_anomaly_detection": "stream_jobs.detectors.predictive_anomaly_detection:PredictiveAnomalyDetection",
+    "two_heads": "stream_jobs.detectors.two_heads:TwoHeads",
 }
 """Name to module and class. A class takes the channels and then options by name, all with defaults."""
-DEFAULT = "predictive_anomaly_detection"
+DEFAULT = "two_heads"
 
 
 def names() -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,12 @@ class TwoHeads:
 
     name = NAME
 
-    def __init__(self, channels: Sequence[str] | None = (VALUE_KEY,), policy: TwoHeadsPolicy | None = None) -> None:
+    def __init__(
+        self, channels: Sequence[str] | None = (VALUE_KEY,), policy: TwoHeadsPolicy | None = None, **changes: float
+    ) -> None:
+        """`changes` are fields of the policy by name. Raises TypeError for a name that is none."""
+        if changes:
+            policy = replace(policy or DEFAULT, **changes)
         if channels is not None and (not channels or TIME_KEY in channels or len(set(channels)) != len(channels)):
             raise ValueError(f"two heads: channels {list(channels)}")
         self.channels = channels

@@ -21,6 +21,7 @@ QUICK = {
     "loda": {"n_random_cuts": 15, "warmup_period": 20},
     "page_hinkley": {},
     "predictive_anomaly_detection": {"warmup_period": 20},
+    "two_heads": {"learning_points": 20, "alarm_learning_points": 30},
 }
 """Options with which a detector says something after a few points; one that is not here has its defaults."""
 SPIKE_BLIND = {"adwin", "kswin", "page_hinkley"}
