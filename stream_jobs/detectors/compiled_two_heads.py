@@ -16,8 +16,8 @@ from stream_jobs.detectors.compiled_tally import share_below, take_tally
 
 Floats = NDArray[np.float64]
 
-USABLE_MAX = 1e300
-"""A larger number is not a measurement."""
+USABLE_MAX = 1.7976931348623157e308
+"""The largest finite number."""
 HUGE = 1e150
 """Larger values count as this one: their squares are still finite."""
 Z_MAX = 1e4

@@ -112,9 +112,9 @@ def run_many(
     values = np.ascontiguousarray(values, dtype=np.float64)
     n, channels = values.shape
     if states.shape[1] != at.width(channels) or len(rows) != n or len(time_ms) != n:
-        raise ValueError(f"two heads: {states.shape} states, {len(rows)} rows, {len(time_ms)} times, {values.shape}")
+        raise ValueError(f"{NAME}: {states.shape} states, {len(rows)} rows, {len(time_ms)} times, {values.shape}")
     if n and not 0 <= int(rows.min()) <= int(rows.max()) < len(states):
-        raise ValueError(f"two heads: rows {rows.min()} to {rows.max()} of {len(states)} states")
+        raise ValueError(f"{NAME}: rows {rows.min()} to {rows.max()} of {len(states)} states")
     return _run(states, np.ascontiguousarray(rows, dtype=np.int64), time_ms, values, policy.row())
 
 
@@ -144,10 +144,10 @@ class TwoHeads:
     (Gumbel 1958), counted, not fitted. It fails on faults that creep more slowly than days, on rhythms that are only
     wrong in their phase, and on what lasts for weeks, which becomes usual.
 
-    Without `channels` they are the first point's features. A value that is None, no number, not finite or above
-    1e300 is missing; a point without any usable value or time is as if it had never come, and so is one that is not
-    after the last. A clock that jumps by more than a year is believed at the third point in a row. Points without
-    `time_ms` count as one minute apart.
+    Without `channels` they are the first point's features. A value that is None, no number or not finite is missing, a
+    huge one counts as 1e150 and is learnt as 100 deviations, which a young series remembers for weeks. A point without
+    any usable value or time is as if it had never come, and so is one that is not after the last. A clock that jumps
+    by more than a year is believed at the third point in a row. Points without `time_ms` count as one minute apart.
     """
 
     name = NAME
@@ -159,7 +159,7 @@ class TwoHeads:
         if changes:
             policy = replace(policy or DEFAULT, **changes)
         if channels is not None and (not channels or TIME_KEY in channels or len(set(channels)) != len(channels)):
-            raise ValueError(f"two heads: channels {list(channels)}")
+            raise ValueError(f"{NAME}: channels {list(channels)}")
         self.channels = channels
         self.policy = policy
         self._digest = (policy or DEFAULT).digest()
@@ -168,11 +168,10 @@ class TwoHeads:
         self._states = new_states(1, len(self._names or ()))
 
     def score_one(self, x: Mapping[str, Any]) -> float:
-        """Severity of a point; 0 while learning and for one that is not usable. Nothing is learnt."""
+        """Severity of a point; 0 while learning, NaN for one that is not usable. Nothing is learnt."""
         if self._names is None:
             return 0.0
-        severity = float(self._point(x, self._states.copy()).severity[0])
-        return 0.0 if math.isnan(severity) else severity
+        return float(self._point(x, self._states.copy()).severity[0])
 
     def learn_one(self, x: Mapping[str, Any]) -> None:
         """Take a point in."""
@@ -185,11 +184,11 @@ class TwoHeads:
     def run(self, time_ms: NDArray[np.int64], values: Floats) -> Scores:
         """Score each point and then learn it, before the next. `values` is (n, c); what is not finite is missing."""
         if self._names is None:
-            raise ValueError("two heads: the channels are not known yet")
+            raise ValueError(f"{NAME}: the channels are not known yet")
         rows = np.zeros(len(time_ms), dtype=np.int64)
         values = np.ascontiguousarray(values, dtype=np.float64)
         if values.shape != (len(rows), len(self._names)):
-            raise ValueError(f"two heads: {values.shape} values for {len(rows)} points of {len(self._names)} channels")
+            raise ValueError(f"{NAME}: {values.shape} values for {len(rows)} points of {len(self._names)} channels")
         return _run(self._states, rows, time_ms, values, self._policy)
 
     def state(self) -> bytes:

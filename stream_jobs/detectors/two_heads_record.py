@@ -22,14 +22,14 @@ def pack_row(row: Floats, digest: str) -> bytes:
 def unpack_row(record: bytes, width: int, digest: str) -> Floats:
     """The numbers again. Raises ValueError when the record is cut, altered, or of another version or configuration."""
     if len(record) != _HEADER.size + 8 * width + 4:
-        raise ValueError(f"two heads: {len(record)} bytes of state, {_HEADER.size + 8 * width + 4} expected")
+        raise ValueError(f"two_heads: {len(record)} bytes of state, {_HEADER.size + 8 * width + 4} expected")
     body = record[:-4]
     if zlib.crc32(body) != int.from_bytes(record[-4:], "little"):
-        raise ValueError("two heads: the state's checksum is wrong")
+        raise ValueError("two_heads: the state's checksum is wrong")
     magic, theirs, numbers = _HEADER.unpack_from(body)
     if magic != _MAGIC or theirs != bytes.fromhex(digest) or numbers != width:
-        raise ValueError("two heads: the state belongs to another version or configuration")
+        raise ValueError("two_heads: the state belongs to another version or configuration")
     row = np.frombuffer(body, dtype="<f8", offset=_HEADER.size).astype(np.float64)
     if np.isnan(row).any():
-        raise ValueError("two heads: numbers are missing")
+        raise ValueError("two_heads: numbers are missing")
     return row

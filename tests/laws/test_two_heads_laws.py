@@ -1,6 +1,7 @@
 """What the default detector must satisfy on any series: exact batches, exact state, nothing poisons it."""
 
 import itertools
+import math
 from dataclasses import fields
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_every_number_is_in_its_range(data):
 @settings(max_examples=40, deadline=None)
 @given(
     data=series(channels_max=1),
-    junk=st.lists(st.tuples(st.integers(0, 89), st.sampled_from([None, "7", float("nan"), float("-inf"), 1e308, []]))),
+    junk=st.lists(st.tuples(st.integers(0, 89), st.sampled_from([None, "7", math.nan, -math.inf, math.inf, []]))),
 )
 def test_what_is_not_usable_never_came(data, junk):
     times, values = data
@@ -109,10 +110,10 @@ def test_what_is_not_usable_never_came(data, junk):
     for i, (time_ms, value) in enumerate(zip(times.tolist(), values[:, 0].tolist(), strict=True)):
         if i in at:
             unusable = {TIME_KEY: time_ms, "c0": next(thing for k, thing in junk if k == i)}
-            assert with_junk.score_one(unusable) == 0.0
+            assert math.isnan(with_junk.score_one(unusable))
             with_junk.learn_one(unusable)
         x = {TIME_KEY: time_ms + 1, "c0": value}
-        assert with_junk.score_one(x) == without.score_one(x)
+        np.testing.assert_equal(with_junk.score_one(x), without.score_one(x))
         with_junk.learn_one(x)
         without.learn_one(x)
     assert with_junk.state() == without.state()
@@ -219,10 +220,10 @@ def test_a_broken_state_is_refused():
     for at in range(0, len(state), 37):
         altered = bytearray(state)
         altered[at] ^= 1
-        with pytest.raises(ValueError, match="two heads"):
+        with pytest.raises(ValueError, match="two_heads"):
             TwoHeads().restore(bytes(altered))
     for broken in (b"", state[:-1], state + b"x"):
-        with pytest.raises(ValueError, match="two heads"):
+        with pytest.raises(ValueError, match="two_heads"):
             TwoHeads().restore(broken)
     with pytest.raises(ValueError, match="another version or configuration"):
         TwoHeads(policy=SHORT).restore(state)
