@@ -34,7 +34,7 @@ ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 """Bounds the decoding and tokenising of one step to some milliseconds: polling goes on in between."""
 IMAGE_FIELD, IMAGE_BYTES = b'"image"', 1_048_576
 """Decoding an image takes as long as that much text: a record with images ends the step's slice."""
-BUSY_SECONDS, PREFETCHED_SECONDS = 0.002, 0.008
+BUSY_SECONDS, PREFETCHED_SECONDS = 0.004, 0.008
 """How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
 IDLE_SECONDS = 0.1
 IDENTITY_RETRY_SECONDS = 0.5
@@ -143,6 +143,10 @@ class InferenceWork:
     def waiting(self) -> int:
         """See `Work.waiting`."""
         return len(self._incoming) + len(self._lanes)
+
+    def gathers(self) -> bool:
+        """See `Work.gathers`: while a batch is computed."""
+        return self._compute.under_way() > 0
 
     def step(self, outbox: Outbox, *, start: bool) -> float:
         """See `Work.step`."""

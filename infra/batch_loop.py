@@ -50,6 +50,10 @@ class Work(Protocol):
     def waiting(self) -> int:
         """Accepted and not started."""
 
+    def gathers(self) -> bool:
+        """True while a record that comes now could not be started anyway: then records are taken together when `step`
+        wants to be called again, which costs less than one by one as they come."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoopLimit:
@@ -117,8 +121,12 @@ class BatchLoop:
         self._outbox.collect()
         self._store()
         self._press_back()
+        seconds = min(seconds, POLL_SECONDS_MAX)
+        if seconds > 0 and self._work.gathers():
+            self._wait(seconds)
+            seconds = 0.0
         try:
-            records = self._log.poll(self._limit.poll_records_max, min(seconds, POLL_SECONDS_MAX))
+            records = self._log.poll(self._limit.poll_records_max, seconds)
         except RetryLater as error:
             first, longest = BACK_OFF_SECONDS
             seconds = min(longest, first * 2 ** min(self._troubles, 10))

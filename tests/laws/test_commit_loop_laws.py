@@ -51,6 +51,9 @@ class Echo:
     def is_full(self):
         return self.full
 
+    def gathers(self):
+        return False
+
     def under_way(self):
         return len(self.started)
 
