@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 EXIT_INTERNAL = 70
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 """How long the loop's thread may hold the interpreter against the one that computes: by default 5 ms, which a forward
 pass of 40 ms waits for several times."""
 COLLECT_AFTER = 50_000
