@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from inference_workers.admission import Admission, Ready, Unusable
 from inference_workers.batching import Arrangement, BatchPlan, arrange
 from inference_workers.cache import ResultCache
-from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Fault, Row
+from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Row
 from inference_workers.lanes import Lane, Lanes
 from inference_workers.observer import Observer
-from inference_workers.outcomes import Outcomes, size_of
-from inference_workers.ports import Item, Place
+from inference_workers.outcomes import Outcomes, rows_in_order, size_of
+from inference_workers.ports import Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
 from inference_workers.telemetry import BatchFacts
@@ -246,7 +246,7 @@ class InferenceWork:
             self._lanes.add(one)
         elif not one.shadow:
             queue_ms = self._clock.now_ms() - one.asked.appended_ms
-            self._outcomes.finished(one, _rows(one, {}), outbox, batch=None, queue_ms=queue_ms)
+            self._outcomes.finished(one, rows_in_order(one, {}), outbox, batch=None, queue_ms=queue_ms)
 
     def _know_identities(self) -> bool:
         """Ask for the ids of newly assigned topics. False while the cluster does not answer."""
@@ -313,21 +313,13 @@ class InferenceWork:
                 continue  # a shadow answers nothing; or its partition went to another worker, who answers it
             results = {i: computed.results[number] for i, number in enumerate(place)}
             queue_ms = computed.started_ms - one.asked.appended_ms
-            self._outcomes.finished(one, _rows(one, results), outbox, batch=facts, queue_ms=queue_ms)
+            self._outcomes.finished(one, rows_in_order(one, results), outbox, batch=facts, queue_ms=queue_ms)
         facts.post_ms = (self._clock.monotonic() - start) * 1000
         if self._observer is not None:
             self._observer.folded(facts)
 
     def _lookup(self, servable: Servable, content: bytes) -> Row | None:
         return self._cache.get(servable.cache_name, content)
-
-
-def _rows(one: Ready, computed: dict[int, Row | Fault]) -> list[Row | Fault]:
-    """A request's results by part: those computed, in the order of its items, between those that were there."""
-    if len(computed) == len(one.parts):
-        return list(computed.values())
-    results = iter(computed.values())
-    return [next(results) if isinstance(part, Item) else part for part in one.parts]
 
 
 def _where(receipt: Receipt) -> tuple[str, int]:

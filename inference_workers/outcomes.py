@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
+from inference_workers.ports import Item
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
 from inference_workers.telemetry import BatchFacts, TelemetryAccumulator, Unread
@@ -143,6 +144,14 @@ def _mean_norm(rows: Sequence[Row | Fault]) -> float:
         return min(1e12, rows[0].norm)
     norms = [row.norm for row in rows if isinstance(row, Row)]
     return min(1e12, sum(norms) / len(norms)) if norms else 0.0
+
+
+def rows_in_order(one: Ready, computed: dict[int, Row | Fault]) -> list[Row | Fault]:
+    """A request's results by part: those computed, in the order of its items, between those that were there."""
+    if len(computed) == len(one.parts):
+        return list(computed.values())
+    results = iter(computed.values())
+    return [next(results) if isinstance(part, Item) else part for part in one.parts]
 
 
 def size_of(record: Record) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,9 @@ class TwoHeads:
         self, channels: Sequence[str] | None = (VALUE_KEY,), policy: TwoHeadsPolicy | None = None, **changes: float
     ) -> None:
         """`changes` are fields of the policy by name. Raises TypeError for a name that is none."""
+        known = {one.name for one in fields(TwoHeadsPolicy)}
+        if not changes.keys() <= known:
+            raise TypeError(f"no option {min(changes.keys() - known)!r}: there are {', '.join(sorted(known))}")
         if changes:
             policy = replace(policy or DEFAULT, **changes)
         if channels is not None and (not channels or TIME_KEY in channels or len(set(channels)) != len(channels)):
