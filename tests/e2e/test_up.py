@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.parts import takes_long
+
 SECONDS = 150.0
 
 
@@ -80,6 +82,7 @@ def left_behind(folder: Path) -> list[list[str]]:
 
 @pytest.mark.timeout(SECONDS + 60)
 def test_the_books_balance_though_the_worker_and_the_jobs_are_killed(tmp_path, until):
+    takes_long("a run of its own with kills; the live pipeline's processes are killed in any case")
     run = Run(tmp_path / "data", "--for", "12s", "--rate", "60", "--seed", "3", "--json")
     try:
         until(lambda: run.has_said("first prediction"), "the first prediction", 90.0)

@@ -16,6 +16,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.kafka import KafkaCluster, KafkaPublisher
+from tests.parts import takes_long
 from tests.poison import BAD_RECORDS, append_a_header_name_that_is_not_utf8
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,6 +173,7 @@ def test_a_job_that_stands_still_although_there_is_work_ends_and_the_next_goes_o
 
 
 def test_killed_again_and_again_is_correct(toys, until):
+    takes_long("many kills; the live pipeline's job is killed in any case")
     random = Random(11)
     for _ in range(KILLS):
         toys.send(600)
