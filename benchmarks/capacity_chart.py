@@ -1,4 +1,4 @@
-"""The capacity curve as a picture: throughput and latency over the offered rate. The one door to matplotlib."""
+"""The capacity curve as a picture: throughput and latency over the offered rate."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.load_policy import LoadStep, Saturation, Verdict
+from infra.chart_style import BAD, FAINT, INK, plain
 
-INK, GRID, FAINT = "#1f2933", "#e4e7eb", "#9aa5b1"
 THROUGHPUT = "#0b6e4f"
 QUANTILES = (("p50_ms", "p50", "#7ec4cf"), ("p95_ms", "p95", "#2a7f9e"), ("p99_ms", "p99", "#0b3c5d"))
-BAD = "#c0392b"
 INCHES, DOTS = (9.0, 6.6), 150
 
 
@@ -30,7 +29,7 @@ def draw(path: Path, steps: Sequence[LoadStep], found: Saturation, title: str, s
     _throughput(upper, steps, found)
     _latency(lower, steps)
     for axes in (upper, lower):
-        _plain(axes)
+        plain(axes)
         if found.saturates_at_per_second is not None:
             right = axes.get_xlim()[1]
             axes.axvspan(found.saturates_at_per_second, right, color=BAD, alpha=0.06, lw=0)
@@ -85,13 +84,3 @@ def _latency(axes: Any, steps: Sequence[LoadStep]) -> None:
     axes.yaxis.set_minor_formatter("")
     axes.set_ylabel("request to answer, ms", color=INK)
     axes.legend(loc="upper left", frameon=False, fontsize=8.5, ncols=3)
-
-
-def _plain(axes: Any) -> None:
-    axes.grid(True, color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=INK, labelsize=9, length=0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)

@@ -190,7 +190,7 @@ class TelemetryAccumulator:
             return []
         taken = sample()
         parts = [rows for page in pages for rows in _fitting(sorted(page.rows, key=_OFFSET))]
-        return [(self._event(rows, taken), [row[1] for row in rows]) for rows in parts]
+        return [(self._event(rows, taken), list(map(_RECEIPT, rows))) for rows in parts]
 
     def seconds_until_due(self, now_ms: int) -> float | None:
         """When `take` has something to give, or None while there is nothing."""
@@ -239,7 +239,10 @@ class TelemetryAccumulator:
         )
 
 
-_OFFSET, _SCENARIO, _MODEL, _BATCH, _REQUEST_ID, _ERROR = map(itemgetter, (0, 5, 6, 7, 8, 17))
+_OFFSET, _RECEIPT, _SCENARIO, _MODEL, _BATCH, _REQUEST_ID, _ERROR = (
+    itemgetter(_COLUMNS.index(name))
+    for name in ("offset", "receipt", "scenario", "model", "batch", "request_id", "error")
+)
 
 
 def _fitting(rows: list[_Row]) -> list[list[_Row]]:

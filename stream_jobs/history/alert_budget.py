@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from stream_jobs.alert_budget import QUIET_MS, WEEK_MS
+
 CANDIDATE_SCORE = 0.99
 """A row that is not among the most unusual 1 in 100 of its series never alerts."""
-WEEK_MS = 7 * 86_400_000
 MEMORY_WEEKS = 4
-COOL_DOWN_MS = 3_600_000
-"""Unusual rows of a series that follow each other within an hour are one incident: it alerts once."""
+COOL_DOWN_MS = QUIET_MS
+"""Unusual rows of a series that follow each other so soon are one incident: it alerts once."""
 
 
 @dataclass(frozen=True, slots=True)

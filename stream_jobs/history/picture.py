@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from infra.chart_style import BAD, FAINT, INK, plain
 from stream_jobs.detectors.base import Floats
 
-INK, GRID, FAINT, BAND = "#1f2933", "#e4e7eb", "#9aa5b1", "#cfe3dc"
-VALUE, SCORE, BAD = "#0b3c5d", "#0b6e4f", "#c0392b"
+BAND, VALUE, SCORE = "#cfe3dc", "#0b3c5d", "#0b6e4f"
 INCHES, DOTS = (11.0, 6.2), 150
 CALENDAR_MS_MAX = 4e12
 """Up to 2096 times are dates; else, and before 1971, they are drawn as numbers."""
@@ -48,7 +48,7 @@ def draw(
     lower.set_ylabel("alarm", color=INK)
     for axes in (upper, lower):
         axes.legend(loc="upper left", frameon=False, fontsize=8.5, ncols=4)
-        _plain(axes)
+        plain(axes)
     figure.savefig(path, format="png")
 
 
@@ -65,13 +65,3 @@ def _times(time_ms: Floats) -> Any:
     if len(time_ms) and time_ms.min() > CALENDAR_MS_MIN and time_ms.max() < CALENDAR_MS_MAX:
         return [datetime.fromtimestamp(one / 1000.0, UTC) for one in time_ms.tolist()]
     return time_ms / 1000.0
-
-
-def _plain(axes: Any) -> None:
-    axes.grid(True, color=GRID, lw=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(which="both", colors=INK, labelsize=9, length=0)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(GRID)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import signal
 import time
+import urllib.request
 
 import psutil
 import pytest
@@ -69,6 +70,15 @@ def test_sql_users_choose_their_format(pipeline):
     wrong = pipeline.run("query", "SELECT nothing FROM nowhere")
     assert wrong.returncode != 0
     assert "nowhere" in wrong.stderr
+
+
+def test_each_worker_and_job_says_on_its_own_port_that_it_serves(pipeline):
+    ports = json.loads((pipeline.folder / "stack" / "up" / "state.json").read_text())["ports"]
+    assert {name for name in ports if name.startswith("health-")} == {"health-worker", "health-jobs-1", "health-jobs-2"}
+    for name in ("health-worker", "health-jobs-1", "health-jobs-2"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[name]}/health/ready", timeout=10) as answer:
+            assert answer.status == 200
+            assert json.load(answer)["code"] in ("ok", "idle")
 
 
 def test_a_second_start_is_refused_and_says_who_runs(pipeline):

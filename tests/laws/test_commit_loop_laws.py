@@ -52,7 +52,7 @@ class Echo:
         return self.full
 
     def gathers(self):
-        return False
+        return bool(self.started)
 
     def under_way(self):
         return len(self.started)

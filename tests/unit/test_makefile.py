@@ -65,3 +65,13 @@ def test_the_doctor_says_what_comes_first(make):
     done = make("doctor")
     assert done.returncode != 0
     assert "run make setup" in done.stderr
+
+
+def test_tests_run_in_two_parts_and_what_is_asked_for_in_one(make):
+    """What needs servers and time is not run beside anything else."""
+    both, one = make("--dry-run", "test").stdout, make("--dry-run", "test", "ARGS=-x tests/unit").stdout
+    pure = ("tests/architecture", "tests/docs", "tests/laws", "tests/unit")
+    parallel, serial = [line for line in both.splitlines() if "-m pytest" in line]
+    assert all(f" {folder}" in parallel and f"--ignore={folder}" in serial for folder in pure)
+    assert ("--numprocesses" in parallel, "--numprocesses" in serial) == (True, False)
+    assert [line.split("-m pytest ")[1] for line in one.splitlines() if "-m pytest" in line] == ["-x tests/unit"]

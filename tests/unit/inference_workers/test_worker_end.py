@@ -1,5 +1,7 @@
 """How a worker's process ends: 70 for what nobody foresaw, its own words for what people can put right."""
 
+import gc
+
 import click
 import pytest
 
@@ -43,3 +45,14 @@ def test_what_people_can_put_right_is_told_by_the_command_line(codes, error):
     with pytest.raises(type(error)):
         worker_cli.serve_guarded(raising(error))
     assert codes == []
+
+
+def test_the_collector_leaves_out_what_was_there_and_comes_seldom():
+    before = gc.get_threshold()
+    try:
+        worker_cli.spare_collections()
+        assert gc.get_freeze_count() > 0
+        assert gc.get_threshold()[0] == worker_cli.COLLECT_AFTER
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)

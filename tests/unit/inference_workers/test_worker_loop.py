@@ -151,6 +151,29 @@ def test_a_failure_is_logged_with_its_trace_and_many_are_counted(monkeypatch):
     assert "2 more failures were not logged" in lines[1].message
 
 
+def test_while_a_batch_is_computed_records_are_taken_together():
+    world, polls = World(), []
+
+    def watch():
+        poll = world.log.poll
+
+        def timed(count_max, timeout_seconds):
+            polls.append((world.compute.under_way(), timeout_seconds))
+            return poll(count_max, timeout_seconds)
+
+        world.log.poll = timed
+
+    world.compute.held = True
+    world.at_poll[59] = watch
+    world.ask(json.dumps({"input": "red"}))
+    world.run()
+    computing = [seconds for under_way, seconds in polls if under_way]
+    idle = [seconds for under_way, seconds in polls if not under_way]
+    assert computing
+    assert set(computing) == {0.0}, "it has waited already, and a record does not end that wait"
+    assert max(idle, default=1.0) > 0.0
+
+
 def test_a_request_past_its_deadline_is_shed():
     world = World()
     world.ask('{"input": "red", "timeout_ms": 50}')
