@@ -120,7 +120,7 @@ def test_a_detector_of_the_registry_is_found_by_name(monkeypatch):
         def detector_named(name, channels):
             return name, channels
 
-    monkeypatch.setattr(choice, "_registry", Registry)
+    monkeypatch.setattr(choice, "registry", Registry)
     assert choice.names()[:2] == ("two_heads", "loda")
     assert choice.maker("loda")(2) == ("loda", ("c00", "c01"))
     assert choice.maker("two_heads")(1) == ("two_heads", ("value",))
@@ -139,7 +139,7 @@ def test_costs_are_spreads_of_repeats(monkeypatch):
     assert all(np.isfinite(one.median) for one in costs.values())
 
 
-def test_the_detector_of_the_product_comes_first_once_the_registry_has_it(folder, monkeypatch):
+def test_the_detector_of_the_product_comes_first(folder, monkeypatch):
     class Registry:
         @staticmethod
         def names():
@@ -149,7 +149,7 @@ def test_the_detector_of_the_product_comes_first_once_the_registry_has_it(folder
         def detector_named(name, channels):
             return BASELINES["gaussian_z" if name == "two_heads" else "random"](channels)
 
-    monkeypatch.setattr(choice, "_registry", Registry)
+    monkeypatch.setattr(choice, "registry", Registry)
     monkeypatch.setenv("INFERWATCH_DATA", str(folder))
     result = run("--sets", "asd", "--skip-speed", "--json")
     assert result.exit_code == 0, result.output
