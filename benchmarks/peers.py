@@ -1,4 +1,4 @@
-"""What else embeds texts on this machine: each in an environment of its own in the cache folder, the same torch."""
+"""What else does the work on this machine: each in an environment of its own in the cache folder."""
 
 from __future__ import annotations
 
@@ -24,11 +24,15 @@ DONE = "installed.txt"
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A library to compare with: what to install beside our torch, and the script that runs in its environment."""
+    """A library to compare with: what to install beside our own version of `same`, and the script, below this folder,
+    that runs in its environment."""
 
     name: str
     packages: tuple[str, ...]
     script: str
+    same: tuple[str, ...] = ("torch",)
+    """Packages of which it gets our versions, so that only the peer differs."""
+    bytes_needed: int = INSTALL_BYTES
 
 
 PEERS = (
@@ -42,8 +46,8 @@ PEERS = (
 
 
 def packages_of(peer: Peer) -> tuple[str, ...]:
-    """All that is asked of its environment; the same torch as ours, so that only the peer differs."""
-    return (*peer.packages, f"torch=={version('torch')}")
+    """All that is asked of its environment."""
+    return (*peer.packages, *(f"{name}=={version(name)}" for name in peer.same))
 
 
 def environment_folder(peer: Peer, cache: Path) -> Path:
@@ -67,9 +71,9 @@ def _install(peer: Peer, folder: Path, python: Path) -> None:
     uv = _uv()
     folder.parent.mkdir(parents=True, exist_ok=True)
     free = psutil.disk_usage(str(folder.parent)).free
-    if free < INSTALL_BYTES:
+    if free < peer.bytes_needed:
         raise failed(
-            f"{folder.parent} has {free / 1e9:.1f} GB free, and {peer.name} needs {INSTALL_BYTES / 1e9:.0f} GB"
+            f"{folder.parent} has {free / 1e9:.1f} GB free, and {peer.name} needs {peer.bytes_needed / 1e9:.1f} GB"
         )
     for arguments in (
         ("venv", "--quiet", "--clear", "--python", sys.executable, str(folder)),

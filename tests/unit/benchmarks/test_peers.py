@@ -1,5 +1,6 @@
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -64,11 +65,10 @@ def test_why_it_cannot_be_installed_is_said(uv, tmp_path):
     assert not (environment_folder(PEER, tmp_path) / DONE).exists()
 
 
-def test_without_room_on_the_disk_nothing_is_fetched(uv, monkeypatch, tmp_path):
+def test_without_room_on_the_disk_nothing_is_fetched(uv, tmp_path):
     asked = uv()
-    monkeypatch.setattr(peers, "INSTALL_BYTES", 10**18)
     with pytest.raises(click.ClickException, match="GB free"):
-        command_of(PEER, lambda text: None, tmp_path)
+        command_of(replace(PEER, bytes_needed=10**18), lambda text: None, tmp_path)
     assert not asked.exists()
 
 
