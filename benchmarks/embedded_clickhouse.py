@@ -15,6 +15,7 @@ from benchmarks.worker_process import failed
 from infra.migrate import apply_tables
 from infra.settings import ClickHouseSettings
 
+FRONT = (sys.executable, "-P", "-m", "infra.embedded.clickhouse_front")
 STOP_SECONDS_MAX = 30.0
 
 
@@ -23,8 +24,7 @@ def own_clickhouse() -> Iterator[ClickHouseSettings]:
     """Started on entry, stopped and its data deleted on exit."""
     with tempfile.TemporaryDirectory(prefix="inferwatch-bench-") as folder, Path(folder, "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "infra.embedded.clickhouse_front"]
-            + ["--data", folder, "--die-with-parent", str(os.getpid())],
+            [*FRONT, "--data", folder, "--die-with-parent", str(os.getpid())],
             stdout=subprocess.PIPE,
             stderr=log,
         )

@@ -64,7 +64,7 @@ def command_of(peer: Peer, say: Callable[[str], None], cache: Path | None = None
         say(f"{peer.name}: installing {', '.join(packages_of(peer))} into {folder}")
         _install(peer, folder, python)
         (folder / DONE).write_text("\n".join(packages_of(peer)) + "\n")
-    return [str(python), str(Path(__file__).with_name(peer.script))]
+    return [str(python), str(Path(__file__).parent / peer.script)]
 
 
 def _install(peer: Peer, folder: Path, python: Path) -> None:

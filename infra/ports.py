@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from infra.columns import Column
 from schemas.base import Headers
 
 
@@ -105,7 +106,7 @@ class Log(Protocol):
 class TableWriter(Protocol):
     """Stores rows, column by column. Thread-safe."""
 
-    def insert(self, table: str, columns: Mapping[str, Sequence[Any]], *, token: str) -> int:
+    def insert(self, table: str, columns: Mapping[str, Column], *, token: str) -> int:
         """Insert equal-length columns as one block; the same `token` twice inserts once. Returns the rows.
         Blocks. Raises InvalidRecord when the values themselves are refused, RetryLater for everything else: a server
         that is away, but also a missing table or a wrong password, which people put right."""

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.columns import Texts
 from schemas.base import Reason
 from schemas.telemetry import Outcome
 from schemas.windows import HISTOGRAMS
-from stream_jobs.windows import OUTCOMES
+from stream_jobs.request_arrays import OUTCOMES
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -60,7 +61,9 @@ def histogram_bins(
 
 
 def _bins(name: str, values: Floats | Ints, counted: Bools) -> Ints:
-    return np.where(counted, np.searchsorted(_EDGES[name], values, side="right"), -1).astype(np.int64)
+    from stream_jobs.compiled_window import bins_of  # numba takes a second to import
+
+    return bins_of(values.astype(np.float64, copy=False), counted, _EDGES[name])
 
 
 def _of(codes: Sequence[str], numbers: Ints, wanted: frozenset[str], count: int) -> Bools:
@@ -72,11 +75,21 @@ def _of(codes: Sequence[str], numbers: Ints, wanted: frozenset[str], count: int)
 def _repeated(request_ids: Sequence[str]) -> Bools:
     """Those whose id one before them has; what has no id repeats nothing."""
     again = np.zeros(len(request_ids), dtype=np.bool_)
-    if len(set(request_ids)) == len(request_ids):
+    if _all_different(request_ids):
         return again
-    ids, first = np.unique(np.array(request_ids, dtype=object), return_index=True)
+    ids, first = np.unique(np.array(list(request_ids), dtype=object), return_index=True)
     again[:] = True
     again[first] = False
     if ids[0] == "":
         again[np.array([not one for one in request_ids])] = False
     return again
+
+
+def _all_different(texts: Sequence[str]) -> bool:
+    """False where that takes a closer look."""
+    if isinstance(texts, Texts):
+        from stream_jobs.compiled_requests import hashes_of  # numba takes a second to import
+
+        hashes = np.sort(hashes_of(texts.data, texts.ends))
+        return not (hashes[1:] == hashes[:-1]).any()
+    return len(set(texts)) == len(texts)

@@ -20,7 +20,7 @@ SCALES: dict[str, float] = {
 }
 """The value that becomes 0.5, by feature; in alphabetical order, as River sorts them."""
 NAMES: tuple[str, ...] = tuple(sorted(SCALES))
-_SCALES = np.array([SCALES[name] for name in NAMES]).reshape(-1, 1)
+_SCALES = np.array([SCALES[name] for name in NAMES])
 
 
 def features_of(columns: dict[str, Floats]) -> Floats:
@@ -28,7 +28,6 @@ def features_of(columns: dict[str, Floats]) -> Floats:
 
     What is missing, negative or not finite counts as 0 (and infinity as the largest number below 1).
     """
-    raw = np.stack([columns[name] for name in NAMES])
-    raw = np.nan_to_num(raw, copy=False, nan=0.0, posinf=1e12, neginf=0.0)
-    np.clip(raw, 0.0, 1e12, out=raw)
-    return np.ascontiguousarray((raw / (raw + _SCALES)).T)
+    from stream_jobs.compiled_window import squashed  # numba takes a second to import
+
+    return squashed(np.stack([columns[name] for name in NAMES]), _SCALES)

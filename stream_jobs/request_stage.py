@@ -13,9 +13,8 @@ from pydantic import TypeAdapter
 
 from infra.offset_set import OffsetSet
 from infra.ports import Record
-from schemas.base import DecodeError, Reason, decode
+from schemas.base import DecodeError, Reason
 from schemas.tables import REQUESTS
-from schemas.telemetry import TELEMETRY_KINDS, InferenceServed, TelemetryTicked
 from schemas.windows import PartialSeries
 from stream_jobs.pages import ENTRIES_PER_GROUP, PagedStage, PageTracker, pack, unpack
 from stream_jobs.partial_events import ClosedWindow, partial_events
@@ -23,7 +22,8 @@ from stream_jobs.request_log import RequestLog
 from stream_jobs.row_models import RowModels
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects, Limit
-from stream_jobs.telemetry_rows import Grouping, TelemetryRows, check_fits
+from stream_jobs.telemetry_decoding import Served, TelemetryDecoder
+from stream_jobs.telemetry_rows import Grouping, TelemetryRows
 from stream_jobs.windows import OpenWindow
 
 REQUEST_TOPICS_MAX = 8
@@ -57,7 +57,7 @@ class RequestStage(PagedStage):
     ) -> None:
         self.settings, self.topic_id, self.partition = settings, topic_id, partition
         self.window_partitions, self._requests = window_partitions, requests
-        self._pages = PageTracker(self._encode)
+        self._pages, self._decoder = PageTracker(self._encode), TelemetryDecoder()
         self._log_ms: int
         self._start_ms: int
         self._end_ms: int
@@ -69,12 +69,12 @@ class RequestStage(PagedStage):
 
     def apply(self, record: Record) -> Effects:
         """See `Stage.apply`."""
-        event = _event(record)
-        if isinstance(event, InferenceServed):
-            self._check_exist(event)
+        decoded = self._decoder.decoded(record)
+        if isinstance(decoded, Served):
+            self._check_exist(decoded)
         effects = self._advance(record)
-        if isinstance(event, InferenceServed):
-            self._serve(event, record, effects)
+        if isinstance(decoded, Served):
+            self._serve(decoded, record, effects)
         self.next_offset = record.offset + 1
         return effects
 
@@ -84,11 +84,12 @@ class RequestStage(PagedStage):
         self.next_offset = record.offset + 1
         return effects
 
-    def _check_exist(self, event: InferenceServed) -> None:
+    def _check_exist(self, served: Served) -> None:
+        event = served.event
         name = (event.cluster_id, event.topic_id)
         if name not in self._seen and not self._requests.is_known(*name):
             raise DecodeError(Reason.BAD_VALUE, f"topic {event.topic_id} of cluster {event.cluster_id} has no requests")
-        end, last = self._requests.end(*name, event.partition), event.requests.offset[-1]
+        end, last = self._requests.end(*name, event.partition), int(served.requests.offset[-1])
         if end is not None and last >= end + APPENDED_SINCE_MAX:
             raise DecodeError(Reason.BAD_VALUE, f"request offset {last}: the topic's end was {end} seconds ago")
 
@@ -111,16 +112,16 @@ class RequestStage(PagedStage):
         self._start_ms, self._end_ms, self._first_offset = start_ms, end_ms, record.offset
         return effects
 
-    def _serve(self, event: InferenceServed, record: Record, effects: Effects) -> None:
-        seen = self._seen_of(event.cluster_id, event.topic_id, effects)
-        new = seen.add(event.requests.offset)
+    def _serve(self, served: Served, record: Record, effects: Effects) -> None:
+        seen = self._seen_of(served.event.cluster_id, served.event.topic_id, effects)
+        new = seen.add(served.requests.offset)
         effects.limit(Limit.OFFSET_HOLES, seen.bound(SEEN_PAGES_MAX))
         if not new.all():
-            self._repeat(TelemetryRows(event, ~new).grouping())
+            self._repeat(TelemetryRows(served, ~new).grouping())
         if not new.any():
             return
         self._pages.touch(f"seen-{list(self._seen.values()).index(seen)}")
-        rows = TelemetryRows(event, None if new.all() else new)
+        rows = TelemetryRows(served, None if new.all() else new)
         grouping = rows.grouping()
         scores, learning = self._score(rows, grouping, effects)
         self._touch_series(self._window.add(rows.for_window(grouping, scores)))
@@ -222,14 +223,3 @@ class RequestStage(PagedStage):
             raise ValueError(f"{len(series)} series in the pages, {count} expected")
         self._window.restore(series)
         self._pages.restored(groups)
-
-
-def _event(record: Record) -> InferenceServed | TelemetryTicked:
-    event = decode(record.headers, record.value, TELEMETRY_KINDS).data
-    if not isinstance(event, InferenceServed | TelemetryTicked):
-        raise AssertionError(f"decode gave a {type(event).__name__}")
-    if event.partition != record.partition:
-        raise DecodeError(Reason.BAD_VALUE, f"partition {event.partition} in a record of partition {record.partition}")
-    if isinstance(event, InferenceServed):
-        check_fits(event)
-    return event

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from infra.columns import Column
 from schemas.tables import Table
 
 
@@ -24,7 +25,7 @@ class RowBuilder:
             values.append(row[name])
         self._count += 1
 
-    def into(self, rows: dict[str, dict[str, list[Any]]]) -> None:
+    def into(self, rows: dict[str, dict[str, Column]]) -> None:
         """Put the columns into an effect's rows, when there are any."""
         if self._count:
-            rows[self.table.name] = self._columns
+            rows[self.table.name] = dict(self._columns)

@@ -29,12 +29,12 @@ def _upper_ends() -> tuple[float, ...]:
 
 UPPER_ENDS = _upper_ends()
 BUCKETS = len(UPPER_ENDS)
-_ENDS = np.array(UPPER_ENDS)
+ENDS = np.array(UPPER_ENDS)
 
 
 def buckets_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """The bucket of each value (0 to 1e12)."""
-    return np.searchsorted(_ENDS, values, side="left").astype(np.int64)
+    return np.searchsorted(ENDS, values, side="left").astype(np.int64)
 
 
 def merge(sketches: Iterable[Sketch]) -> Sketch:

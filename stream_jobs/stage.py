@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
+from infra.columns import Column
 from infra.ports import Record
 
 PAGE_BYTES_MAX = 262_144
@@ -45,7 +46,7 @@ class Effects:
     A function of the log alone: a replay gives the same rows and events, with the same ids.
     """
 
-    rows: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    rows: dict[str, dict[str, Column]] = field(default_factory=dict)
     events: list[Outgoing] = field(default_factory=list)
     late_series_dropped: int = 0
     """Partial series that came after their window was forgotten: they are in no row of a window."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from schemas.telemetry import Outcome
 from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey, Sketch
-from stream_jobs.sketch import BUCKETS, buckets_of
+from stream_jobs.request_arrays import OUTCOMES
+from stream_jobs.sketch import BUCKETS, ENDS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,7 +24,6 @@ RARE = ("timed_out", "out_of_memory", "schema_broken", "empty", "repeated")
 SUMS = ("unknown_share_sum", "row_score_sum")
 MAXIMA = ("row_score_max", "queue_depth_max", "memory_bytes_max")
 LATENCIES = ("total_ms", "queue_ms", "compute_ms")
-OUTCOMES: tuple[Outcome, ...] = (Outcome.ANSWERED, Outcome.FAILED, Outcome.SHED, Outcome.DEAD_LETTERED)
 _COMPACT_AT = 65_536
 
 
@@ -87,31 +86,7 @@ class OpenWindow:
         if len(self.keys) >= self.series_max:
             redirected = [self.keys[slot] != key for slot, key in zip(slots.tolist(), rows.keys, strict=True)]
             self.overflowed = int(np.count_nonzero(np.array(redirected)[rows.series]))
-        numbers = self._numbers
-        for number, outcome in enumerate(OUTCOMES):
-            chosen = at[rows.outcome == number]
-            if len(chosen):
-                np.add.at(numbers[outcome.value], chosen, 1)
-        for name, values in rows.counts.items():
-            np.add.at(numbers[name], at, values)
-        padded = np.bincount(rows.series, weights=rows.padded_tokens, minlength=len(slots))
-        np.add.at(numbers["padded_tokens"], slots, (padded + 0.5).astype(np.int64))
-        np.add.at(numbers["unknown_share_sum"], at, rows.unknown_share)
-        np.add.at(numbers["row_score_sum"], at, rows.row_score)
-        np.maximum.at(numbers["row_score_max"], at, rows.row_score)
-        np.maximum.at(numbers["queue_depth_max"], at, rows.queue_depth)
-        np.maximum.at(numbers["memory_bytes_max"], at, rows.memory_bytes)
-        masks = {"total_ms": rows.outcome == 0, "queue_ms": rows.in_batch, "compute_ms": rows.in_batch}
-        for name, sketches in self._latencies.items():
-            mask = masks[name]
-            if mask.all():
-                sketches.add(at, rows.latencies[name])
-            elif mask.any():
-                sketches.add(at[mask], rows.latencies[name][mask])
-        for name, which in rows.rare.items():
-            np.add.at(numbers[name], at[which], 1)
-        for name, bins in rows.bins.items():
-            self._add_bins(name, slots, rows.series, bins)
+        self._fold(rows, slots, at)
         return sorted(set(slots.tolist()))
 
     def add_repeats(self, keys: Sequence[SeriesKey], counts: Sequence[int]) -> list[int]:
@@ -129,11 +104,27 @@ class OpenWindow:
             for one in self.series(range(count))
         ]
 
-    def _add_bins(self, name: str, slots: Ints, series: Ints, bins: Ints) -> None:
-        width = self._bins[name].shape[1]
-        counted = bins >= 0
-        codes = series[counted] * width + bins[counted]
-        np.add.at(self._bins[name], slots, np.bincount(codes, minlength=len(slots) * width).reshape(-1, width))
+    def _fold(self, rows: WindowRows, slots: Ints, at: Ints) -> None:
+        from stream_jobs import compiled_window as loops  # numba takes a second to import
+
+        numbers = self._numbers
+        loops.count_outcomes(at, rows.outcome, *(numbers[outcome.value] for outcome in OUTCOMES))
+        for name, values in rows.counts.items():
+            loops.add_at(at, values, numbers[name])
+        padded = np.bincount(rows.series, weights=rows.padded_tokens, minlength=len(slots))
+        np.add.at(numbers["padded_tokens"], slots, (padded + 0.5).astype(np.int64))
+        loops.add_floats_at(at, rows.unknown_share, numbers["unknown_share_sum"])
+        loops.add_floats_at(at, rows.row_score, numbers["row_score_sum"])
+        loops.raise_floats_at(at, rows.row_score, numbers["row_score_max"])
+        loops.raise_at(at, rows.queue_depth, numbers["queue_depth_max"])
+        loops.raise_at(at, rows.memory_bytes, numbers["memory_bytes_max"])
+        masks = {"total_ms": rows.outcome == 0, "queue_ms": rows.in_batch, "compute_ms": rows.in_batch}
+        for name, sketches in self._latencies.items():
+            sketches.add(at, rows.latencies[name], masks[name])
+        for name, which in rows.rare.items():
+            np.add.at(numbers[name], at[which], 1)
+        for name, bins in rows.bins.items():
+            loops.count_bins(at, bins, self._bins[name])
 
     def series(self, slots: Sequence[int]) -> list[PartialSeries]:
         """What these slots, rising, hold."""
@@ -200,12 +191,13 @@ class _Sketches:
             self._min = np.concatenate((self._min, np.full_like(self._min, np.inf)))
             self._max = np.concatenate((self._max, np.zeros_like(self._max)))
 
-    def add(self, slots: Ints, values: Floats) -> None:
-        np.add.at(self._sum, slots, values)
-        np.minimum.at(self._min, slots, values)
-        np.maximum.at(self._max, slots, values)
-        self._waiting.append(slots * BUCKETS + buckets_of(values))
-        self._waiting_count += len(values)
+    def add(self, slots: Ints, values: Floats, mask: NDArray[np.bool_]) -> None:
+        from stream_jobs.compiled_window import sketch_rows  # numba takes a second to import
+
+        codes = np.empty(len(values), dtype=np.int64)
+        count = sketch_rows(slots, values, mask, ENDS, self._sum, self._min, self._max, codes)
+        self._waiting.append(codes[:count])
+        self._waiting_count += count
         if self._waiting_count > _COMPACT_AT:
             self._compact()
 
@@ -236,9 +228,9 @@ class _Sketches:
     def _compact(self) -> None:
         if not self._waiting:
             return
-        codes, counts = np.unique(np.concatenate(self._waiting), return_counts=True)
+        codes, counts = _counted(np.concatenate(self._waiting))
         merged, at = np.unique(np.concatenate((self._codes, codes)), return_inverse=True)
-        self._counts = _added(len(merged), at, np.concatenate((self._counts, counts.astype(np.int64))))
+        self._counts = _added(len(merged), at, np.concatenate((self._counts, counts)))
         self._codes, self._waiting, self._waiting_count = merged, [], 0
 
 
@@ -247,6 +239,16 @@ def trimmed(counts: list[int]) -> list[int]:
     while counts and not counts[-1]:
         counts.pop()
     return counts
+
+
+def _counted(codes: Ints) -> tuple[Ints, Ints]:
+    """The different codes, rising, and how often each is there."""
+    if not len(codes) or int(codes.max()) > 4 * len(codes):
+        distinct, counts = np.unique(codes, return_counts=True)
+        return distinct, counts.astype(np.int64)
+    by_code = np.bincount(codes)  # few series: counting takes less than sorting
+    distinct = np.flatnonzero(by_code)
+    return distinct, by_code[distinct].astype(np.int64)
 
 
 def _added(length: int, at: Ints, counts: Ints) -> Ints:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 
+from infra.columns import plain
 from infra.ports import Record
 from schemas.base import encode, headers_for
 from schemas.predictions import ModelRef
@@ -102,3 +103,8 @@ def as_record(outgoing, offset, timestamp_ms=T0):
     return Record(
         outgoing.topic, outgoing.partition or 0, offset, timestamp_ms, outgoing.key, outgoing.value, outgoing.headers
     )
+
+
+def stored(effects, table="requests_stored"):
+    """The rows for a table as lists of plain values, by column."""
+    return {name: plain(column) for name, column in effects.rows[table].items()}

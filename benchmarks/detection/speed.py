@@ -54,6 +54,13 @@ def point_costs(make: Make) -> dict[str, Spread]:
     return {"us_per_point_loop": spread(loop), "us_per_point_batch": spread(batch)}
 
 
+def state_bytes(make: Make) -> int:
+    """Of a series with one channel, after a week of a point a minute."""
+    detector = make(1)
+    detector.run(*made_series(7 * 1_440))
+    return len(detector.state())
+
+
 def cost_flatness(make: Make) -> Spread:
     """Cost of a point with 10,000 live series over that with 100, window by window over all series, in paired rounds.
 

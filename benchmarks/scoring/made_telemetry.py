@@ -1,4 +1,4 @@
-"""Telemetry for the scoring benchmark: made by the worker's own accumulator from seeded facts, in the worker's format."""
+"""Telemetry for the scoring benchmark: from seeded facts, by the worker's own accumulator, so in its own format."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TelemetryMaker:
         self._began_ms = began_ms
         self._place = (cluster_id, topic_id, partition)
         self._random = random.Random(seed * 1_000 + partition)
-        self._answers = Answers(WORKER.worker_id, lambda count: bytes(count))
+        self._answers = Answers(WORKER.worker_id, self._random.getrandbits)
         self.next_offset = 0
 
     def events(self, requests: int, requests_per_event: int) -> Iterator[Outgoing]:
@@ -70,22 +70,35 @@ class TelemetryMaker:
         ((event, _),) = accumulator.take(now_ms, everything=True)
         return self._answers.telemetry(event, now_ms)
 
-    def _batch(
-        self, accumulator: TelemetryAccumulator, progress: Progress, kind: int, size: int, now_ms: int
-    ) -> None:
+    def _batch(self, accumulator: TelemetryAccumulator, progress: Progress, kind: int, size: int, now_ms: int) -> None:
         draw = self._random
         tokens = [1 + int(draw.expovariate(0.16)) for _ in range(size)]
         batch = BatchFacts(
-            *(MODELS[kind], size, sum(tokens), max(tokens) * size, draw.uniform(0.5, 1.5), draw.lognormvariate(3.0, 0.3)),
-            *(BatchReason.FULL, draw.randrange(200), 1_500_000_000 + draw.randrange(1 << 24), size, draw.uniform(0.2, 2)),
+            model=MODELS[kind],
+            size=size,
+            tokens=sum(tokens),
+            padded_tokens=max(tokens) * size,
+            tokenise_ms=draw.uniform(0.5, 1.5),
+            compute_ms=draw.lognormvariate(3.0, 0.3),
+            reason=BatchReason.FULL,
+            queue_depth=draw.randrange(200),
+            memory_bytes=1_500_000_000 + draw.randrange(1 << 24),
+            computed=size,
+            post_ms=draw.uniform(0.2, 2.0),
         )
         for number in tokens:
             failed = draw.random() < FAILED_SHARE
             queue_ms = draw.expovariate(0.05)
+            appended_ms = self._began_ms + self.next_offset
             asked = _Asked(
-                *(Receipt(progress, self.next_offset), Place(*self._place, self.next_offset)),
-                *(self._began_ms + self.next_offset, SCENARIOS[kind], MODELS[kind]),
-                *(uuid7(self._began_ms + self.next_offset, draw.randbytes(RANDOM_BYTES)), 1, 5 * number + draw.randrange(5)),
+                receipt=Receipt(progress, self.next_offset),
+                identity=Place(*self._place, self.next_offset),
+                appended_ms=appended_ms,
+                scenario=SCENARIOS[kind],
+                model=MODELS[kind],
+                request_id=uuid7(appended_ms, draw.randbytes(RANDOM_BYTES)),
+                inputs=1,
+                input_bytes=5 * number + draw.randrange(5),
             )
             self.next_offset += 1
             accumulator.add(

@@ -23,13 +23,12 @@ class MeasuredProcess:
         self, command: Sequence[str], environment: Mapping[str, str], cores: Cores | None, stdin: bytes = b""
     ) -> None:
         self._command, self._environment, self._cores, self._stdin = command, environment, cores, stdin
-        self._log: IO[bytes] = tempfile.TemporaryFile()
 
     def __enter__(self) -> Self:
-        given = tempfile.TemporaryFile()
-        given.write(self._stdin)
-        given.seek(0)
-        with given, on(None if self._cores is None else self._cores.job):
+        self._log: IO[bytes] = tempfile.TemporaryFile()
+        with tempfile.TemporaryFile() as given, on(None if self._cores is None else self._cores.job):
+            given.write(self._stdin)
+            given.seek(0)
             self._process = subprocess.Popen(
                 self._command, env=dict(self._environment), stdin=given, stdout=self._log, stderr=self._log
             )

@@ -17,7 +17,7 @@ FLUSH_SECONDS = 1.0
 
 
 class Scorer:
-    """What both do with an event: River's half-space trees score and learn it, and its row waits for the next insert."""
+    """What both do with an event: River's half-space trees score and learn it, its row waits for an insert."""
 
     def __init__(self, job: dict[str, Any]) -> None:
         # Imported by name: these packages are in this environment.

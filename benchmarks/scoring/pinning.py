@@ -1,4 +1,4 @@
-"""Which processor core what runs on: the measured process has one to itself, servers and the benchmark have the rest."""
+"""Which processor core what runs on: the measured process has one to itself, all else has the rest."""
 
 from __future__ import annotations
 

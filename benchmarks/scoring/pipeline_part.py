@@ -40,6 +40,7 @@ class Pipeline:
     cores: Cores | None
     tables: ClickHouse
     publisher: KafkaPublisher
+    cluster: KafkaCluster
     makers: list[TelemetryMaker] = field(default_factory=list)
 
     def job_environment(self) -> dict[str, str]:
@@ -99,10 +100,8 @@ def pipeline(cores: Cores | None, say: Say) -> Iterator[Pipeline]:
         began_ms = SystemClock().now_ms() - BEGAN_BEFORE_MS
         makers = [TelemetryMaker(*name, one, began_ms=began_ms, seed=SEED) for one in range(PARTITIONS)]
         try:
-            yield Pipeline(kafka, clickhouse, cores, tables, publisher, makers)
+            yield Pipeline(kafka, clickhouse, cores, tables, publisher, cluster, makers)
         finally:
             publisher.close()
             tables.close()
             cluster.close()
-
-

@@ -13,7 +13,7 @@ from infra.clickhouse import ClickHouse
 
 WARM_SHARE = 0.2
 """The first rows pay for imports, take-overs and compiled code that is read from disk."""
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.25
 FIRST_ROW_SECONDS_MAX = 120.0
 SILENCE_SECONDS_MAX = 60.0
 

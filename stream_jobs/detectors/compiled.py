@@ -52,32 +52,40 @@ def score_then_learn(
 ) -> tuple[int, int]:
     """River's `score_one` and `learn_one` for each row in turn; changes `left`, `right` and `scores` in place.
 
+    While a window runs `left` is counted at the leaves alone, and for inner nodes summed up when it is over.
+
     Returns the new counter and the number of the first row that was not scored while learning (past the last row
     when learning goes on).
     """
-    n_trees = split_feature.shape[0]
+    n_trees, first_leaf = split_feature.shape[0], 2**height - 1
     size_limit = 0.1 * window_size
     max_score = n_trees * window_size * (2 ** (height + 1) - 1)
     learnt_at = len(rows) + 1 if first_window else 0
+    nodes, scoring = np.zeros(n_trees, dtype=np.int64), np.zeros(n_trees, dtype=np.int64)
     for i in range(len(rows)):
-        mass = 0.0
+        # All trees go down together: the processor waits for the memory of many nodes at once, not of one after the
+        # other. The masses and weights are whole numbers, so their sum does not depend on the order.
+        mass, weight = 0, 1
         for tree in range(n_trees):
-            node, weight, scoring = 0, 1.0, not first_window
-            for _ in range(height):
-                left[tree, node] += 1
-                if scoring:
-                    mass += right[tree, node] * weight
-                    scoring = right[tree, node] >= size_limit
-                    weight *= 2.0
-                step = 1 if rows[i, split_feature[tree, node]] < split_at[tree, node] else 2
-                node = 2 * node + step
-            left[tree, node] += 1
-            if scoring:
-                mass += right[tree, node] * weight
+            nodes[tree], scoring[tree] = 0, 0 if first_window else 1
+        for _ in range(height):
+            for tree in range(n_trees):
+                node = nodes[tree]
+                seen = right[tree, node]
+                mass += seen * weight * scoring[tree]
+                scoring[tree] &= seen >= size_limit
+                nodes[tree] = 2 * node + 2 - (rows[i, split_feature[tree, node]] < split_at[tree, node])
+            weight *= 2
+        for tree in range(n_trees):
+            left[tree, nodes[tree]] += 1
+            mass += right[tree, nodes[tree]] * weight * scoring[tree]
         if not first_window:
             scores[i] = 1.0 - mass / max_score
         counter += 1
         if counter == window_size:
+            for tree in range(n_trees):
+                for node in range(first_leaf - 1, -1, -1):
+                    left[tree, node] = left[tree, 2 * node + 1] + left[tree, 2 * node + 2]
             right[:] = left
             left[:] = 0
             if first_window:

@@ -11,7 +11,7 @@ from schemas.telemetry import Outcome
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
-from tests.telemetry_events import T0, AnyRequests, as_record, record, served, ticked
+from tests.telemetry_events import T0, AnyRequests, as_record, record, served, stored, ticked
 
 SETTINGS = JobSettings(window_seconds=1, row_window=40, requests_min=5, series_max=3, row_models_max=2)
 WINDOW_PARTITIONS = 2
@@ -70,7 +70,8 @@ def run(stage, records):
 
 def plain(effects):
     """Comparable to the bit, types included."""
-    return [(json.dumps(one.rows, sort_keys=True), one.events) for one in effects]
+    rows = [{table: stored(one, table) for table in one.rows} for one in effects]
+    return [(json.dumps(told, sort_keys=True), one.events) for told, one in zip(rows, effects, strict=True)]
 
 
 @settings(max_examples=40)
@@ -80,12 +81,12 @@ def test_stage_1_goes_on_from_a_snapshot_as_if_nothing_had_happened(records, dat
     whole = request_stage()
     expected = run(whole, records)
     first, second = request_stage(), request_stage()
-    stored = {}
+    saved = {}
     for number, one in enumerate(records[:cut]):
         first.apply(one)
         if data.draw(st.booleans()) or number == cut - 1:
-            _store(stored, first)
-    second.restore(stored, first.next_offset if cut else 0)
+            _store(saved, first)
+    second.restore(saved, first.next_offset if cut else 0)
     assert plain(run(second, records[cut:])) == plain(expected[cut:])
     assert second.all_pages() == whole.all_pages()
     assert second.next_offset == whole.next_offset
@@ -96,8 +97,7 @@ def test_stage_1_goes_on_from_a_snapshot_as_if_nothing_had_happened(records, dat
 def test_the_first_outcome_wins_and_repeats_add_nothing(records):
     seen, counted = set(), 0
     stage = request_stage()
-    stored = [one.rows["requests_stored"]["offset"] for one in run(stage, records) if one.rows]
-    for offsets in stored:
+    for offsets in [stored(one)["offset"] for one in run(stage, records) if one.rows]:
         assert not seen.intersection(offsets)
         seen.update(offsets)
         counted += len(offsets)
@@ -122,8 +122,8 @@ def test_an_answer_given_again_by_another_worker_leaves_rows_and_windows_as_they
     roomy = SETTINGS.model_copy(update={"series_max": 50})  # also what is only told again takes a place
     once, twice = run(request_stage(settings=roomy), records), run(request_stage(settings=roomy), numbered)
     names = ("offset", "score", "outcome", "worker_id", "served_at")
-    rows = [[one.rows["requests_stored"][name] for name in names] for one in once if one.rows]
-    assert [[one.rows["requests_stored"][name] for name in names] for one in twice if one.rows] == rows
+    rows = [[stored(one)[name] for name in names] for one in once if one.rows]
+    assert [[stored(one)[name] for name in names] for one in twice if one.rows] == rows
     assert _without_repeats(once) == _without_repeats(twice)
 
 
@@ -140,12 +140,12 @@ def test_stage_2_goes_on_from_a_snapshot_as_if_nothing_had_happened(lateness, lo
     cut = data.draw(st.integers(0, len(partials)))
     whole = window_stage(sources=2, lateness=lateness)
     expected = run(whole, partials)
-    first, second, stored = window_stage(sources=2, lateness=lateness), window_stage(sources=2, lateness=lateness), {}
+    first, second, saved = window_stage(sources=2, lateness=lateness), window_stage(sources=2, lateness=lateness), {}
     for number, one in enumerate(partials[:cut]):
         first.apply(one)
         if data.draw(st.booleans()) or number == cut - 1:
-            _store(stored, first)
-    second.restore(stored, cut)
+            _store(saved, first)
+    second.restore(saved, cut)
     assert plain(run(second, partials[cut:])) == plain(expected[cut:])
     assert second.all_pages() == whole.all_pages()
 
@@ -205,14 +205,14 @@ def test_a_broken_page_is_a_value_error_and_leaves_a_new_stage(make, records, da
     assert other.next_offset == 7
 
 
-def _store(stored, stage):
+def _store(saved, stage):
     for name, page in stage.dirty_pages().items():
         if page is None:
-            stored.pop(name, None)
+            saved.pop(name, None)
         else:
-            stored[name] = page
+            saved[name] = page
     stage.mark_clean()
-    assert stored == stage.all_pages()
+    assert saved == stage.all_pages()
 
 
 def _events(effects, partition):

@@ -13,7 +13,7 @@ from stream_jobs.request_stage import APPENDED_SINCE_MAX, REQUEST_TOPICS_MAX, Re
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import PAGE_BYTES_MAX, Limit
 from stream_jobs.windows import OVERFLOW
-from tests.telemetry_events import T0, AnyRequests, record, served, ticked
+from tests.telemetry_events import T0, AnyRequests, record, served, stored, ticked
 
 PARTITIONS = 3
 
@@ -47,7 +47,7 @@ def test_rows_have_the_tables_columns_and_log_time():
     stage = new_stage()
     stage.apply(record(ticked(), 0, T0 + 500))
     effects = stage.apply(record(served(range(100, 104)), 1, T0 + 400))
-    rows = effects.rows["requests_stored"]
+    rows = stored(effects)
     assert set(rows) == set(REQUESTS.column_names)
     assert {len(values) for values in rows.values()} == {4}
     assert rows["offset"] == [100, 101, 102, 103]
@@ -63,7 +63,7 @@ def test_rows_have_the_tables_columns_and_log_time():
 def test_what_was_in_no_batch_has_no_model_and_no_batch():
     stage = new_stage()
     event = served(range(3), outcome=lambda o: [Outcome.SHED, Outcome.ANSWERED, Outcome.DEAD_LETTERED][o])
-    rows = stage.apply(record(event, 0, T0)).rows["requests_stored"]
+    rows = stored(stage.apply(record(event, 0, T0)))
     assert rows["model"] == ["", "mini", ""]
     assert rows["batch_size"] == [0, 3, 0]
     assert rows["batch_reason"] == ["", "full", ""]
@@ -147,7 +147,7 @@ def test_telemetry_of_requests_that_cannot_be_is_refused_and_hides_no_real_one(o
             stage.apply(record(forged, number, T0))
         assert error.value.reason is Reason.BAD_VALUE
         stage.skip(record(forged, number, T0))
-    rows = stage.apply(record(served(range(4_990, 5_010)), 200, T0)).rows["requests_stored"]
+    rows = stored(stage.apply(record(served(range(4_990, 5_010)), 200, T0)))
     assert rows["offset"] == list(range(4_990, 5_010))
 
 
@@ -155,7 +155,7 @@ def test_what_was_the_request_topic_before_stays_known_with_the_state():
     old, new = new_stage(), new_stage(Requests())
     old.apply(record(served(range(10), topic_id="requests-0"), 0, T0))
     new.restore(old.all_pages(), 1)
-    rows = new.apply(record(served(range(20), topic_id="requests-0"), 1, T0)).rows["requests_stored"]
+    rows = stored(new.apply(record(served(range(20), topic_id="requests-0"), 1, T0)))
     assert rows["offset"] == list(range(10, 20))
 
 
@@ -163,11 +163,11 @@ def test_the_row_model_judges_after_its_first_window_and_knows_the_unusual():
     stage = new_stage(row_window=50)
     for number in range(12):
         offsets = range(number * 10, number * 10 + 10)
-        rows = stage.apply(record(served(offsets, scenario=lambda o: 0), number, T0 + number)).rows["requests_stored"]
+        rows = stored(stage.apply(record(served(offsets, scenario=lambda o: 0), number, T0 + number)))
         assert rows["learning"] == [number < 5] * 10
     usual = max(rows["score"])
     slow = served([500], total_ms=60_000.0, scenario=lambda o: 0)
-    odd = stage.apply(record(slow, 12, T0 + 20)).rows["requests_stored"]
+    odd = stored(stage.apply(record(slow, 12, T0 + 20)))
     assert odd["score"][0] > usual
 
 
@@ -212,7 +212,7 @@ def test_a_change_of_the_length_of_windows_keeps_what_was_seen_and_closes_the_op
     old, new = new_stage(window_seconds=before), new_stage(window_seconds=after)
     old.apply(record(served(range(80)), 0, start + 1_000))
     new.restore(old.all_pages(), 1)
-    rows = new.apply(record(served(range(90)), 1, start + 2_000)).rows["requests_stored"]
+    rows = stored(new.apply(record(served(range(90)), 1, start + 2_000)))
     assert rows["offset"] == list(range(80, 90))
     closed = partials(new.apply(record(ticked(), 2, start + 200_000)))
     assert {(one.window_start_ms - start, one.window_end_ms - start) for one in closed} == {(0, end * 1000)}
@@ -226,4 +226,4 @@ def test_a_change_of_the_row_window_only_starts_the_models_anew():
     old, new = new_stage(row_window=50), new_stage(row_window=60)
     old.apply(record(served(range(80)), 0, T0))
     new.restore(old.all_pages(), 1)
-    assert new.apply(record(served(range(90)), 1, T0)).rows["requests_stored"]["offset"] == list(range(80, 90))
+    assert stored(new.apply(record(served(range(90)), 1, T0)))["offset"] == list(range(80, 90))
