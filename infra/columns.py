@@ -128,6 +128,13 @@ class Texts(Sequence[str]):
             yield raw[begin:end].decode()
             begin = end
 
+    def not_empty(self) -> list[tuple[int, str]]:
+        """Number and text of the rows that have one."""
+        raw, ends = self.data.tobytes(), np.concatenate((np.zeros(1, dtype=np.int64), self.ends))
+        rows = np.flatnonzero(ends[1:] != ends[:-1])
+        spans = zip(rows.tolist(), ends[rows].tolist(), ends[rows + 1].tolist(), strict=True)
+        return [(row, raw[begin:end].decode()) for row, begin, end in spans]
+
     def hash_into(self, digest: Hash) -> None:
         """Take the content into a hash."""
         digest.update(b"texts")

@@ -181,9 +181,9 @@ def _agree(event: InferenceServed, requests: RequestArrays) -> bool:
 def _coded(texts: Texts | None, rows: int) -> Coded:
     """The texts by name: most are empty, and few of the others differ."""
     codes, names = np.zeros(rows, dtype=np.int32), {"": 0}
-    if texts is not None:
-        for row in np.flatnonzero(np.diff(texts.ends, prepend=0)).tolist():
-            codes[row] = names.setdefault(texts[row], len(names))
+    if texts is not None and len(texts.data):
+        for row, text in texts.not_empty():
+            codes[row] = names.setdefault(text, len(names))
     return Coded(tuple(names), codes)
 
 

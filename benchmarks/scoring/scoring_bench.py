@@ -32,7 +32,7 @@ Say = Callable[[str], None]
     show_default=True,
     help="Requests that a telemetry event tells; may be given several times. The first one is the figure.",
 )
-@click.option("--peer-rows", type=click.IntRange(60_000), default=120_000, show_default=True, help="The same for peers.")
+@click.option("--peer-rows", type=click.IntRange(60_000), default=120_000, show_default=True, help="Of a peer's run.")
 @click.option("--repeat", type=click.IntRange(1, 50), default=3, show_default=True, help="Interleaved rounds.")
 @click.option("--only", type=click.Choice(PARTS), multiple=True, help="Only this part; may be given several times.")
 @click.option("--skip-peers", is_flag=True, help="Neither install nor run the peers.")

@@ -22,6 +22,7 @@ _NUMBERS: dict[str, np.dtype[Any]] = {
     "DateTime64(3, 'UTC')": np.dtype("<i8"),
     "Bool": np.dtype("?"),
 }
+Bytes = bytes | memoryview
 _NULLABLE = "Nullable(Float64)"
 _STRINGS = ("String", "LowCardinality(String)")
 _DICTIONARY_VERSION = 1
@@ -39,7 +40,7 @@ def encoded(columns: Mapping[str, Column], types: Mapping[str, str]) -> bytes | 
     if not all(is_packed(column) and _can_write(column, kinds[name]) for name, column in columns.items()):
         return None
     rows = len(next(iter(columns.values())))
-    parts = [_count(len(columns)), _count(rows)]
+    parts: list[Bytes] = [_count(len(columns)), _count(rows)]
     for name, column in columns.items():
         parts += (_text(name), _text(kinds[name]))
         if isinstance(column, Coded):
@@ -58,29 +59,31 @@ def _can_write(column: Column, kind: str) -> bool:
     return (kind in _NUMBERS or kind == _NULLABLE) and np.asarray(column).dtype.kind in number_kinds
 
 
-def _numbers(name: str, column: NDArray[Any], kind: str) -> list[bytes]:
+def _numbers(name: str, column: NDArray[Any], kind: str) -> list[Bytes]:
     if kind == _NULLABLE:
         missing = np.isnan(column)
-        return [missing.tobytes(), np.where(missing, 0.0, column).astype("<f8").tobytes()]
+        return [missing.data, np.where(missing, 0.0, column).astype("<f8").data]
     wanted = _NUMBERS[kind]
     if wanted.kind in "iu" and len(column):
         limits, least, most = np.iinfo(wanted), int(column.min()), int(column.max())
         if least < limits.min or most > limits.max:
             raise ValueError(f"{name}: {least} to {most} does not fit {kind}")
-    return [column.astype(wanted, copy=False).tobytes()]
+        if column.dtype.itemsize == wanted.itemsize and column.dtype.isnative:
+            wanted = column.dtype  # the same bytes
+    return [np.ascontiguousarray(column, dtype=wanted).data]
 
 
-def _low_cardinality(column: Coded) -> list[bytes]:
+def _low_cardinality(column: Coded) -> list[Bytes]:
     """A dictionary whose entries are different, and an index into it for each row."""
     places: dict[str, int] = {}
     moved = np.array([places.setdefault(name, len(places)) for name in column.names], dtype=np.int64)
     number = 0 if len(places) <= 1 << 8 else 1 if len(places) <= 1 << 16 else 2
     head = struct.pack("<QQQ", _DICTIONARY_VERSION, _ADDITIONAL_KEYS | _NEW_DICTIONARY | number, len(places))
     index = moved.astype(_INDEX_TYPES[number])[column.codes]
-    return [head, *(_text(name) for name in places), struct.pack("<Q", len(column)), index.tobytes()]
+    return [head, *(_text(name) for name in places), struct.pack("<Q", len(column)), index.data]
 
 
-def packed_texts(column: Texts) -> bytes:
+def packed_texts(column: Texts) -> Bytes:
     """Each text after its length, as a String column has them."""
     lengths = np.diff(column.ends, prepend=0)
     if not len(lengths):
@@ -91,7 +94,7 @@ def packed_texts(column: Texts) -> bytes:
     heads = np.zeros(len(packed), dtype=np.bool_)
     heads[column.ends - lengths + np.arange(len(lengths))] = True
     packed[heads], packed[~heads] = lengths, column.data
-    return packed.tobytes()
+    return packed.data
 
 
 def _text(text: str) -> bytes:

@@ -2,9 +2,13 @@
 
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
 
 from infra.clickhouse import ClickHouse
+from infra.clickhouse.client import TYPES
+from infra.clickhouse.native_block import encoded
+from infra.columns import Coded, Texts, plain
 from infra.ports import InvalidRecord, RetryLater
 from infra.settings import ClickHouseSettings
 from tests.fakes import FakeTable
@@ -102,3 +106,93 @@ def test_parameters_stay_on_the_server(clickhouse):
     assert client.query("SELECT {x:String} AS y", {"x": "'; DROP TABLE t --"}) == (("y",), [("'; DROP TABLE t --",)])
     assert client.query_text("SELECT {n:UInt8} AS n", "JSONEachRow", {"n": 7}).strip() == '{"n":7}'
     client.close()
+
+
+PACKED_TYPES = {
+    "n": "UInt32",
+    "big": "UInt64",
+    "at": "DateTime64(3, 'UTC')",
+    "real": "Float64",
+    "perhaps": "Nullable(Float64)",
+    "yes": "Bool",
+    "text": "String",
+    "name": "LowCardinality(String)",
+}
+
+
+def packed_rows(count, long=False):
+    """Columns as stage 1 makes them, with every kind of value that it may hold."""
+    numbers = np.arange(count)
+    texts = [("é" * 100 if long and i % 7 == 0 else "") + f"text {i}👟" for i in range(count)]
+    return {
+        "n": numbers + 2**32 - count,
+        "big": np.full(count, 2**63 - 1) - numbers,
+        "at": 1_700_000_000_000 + numbers,
+        "real": numbers / 7,
+        "perhaps": np.where(numbers % 3 == 0, np.nan, numbers / 9),
+        "yes": numbers % 2 == 0,
+        "text": Texts.of(texts),
+        "name": Coded(("a", "", "b", "a"), (numbers % 4).astype(np.int32)),
+    }
+
+
+@pytest.fixture
+def typed(clickhouse, unique, monkeypatch):
+    """A table of every type that rows are packed for, and a writer that knows its types."""
+    writer = ClickHouse(clickhouse)
+    columns = ", ".join(f"{name} {kind}" for name, kind in PACKED_TYPES.items())
+    writer.command(
+        f"CREATE TABLE {unique} ({columns}) ENGINE = MergeTree ORDER BY n "
+        "SETTINGS non_replicated_deduplication_window = 100"
+    )
+    monkeypatch.setitem(TYPES, unique, PACKED_TYPES)
+    yield writer, unique
+    writer.close()
+
+
+@pytest.mark.parametrize(("count", "long"), [(1, False), (300, False), (300, True)])
+def test_packed_columns_store_what_the_same_values_in_lists_store(typed, count, long):
+    writer, table = typed
+    packed = packed_rows(count, long)
+    lists = {name: plain(column) for name, column in packed.items()}
+    lists["perhaps"] = [None if value != value else value for value in lists["perhaps"]]
+    assert encoded(packed, PACKED_TYPES) is not None
+    assert encoded(lists, PACKED_TYPES) is None
+    found = []
+    for columns in (packed, lists):
+        assert writer.insert(table, columns, token=f"t{len(found)}") == count
+        found.append(writer.query(f"SELECT * FROM {table} ORDER BY n")[1])
+        writer.command(f"TRUNCATE TABLE {table}")
+    assert found[0] == found[1]
+    assert [row[6] for row in found[0]] == lists["text"]
+
+
+def test_a_dictionary_of_more_than_256_names_is_stored(typed):
+    writer, table = typed
+    names = [f"name {i}" for i in range(400)]
+    writer.insert(table, packed_rows(400) | {"name": Coded(names, np.arange(400, dtype=np.int32))}, token="t")
+    assert [row[0] for row in writer.query(f"SELECT name FROM {table} ORDER BY n")[1]] == names
+
+
+def test_a_packed_block_is_stored_once_per_token(typed):
+    writer, table = typed
+    for _ in range(2):
+        writer.insert(table, packed_rows(10), token="t")
+    assert writer.query(f"SELECT count() FROM {table}")[1] == [(10,)]
+
+
+def test_a_packed_number_that_does_not_fit_is_refused(typed):
+    writer, table = typed
+    for name, value in (("n", 2**32), ("n", -1), ("big", -1)):
+        columns = packed_rows(3)
+        columns[name] = np.array([1, value, 2])
+        with pytest.raises(InvalidRecord, match=name):
+            writer.insert(table, columns, token="t")
+    assert writer.query(f"SELECT count() FROM {table}")[1] == [(0,)]
+
+
+def test_to_another_machine_blocks_go_compressed(typed, monkeypatch):
+    writer, table = typed
+    monkeypatch.setattr(writer, "_is_near", False)
+    writer.insert(table, packed_rows(300), token="t")
+    assert writer.query(f"SELECT count(), sum(n) FROM {table}")[1] == [(300, int(packed_rows(300)["n"].sum()))]

@@ -10,6 +10,8 @@ from benchmarks.drain import drain
 from benchmarks.embedded_kafka import own_kafka
 from benchmarks.our_engine import model_path
 from benchmarks.queries import real_queries
+from benchmarks.scoring.pinning import cores
+from benchmarks.scoring.pipeline_part import pipeline
 from benchmarks.telemetry_part import telemetry_cost
 from benchmarks.worker_process import ServedModel, WorkerProcesses
 from infra.cli import inferwatch
@@ -80,3 +82,15 @@ def serve_what_is_not_there(kafka):
 def test_a_worker_that_ends_is_told_in_its_own_words(bench_kafka):
     with pytest.raises(click.ClickException, match=r"(?s)ended by itself with .*no_such_model"):
         serve_what_is_not_there(bench_kafka)
+
+
+def test_the_score_job_stores_a_filled_topic(monkeypatch):
+    monkeypatch.setattr("benchmarks.scoring.storing.LOOK_SECONDS", 0.02)
+    said = []
+    with pipeline(cores(), said.append) as served:
+        found = served.score_once(120_000, 500)
+        assert found.rows == 120_000
+        assert found.per_second > 0
+        checked = served.check()
+    assert (checked.rows, checked.distinct) == (120_000, 120_000)
+    assert 0 < checked.scored_above_0 <= checked.scored < checked.rows

@@ -94,6 +94,15 @@ def test_stage_1_goes_on_from_a_snapshot_as_if_nothing_had_happened(records, dat
 
 @settings(max_examples=40)
 @given(records=telemetry())
+def test_stage_1_does_the_same_whichever_way_records_are_decoded(records):
+    fast, careful = request_stage(), request_stage()
+    careful._decoder.fast = lambda headers, value: None
+    assert plain(run(fast, records)) == plain(run(careful, records))
+    assert fast.all_pages() == careful.all_pages()
+
+
+@settings(max_examples=40)
+@given(records=telemetry())
 def test_the_first_outcome_wins_and_repeats_add_nothing(records):
     seen, counted = set(), 0
     stage = request_stage()
