@@ -24,6 +24,7 @@ def run_figures(runs: Sequence[Stored]) -> Figures:
         "rows_per_second": seconds.median,
         "rows_per_cpu_second": cpu.median,
         "core_share": spread([one.core_share for one in runs]).median,
+        "foreign_load": [None if one.foreign_load is None else round(one.foreign_load, 3) for one in runs],
         "rows": runs[-1].rows,
         "spread": {"rows_per_second": seconds.as_json(), "rows_per_cpu_second": cpu.as_json()},
     }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
-from benchmarks.worker_process import failed
+from benchmarks.worker_process import ForeignLoad, failed
 from infra.clickhouse import ClickHouse
 
 WARM_SHARE = 0.2
@@ -29,12 +30,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A finished run. `core_share`: how much of its one core the process used; below 1, something else was slower."""
+    """A finished run. `core_share`: how much of its one core the process used; below 1, something else was slower.
+    `foreign_load`: share of the machine that others used meanwhile, which makes the figure noisy and low; None where it
+    was over before it could be seen."""
 
     rows: int
     per_second: float
     cpu_us_per_row: float
     core_share: float
+    foreign_load: float | None = None
 
 
 class Watched:
@@ -58,14 +62,17 @@ class Watched:
 def follow(tables: ClickHouse, table: str, before: int, rows: int, process: Watched) -> Stored:
     """Wait until `rows` more than `before` are in the table; how fast that went, the warm part left out."""
     looks, heard = [_look(tables, table, before, process)], time.monotonic()
+    load: ForeignLoad | None = None
     while looks[-1].rows < rows:
         time.sleep(LOOK_SECONDS)
         looks.append(_look(tables, table, before, process))
+        if load is None and looks[-1].rows >= WARM_SHARE * rows:
+            load = ForeignLoad([os.getpid()])
         if looks[-1].rows > looks[-2].rows:
             heard = time.monotonic()
         elif time.monotonic() - heard > (SILENCE_SECONDS_MAX if looks[-1].rows else FIRST_ROW_SECONDS_MAX):
             raise process.gives_up(f"no row for {time.monotonic() - heard:.0f} s at {looks[-1].rows} of {rows}")
-    return stored(looks, rows)
+    return replace(stored(looks, rows), foreign_load=None if load is None else load.share())
 
 
 def stored(looks: list[Look], rows: int) -> Stored:
