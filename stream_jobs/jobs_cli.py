@@ -75,14 +75,14 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     from infra.metrics import CATALOGUE, EVERY, JOBS
     from infra.settings import HealthSettings, load
     from schemas.topics import REQUESTS
-    from stream_jobs.detectors.half_space_trees import warm_up
     from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
+    from stream_jobs.warming import warm_up
 
     stop_at_once_on_sigterm()
     setup_logging("jobs-score")
     # Compiling takes seconds the first time; the first record must not wait for it on the event loop.
-    threading.Thread(target=warm_up, name="compile", daemon=True).start()
+    threading.Thread(target=warm_up, args=(settings,), name="compile", daemon=True).start()
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
     health = load(HealthSettings)
     readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")

@@ -51,6 +51,6 @@ class MeasuredProcess:
         return Watched(self._process.pid, lambda: self._process.poll() is None, self._last_words)
 
     def _last_words(self) -> str:
-        size = self._log.seek(0, os.SEEK_END)
-        self._log.seek(max(0, size - LOG_CHARACTERS))
-        return self._log.read().decode("utf-8", "replace")
+        # Read from a place, without going there: the process writes where the file's position is.
+        size = os.fstat(self._log.fileno()).st_size
+        return os.pread(self._log.fileno(), LOG_CHARACTERS, max(0, size - LOG_CHARACTERS)).decode("utf-8", "replace")

@@ -116,11 +116,6 @@ class HalfSpaceTrees:
         return scores, counter, learnt_at
 
 
-def warm_up() -> None:
-    """Load the compiled loop, compiling it where it is not cached: seconds, better spent before the first record."""
-    HalfSpaceTrees(["x"], n_trees=1, height=1, window_size=2).score_one({"x": 0.0})
-
-
 @functools.lru_cache(maxsize=64)
 def _trees(n_features: int, n_trees: int, height: int, seed: int) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Split feature and threshold of every inner node, (n_trees, 2^height - 1), children of i at 2i+1 and 2i+2."""
