@@ -23,7 +23,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.consumer import Fetcher
-from faust.transport.drivers.aiokafka import Consumer, Transport
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode import Service
@@ -33,6 +33,9 @@ from stream_jobs.barrier import LostPartitions
 
 LOG = logging.getLogger(__name__)
 FETCH_SECONDS = 0.5
+FETCH_WAIT_MS = 25
+"""Longest wait of the broker for partitions that have nothing. aiokafka has one fetch a broker under way: for so long
+the others, which have something, are not asked (1.5 s in stock Faust)."""
 REFUSED = (UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError)
 
 
@@ -52,6 +55,15 @@ class PlacedMessage(ConsumerMessage):
     serial: int = -1
 
 
+class PromptThread(AIOKafkaConsumerThread):
+    """Faust's consumer thread, with a client that does not wait long for idle partitions."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # read when it starts
+        return consumer
+
+
 class BarrierConsumer(Consumer):
     """See `Positions`. One generation of the group at a time; every rebalance takes all and gives anew."""
 
@@ -60,6 +72,9 @@ class BarrierConsumer(Consumer):
         self._places: dict[TP, int] = {}
         self._next: dict[TP, int] = {}
         self._serial = 0
+
+    def _new_consumer_thread(self) -> PromptThread:
+        return PromptThread(self, loop=self.loop, beacon=self.beacon)
 
     # What stock Faust would commit: nothing.
 
