@@ -11,8 +11,9 @@ import orjson
 
 from inference_workers.answers import Answers
 from inference_workers.ports import Place
+from inference_workers.served_page import BatchFacts
 from inference_workers.tasks.statistics import Statistics
-from inference_workers.telemetry import BatchFacts, TelemetryAccumulator
+from inference_workers.telemetry import TelemetryAccumulator
 from infra.outbox import Outgoing
 from infra.progress import Progress, Receipt
 from infra.unique_ids import RANDOM_BYTES, uuid7
