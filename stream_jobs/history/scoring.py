@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stream_jobs.alert_budget import WEEK_MS
+from stream_jobs.alert_budget import CANDIDATE_SCORE, WEEK_MS
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
 from stream_jobs.detectors.own_past import OwnPast
-from stream_jobs.history.alert_budget import CANDIDATE_SCORE, Candidates
+from stream_jobs.history.candidates import Candidates
 from stream_jobs.history.cells import names
 from stream_jobs.history.reading import Batch
 
