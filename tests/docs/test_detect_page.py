@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from stream_jobs import alert_budget
 from stream_jobs.detect_cli import detect
 from stream_jobs.detectors.registry import DEFAULT, DETECTORS
-from stream_jobs import alert_budget
 from stream_jobs.history import columns, reading, scoring
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "detect.md").read_text()
