@@ -18,11 +18,19 @@ from schemas.windows import SeriesKey
 from stream_jobs.alert_budget import CANDIDATE_SCORE, AlertBudget
 from stream_jobs.decide import IncidentState, Observation, observe, unjudged
 from stream_jobs.detector_bank import DetectorBank
-from stream_jobs.detectors.base import Scores
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.scored_metric import Metric, Trigger, Value, actual_of, is_nothing
 from stream_jobs.stage import Limit
-from stream_jobs.told_score import ToldScore, anomaly_event, anomaly_id, digest_of, of_detector, of_trigger
+from stream_jobs.told_score import (
+    Said,
+    ToldScore,
+    anomaly_event,
+    anomaly_id,
+    digest_of,
+    of_detector,
+    of_trigger,
+    said_of,
+)
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
 
@@ -102,7 +110,7 @@ class SeriesScoring:
             look.watched.trigger.learn(look.value, window.end_ms)
         return quiet
 
-    def _scores(self, looks: Iterable[Look], window: WindowId) -> Scores:
+    def _scores(self, looks: Iterable[Look], window: WindowId) -> list[Said]:
         points = [look for look in looks if look.watched.row >= 0 and look.judgement is not None]
         for number, look in enumerate(points):
             assert look.judgement is not None
@@ -112,9 +120,9 @@ class SeriesScoring:
                 look.before = self.bank.state(look.watched.row)
         rows = np.array([look.watched.row for look in points], dtype=np.int64)
         values = np.array([float(look.value) for look in points if look.value is not None])
-        return self.bank.run(rows, np.full(len(points), window.end_ms, dtype=np.int64), values)
+        return said_of(self.bank.run(rows, np.full(len(points), window.end_ms, dtype=np.int64), values))
 
-    def _decide(self, look: Look, scores: Scores, window: WindowId, effects: WindowEffects) -> None:
+    def _decide(self, look: Look, scores: list[Said], window: WindowId, effects: WindowEffects) -> None:
         metric, watched, judgement = look.metric, look.watched, look.judgement
         if look.value is None or judgement is None:
             if look.value is not None:
@@ -124,12 +132,12 @@ class SeriesScoring:
         actual, digest = actual_of(judgement, look.value), self._digests[metric.name]
         if look.point >= 0:
             named = (self.bank.name, digest)
-            told = of_detector(scores, look.point, judgement, metric, actual, named)
+            told = of_detector(scores[look.point], judgement, metric, actual, named)
         else:
             told = of_trigger(judgement, metric, actual, digest)
         confirmed = metric.confirmed(look.found, judgement.expected, judgement.upper)
         fact = metric.is_fact(confirmed, actual)
-        agreed = fact or look.point < 0 or self._agrees(watched, scores, look.point)
+        agreed = fact or look.point < 0 or self._agrees(watched, scores[look.point].score)
         seen = Observation(look.key, window.start_ms, window.end_ms, actual, judgement, "", confirmed, agreed)
         if seen.anomalous:
             seen = replace(seen, anomaly_id=anomaly_id(window, seen, metric.name))
@@ -180,11 +188,10 @@ class SeriesScoring:
         return state if look.point < 0 else {"trigger": state, "detector": base64.b64encode(look.before).decode()}
 
     @staticmethod
-    def _agrees(watched: Watched, scores: Scores, point: int) -> bool:
+    def _agrees(watched: Watched, score: float) -> bool:
         """Whether the score says that the window is unusual, or cannot say yet. Said of a run's first, it holds."""
         if watched.learnt < AGREE_AFTER or watched.incident.anomalous_run > 0 or watched.incident.is_open:
             return True
-        score = float(scores.score[point])
         return math.isnan(score) or score >= CANDIDATE_SCORE
 
 

@@ -6,9 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from schemas.anomalies import AnomalyDetected, Score
 from stream_jobs.decide import Observation
@@ -19,6 +17,25 @@ from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
 
 NUMBER_MAX = 1e18
 """As the contract has it."""
+
+
+class Said(NamedTuple):
+    """What a detector said of one point; NaN where it said nothing, -1 for an onset that is none. See `Scores`."""
+
+    score: float
+    confidence: float
+    severity: float
+    expected: float
+    lower: float
+    upper: float
+    onset_ms: int
+
+
+def said_of(scores: Scores) -> list[Said]:
+    """Point by point, as plain numbers: picking them out of arrays one by one costs more than the score."""
+    ends = (scores.expected[:, 0], scores.lower[:, 0], scores.upper[:, 0])
+    columns = (scores.score, scores.confidence, scores.severity, *ends, scores.onset_ms)
+    return [Said(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +78,25 @@ def of_trigger(judgement: Judgement, metric: Metric, actual: float, digest: str)
     )
 
 
-def of_detector(
-    scores: Scores, at: int, judgement: Judgement, metric: Metric, actual: float, named: tuple[str, str]
-) -> ToldScore:
-    """Point `at` of the scores; `named` is the detector's name and the digest of both configurations.
+def of_detector(said: Said, judgement: Judgement, metric: Metric, actual: float, named: tuple[str, str]) -> ToldScore:
+    """The score of a detector beside a trigger; `named` is its name and the digest of both configurations.
 
     What the detector does not say, as of its very first points, is the trigger's: its expected value and band.
     """
-    expected, lower, upper = (float(ends[at, 0]) for ends in (scores.expected, scores.lower, scores.upper))
+    expected, lower, upper = said.expected, said.lower, said.upper
     if not math.isfinite(expected):
         expected, lower, upper = judgement.expected, judgement.lower, judgement.upper
-    onset_ms = int(scores.onset_ms[at])
     return ToldScore(
-        score=_number(scores.score[at], 1.0),
-        confidence=_number(scores.confidence[at], 1.0),
-        severity=_number(scores.severity[at], NUMBER_MAX),
+        score=_number(said.score, 1.0),
+        confidence=_number(said.confidence, 1.0),
+        severity=_number(said.severity, NUMBER_MAX),
         actual=actual,
         expected=min(max(expected, -NUMBER_MAX), NUMBER_MAX),
         # No metric of a window is below 0.
         lower=_number(lower, NUMBER_MAX, missing=expected),
         upper=_number(upper, NUMBER_MAX, missing=expected),
         strength=judgement.score,
-        onset_ms=onset_ms if onset_ms >= 0 else None,
+        onset_ms=said.onset_ms if said.onset_ms >= 0 else None,
         contributors={metric.name: 1.0},
         detector=named[0],
         config_digest=named[1],
@@ -141,7 +155,6 @@ def told_columns(told: ToldScore) -> dict[str, Any]:
     }
 
 
-def _number(value: float | np.floating[Any], most: float, missing: float = 0.0) -> float:
+def _number(value: float, most: float, missing: float = 0.0) -> float:
     """Within 0 and `most`; `missing` where nothing was said."""
-    number = float(value)
-    return min(max(number if math.isfinite(number) else missing, 0.0), most)
+    return min(max(value if math.isfinite(value) else missing, 0.0), most)
