@@ -66,9 +66,10 @@ def hot_swap(
     rate = max(1.0, LOAD_SHARE * capacity_per_second)
     scenario, run = f"bench-{uuid.uuid4().hex[:8]}", uuid.uuid4().hex[:12]
     cluster = KafkaCluster(kafka)
+    requests = [{"input": text, "scenario": scenario} for text in texts]
     with (
         WorkerProcesses(kafka, served) as processes,
-        LoadExchange(kafka, texts, run=run, scenario=scenario) as exchange,
+        LoadExchange(kafka, requests, run=run) as exchange,
     ):
         first = exchange.run_step("constant", FIRST_RATE, FIRST_SECONDS, 0)
         if exchange.wait_answered(first.count, FIRST_ANSWER_SECONDS_MAX).owed:

@@ -59,7 +59,8 @@ def latency(
     rate = max(1.0, LOAD_SHARE * capacity_per_second)
     cluster = KafkaCluster(kafka)
     run = uuid.uuid4().hex[:12]
-    with WorkerProcesses(kafka, served) as processes, LoadExchange(kafka, texts, run=run) as exchange:
+    requests = [{"input": text} for text in texts]
+    with WorkerProcesses(kafka, served) as processes, LoadExchange(kafka, requests, run=run) as exchange:
         first = exchange.run_step("constant", FIRST_RATE, FIRST_SECONDS, 0)
         if exchange.wait_answered(first.count, FIRST_ANSWER_SECONDS_MAX).owed:
             raise failed(f"the worker did not answer: {processes.last_words()}")

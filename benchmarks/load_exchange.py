@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from benchmarks.arrivals import Arrivals, due_seconds
+from benchmarks.load_requests import Request
 from benchmarks.log_span import answer_of, ends_of
 from benchmarks.open_loop import Sent, send_open_loop
 from benchmarks.step_log import StepLog
@@ -36,12 +37,9 @@ class LoadExchange:
     between, and other people's traffic on the same topics does not count.
     """
 
-    def __init__(
-        self, kafka: KafkaSettings, texts: Sequence[str], *, run: str, scenario: str = "search", task: str = "embed"
-    ) -> None:
-        """`run`: a name that no other run has. Texts are sent one after the other, again from the start."""
-        self._kafka, self._texts, self._run = kafka, texts, run
-        self._scenario, self._task = scenario, task
+    def __init__(self, kafka: KafkaSettings, requests: Sequence[Request], *, run: str) -> None:
+        """`run`: a name that no other run has. Requests are sent one after the other, again from the start."""
+        self._kafka, self._requests, self._run = kafka, requests, run
         self._producer = Producer(kafka, source=SOURCE, block_seconds=0.0)
         self._tails: list[KafkaTail] = []
         self._log = StepLog()
@@ -112,10 +110,8 @@ class LoadExchange:
     def _send(self, number: int) -> None:
         try:
             self._producer.send(
-                self._texts[number % len(self._texts)],
+                **self._requests[number % len(self._requests)],
                 key=f"user-{number % KEYS}",
-                scenario=self._scenario,
-                task=self._task,
                 request_id=f"{self._step}/{number}",
             )
         except RetryLater:  # no room: Kafka takes them more slowly than they are due

@@ -14,6 +14,8 @@ OWED_LEAST = 10
 """Fewer owed at the end of a step are chance, not a backlog."""
 P99_FACTOR, P99_FLOOR_MS = 10.0, 250.0
 """p99 has exploded above ten times that of the calmest step, and above what a person notices."""
+NOT_ANSWERED_SHARE_MAX = 0.01
+"""More failed or shed answers than this are no service, however fast they come."""
 LATE_SECONDS_MAX = 1.0
 """A sender that falls behind its own schedule by more does not offer the rate it says."""
 
@@ -24,12 +26,13 @@ class Verdict(StrEnum):
     SUSTAINED = "sustained"
     FALLS_BEHIND = "falls behind"
     TOO_SLOW = "p99 exploded"
+    NOT_ANSWERED = "failed or shed"
     SENDER_LIMITED = "sender too slow"
 
     @property
     def saturated(self) -> bool:
         """True when the server could not do it; not when the sender could not."""
-        return self in (Verdict.FALLS_BEHIND, Verdict.TOO_SLOW)
+        return self in (Verdict.FALLS_BEHIND, Verdict.TOO_SLOW, Verdict.NOT_ANSWERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,8 @@ def judge(
     exploded = calmest_p99_ms is not None and measure.p99_ms > max(P99_FLOOR_MS, P99_FACTOR * calmest_p99_ms)
     if measure.unanswered or exploded:
         return Verdict.TOO_SLOW
+    if measure.outcomes["failed"] + measure.outcomes["shed"] > NOT_ANSWERED_SHARE_MAX * measure.sent:
+        return Verdict.NOT_ANSWERED
     if refused or late_seconds_max > LATE_SECONDS_MAX:
         return Verdict.SENDER_LIMITED
     return Verdict.SUSTAINED
@@ -121,6 +126,7 @@ def saturation(done: Sequence[LoadStep]) -> Saturation:
         words = {
             Verdict.FALLS_BEHIND: f"{m.kept_up_share:.0%} of what came was answered meanwhile, {m.owed_at_end} owed",
             Verdict.TOO_SLOW: f"p99 {m.p99_ms:.0f} ms, {m.unanswered} unanswered",
+            Verdict.NOT_ANSWERED: f"{m.outcomes['failed']} failed and {m.outcomes['shed']} shed of {m.sent}",
         }[lowest.verdict]
         return Saturation(
             sustained, lowest.offered_per_second, capacity, f"at {lowest.offered_per_second:.0f}/s: {words}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmarks.load_options import load_of, load_options
 from infra.durations import Duration
 from infra.exit_codes import EXIT_CONFIGURATION, EXIT_TRY_AGAIN
 
@@ -42,8 +43,7 @@ HEAD = ("offered/s", "sent/s", "answered/s", "p50 ms", "p95 ms", "p99 ms", "max 
 @click.option("--for", "seconds", type=Duration(1.0), default="5m", show_default=True, help="No new step after this.")
 @click.option("--arrivals", type=click.Choice(["poisson", "constant"]), default="poisson", show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**31), default=1, show_default=True, help="Same seed, same load.")
-@click.option("--scenario", default="search", show_default=True, help="Scenario of the requests.")
-@click.option("--task", default="embed", show_default=True, help="Task of the requests.")
+@load_options
 @click.option(
     "--out",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -55,7 +55,10 @@ HEAD = ("offered/s", "sent/s", "answered/s", "p50 ms", "p95 ms", "p99 ms", "max 
     "--yes-this-is-my-cluster", is_flag=True, help="Also where Kafka is not on this machine: it will be loaded fully."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@click.pass_context
 def loadtest(
+    context: click.Context,
+    /,
     rate_min: float,
     rate_max: float,
     steps: int,
@@ -65,41 +68,40 @@ def loadtest(
     seconds: float,
     arrivals: Any,
     seed: int,
-    scenario: str,
-    task: str,
     out: Path,
     yes_this_is_my_cluster: bool,
     as_json: bool,
+    **load_wanted: Any,
 ) -> None:
-    """Send real shopping queries at rising rates to what runs here, and find where it saturates.
+    """Send requests at rising rates to what runs here, and find where it saturates: real shopping queries, or yours.
 
     An open loop: requests are sent when they are due, answered or not. Times are the broker's, from a request's append
     to its answer's. It ends when answers fall behind, when p99 explodes, or at --rate-max. Start `inferwatch up
     --no-traffic` first, or set INFERWATCH_KAFKA_BOOTSTRAP_SERVERS. The full queries are used where INFERWATCH_DATA is.
 
-    Exit code: 0 done, 75 nothing answered, 78 Kafka is on another machine.
+    Exit code: 0 done, 75 nothing answered, 78 Kafka is on another machine or the model does not do the task.
 
     \b
     Example:
       inferwatch loadtest --rate-min 50 --rate-max 800 --step 10s
-      inferwatch loadtest --arrivals constant --scenario recommendation --out friday --json
+      inferwatch loadtest --task rerank --items 8-32 --rate-max 200
+      inferwatch loadtest --words 1-16=0.99,17-200=0.01 --scenario search=0.8,ads=0.2
+      inferwatch loadtest --task generate --max-tokens 32 --rate-min 1 --rate-max 20
+      inferwatch loadtest --from yesterday.jsonl --arrivals constant --out friday --json
     """
     from benchmarks.load_exchange import LoadExchange
     from benchmarks.load_policy import LoadPolicy, saturation
     from benchmarks.load_run import LoadTiming, run_steps
-    from benchmarks.queries import real_queries
     from infra.connect import kafka_connection
 
     if rate_max < rate_min:
         raise click.UsageError(f"--rate-max {rate_max:g} is below --rate-min {rate_min:g}")
-    _check_request(scenario, task)
+    load = load_of(context, int(rate_max * step), seed, **load_wanted)
     kafka = kafka_connection()
     _refuse_foreign(kafka, allowed=yes_this_is_my_cluster)
-    queries = real_queries()
-    texts = queries.choose(min(100_000, max(1_000, int(rate_max * step))), seed)
     run = uuid.uuid4().hex[:12]
     policy = LoadPolicy(rate_min, rate_max, steps, refine)
-    with LoadExchange(kafka, texts, run=run, scenario=scenario, task=task) as exchange:
+    with LoadExchange(kafka, load.requests, run=run) as exchange:
         _expect_an_answer(exchange)
         _say(_row(HEAD))
         done, ended = run_steps(
@@ -112,22 +114,9 @@ def loadtest(
             on_done=lambda one: _say(_row(_cells(one))),
         )
     found = saturation(done)
-    load = {"arrivals": arrivals, "seed": seed, "scenario": scenario, "task": task, "texts": queries.source}
-    result = _result(done, found, ended, load)
+    result = _result(done, found, ended, {"arrivals": arrivals, "seed": seed, **load.facts})
     _write(out, done, found, result)
     click.echo(json.dumps(result) if as_json else _summary(found, ended, out))
-
-
-def _check_request(scenario: str, task: str) -> None:
-    from pydantic import ValidationError
-
-    from schemas.requests import InferenceRequested
-
-    try:
-        InferenceRequested.model_validate({"input": "red shoes", "scenario": scenario, "task": task})
-    except ValidationError as error:
-        (first, *_) = error.errors(include_url=False)
-        raise click.UsageError(f"--{first['loc'][0]}: {first['msg']}") from None
 
 
 def _refuse_foreign(kafka: KafkaSettings, *, allowed: bool) -> None:
@@ -150,9 +139,19 @@ def _refuse_foreign(kafka: KafkaSettings, *, allowed: bool) -> None:
 
 
 def _expect_an_answer(exchange: Any) -> None:
-    """One request a few times, so that no step waits for a worker that is not there. Raises ClickException (75)."""
+    """A few requests first, so that no step waits for a worker that is not there, or measures how fast requests fail
+    that the model cannot answer. Raises ClickException (75, 78)."""
     sent = exchange.run_step("constant", 5.0, 1.0, 0)
-    if exchange.wait_answered(sent.count, FIRST_SECONDS_MAX).owed:
+    first = exchange.wait_answered(sent.count, FIRST_SECONDS_MAX)
+    outcomes = {first.answers[position].outcome for position in first.asked if position in first.answers}
+    if outcomes and "answered" not in outcomes:
+        error = click.ClickException(
+            f"each of the first {sent.count} requests was {' or '.join(sorted(outcomes))}. Ways out: `inferwatch "
+            "predictions tail` says why; choose a --task that the scenario's model does."
+        )
+        error.exit_code = EXIT_CONFIGURATION
+        raise error
+    if first.owed:
         error = click.ClickException(
             f"nothing answered within {FIRST_SECONDS_MAX:.0f} s. Ways out: `inferwatch up --no-traffic`, or start "
             "`inferwatch worker`; `inferwatch books` says who owes answers."
@@ -190,8 +189,14 @@ def _write(out: Path, done: Sequence[LoadStep], found: Saturation, result: dict[
     out.with_name(out.name + ".json").write_text(json.dumps(result, indent=2) + "\n")
     if done:
         load, machine = result["load"], result["machine"]
-        subtitle = f"{load['arrivals']} arrivals, {load['texts']}; {machine['cpu']}, {machine['cores']} cores"
+        subtitle = f"{_what(load)}, {load['arrivals']} arrivals; {machine['cpu']}, {machine['cores']} cores"
         draw(out.with_name(out.name + ".png"), done, found, _title(found), subtitle)
+
+
+def _what(load: dict[str, Any]) -> str:
+    """What was sent, in a line of the picture."""
+    each = "" if load["inputs_mean"] == 1 else f", {load['inputs_mean']:g} inputs each"
+    return f"{load['task']}: {load['texts']}{each}" if "task" in load else f"{load['texts']}{each}"
 
 
 def _title(found: Saturation) -> str:

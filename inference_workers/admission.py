@@ -1,4 +1,7 @@
-"""A record of the request topic becomes a request ready to be batched, or the reason why it cannot. No I/O."""
+"""A record of the request topic becomes a request ready to be batched, or the reason why it cannot.
+
+No I/O: images are read elsewhere, and their requests wait in `image_reading`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from dataclasses import dataclass, field
 
 from inference_workers.batching import Waiting
 from inference_workers.compute import Row
+from inference_workers.image_reading import Draft, ImageReading
 from inference_workers.items import (
     OverLimit,
-    Part,
     Prepared,
     Refused,
+    Shed,
     Text,
     parts_of,
     prepare,
@@ -21,7 +25,6 @@ from inference_workers.ports import Item, Place
 from inference_workers.routing import Route, RoutingTable
 from inference_workers.servable import Servable
 from inference_workers.tasks.outputs import Wanted
-from inference_workers.tokenise import Tokenised
 from infra.ports import Clock, Record
 from infra.progress import Receipt
 from schemas.base import KEY_BYTES_MAX, DecodeError, Envelope, Reason, decode
@@ -104,20 +107,8 @@ class Denied:
 
     @property
     def is_shed(self) -> bool:
-        """True when it asks for more than is allowed."""
-        return isinstance(self.refusal, OverLimit)
-
-
-@dataclass(slots=True)
-class _Draft:
-    asked: Asked
-    request: InferenceRequested
-    route: Route
-    parts: list[Part]
-    shadow: bool
-    tokenised: list[Tokenised] = field(default_factory=list)
-    tokenise_ms: float = 0.0
-    refusal: Refused | None = None
+        """True when it asks for more than is allowed, or came too late."""
+        return isinstance(self.refusal, Shed)
 
 
 Admitted = Ready | Unusable | Denied
@@ -129,15 +120,22 @@ class Admission:
 
     table: RoutingTable
     clock: Clock
+    images: ImageReading
     lookup: Lookup = lambda servable, content: None
     head_starts_ms: Mapping[str, int] = field(default_factory=dict)
     request_tokens_max: int = 2**31
 
-    def admit(self, records: Sequence[tuple[Record, Receipt, Place]], *, shadows: bool = True) -> list[Admitted]:
-        """One result for each record, in order; those of shadows come last. Without `shadows` none are made."""
+    def admit(
+        self, records: Sequence[tuple[Record, Receipt, Place]], *, shadows: bool = True, image_bytes_max: int = 2**40
+    ) -> list[Admitted]:
+        """One result for each record, in order, then those of shadows. Without `shadows` none are made.
+
+        A record that names images has its result in a later call, when they are read; `image_bytes_max` bounds what
+        is held of them until then, see `ImageReading.step`.
+        """
         results: list[Admitted] = []
-        places: list[tuple[int, _Draft]] = []
-        extra: list[_Draft] = []
+        places: list[tuple[int, Draft]] = []
+        extra: list[Draft] = []
         for record, receipt, identity in records:
             try:
                 envelope = _decoded(record)
@@ -150,17 +148,36 @@ class Admission:
             if isinstance(draft, Denied):
                 results.append(draft)
                 continue
-            places.append((len(results), draft))
-            results.append(Denied(asked, Refused("", "")))  # replaced below
+            if draft.names_images():
+                self.images.add(draft)
+            else:
+                places.append((len(results), draft))
+                results.append(Denied(asked, Refused("", "")))  # replaced below
             if shadows:
-                found = [self._draft(asked, envelope.data, one, shadow=True) for one in beside]
-                extra += [one for one in found if isinstance(one, _Draft)]
-        self._tokenise([*(draft for _, draft in places), *extra])
+                extra += self._shadows(asked, envelope.data, beside)
+        extra += self.images.step(self.clock.now_ms(), image_bytes_max)
+        drafts = [*(draft for _, draft in places), *extra]
+        self._tokenise([draft for draft in drafts if draft.refusal is None])
         now_ms = self.clock.now_ms()
         for place, draft in places:
             results[place] = self._finish(draft, now_ms)
-        results += [one for one in (self._finish(draft, now_ms) for draft in extra) if isinstance(one, Ready)]
+        for draft in extra:
+            one = self._finish(draft, now_ms)
+            if isinstance(one, Ready) or not draft.shadow:
+                results.append(one)
         return results
+
+    def _shadows(self, asked: Asked, request: InferenceRequested, beside: Sequence[Route]) -> list[Draft]:
+        """Drafts for those routes that can compute it, without those that wait for images."""
+        found = []
+        for route in beside:
+            draft = self._draft(asked, request, route, shadow=True)
+            if isinstance(draft, Draft):
+                if draft.names_images():
+                    self.images.add(draft)
+                else:
+                    found.append(draft)
+        return found
 
     def _asked(
         self, record: Record, receipt: Receipt, identity: Place, envelope: Envelope[InferenceRequested], route: Route
@@ -182,15 +199,15 @@ class Admission:
             input_bytes=_text_bytes(request),
         )
 
-    def _draft(self, asked: Asked, request: InferenceRequested, route: Route, *, shadow: bool) -> _Draft | Denied:
+    def _draft(self, asked: Asked, request: InferenceRequested, route: Route, *, shadow: bool) -> Draft | Denied:
         try:
-            return _Draft(asked, request, route, parts_of(request, route.servable), shadow)
+            return Draft(asked, request, route, parts_of(request, route.servable), shadow)
         except Refused as refusal:
             return Denied(asked, refusal)
 
-    def _tokenise(self, drafts: Sequence[_Draft]) -> None:
+    def _tokenise(self, drafts: Sequence[Draft]) -> None:
         """One call for all texts of a model. A text's share of the time is even: they cannot be told apart."""
-        by_servable: dict[Servable, list[_Draft]] = {}
+        by_servable: dict[Servable, list[Draft]] = {}
         for draft in drafts:
             by_servable.setdefault(draft.route.servable, []).append(draft)
         for servable, mine in by_servable.items():
@@ -207,14 +224,14 @@ class Admission:
                 draft.tokenised = [next(tokenised) for _ in some]
                 draft.tokenise_ms = each_ms * len(some)
 
-    def _tokenise_each(self, servable: Servable, drafts: Sequence[_Draft], texts: Sequence[list[Text]]) -> None:
+    def _tokenise_each(self, servable: Servable, drafts: Sequence[Draft], texts: Sequence[list[Text]]) -> None:
         for draft, some in zip(drafts, texts, strict=True):
             try:
                 draft.tokenised = servable.tokeniser.tokenise(some) if some else []
             except Exception as error:
                 draft.refusal = Refused("tokenise_error", f"{type(error).__name__}: {str(error)[:500]}")
 
-    def _finish(self, draft: _Draft, now_ms: int) -> Ready | Denied:
+    def _finish(self, draft: Draft, now_ms: int) -> Ready | Denied:
         asked, route = draft.asked, draft.route
         try:
             if draft.refusal is not None:

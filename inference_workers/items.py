@@ -15,14 +15,14 @@ from inference_workers.ports import Head, Item, Sampling
 from inference_workers.servable import Servable
 from inference_workers.tokenise import Tokenised
 from schemas.base import DecodeError
-from schemas.requests import InferenceRequested, Input, TypedInput
+from schemas.requests import ImageReference, InferenceRequested, Input, TypedInput
 from schemas.vectors import decode_vector
 
 CONTENT_BYTES_MAX = 64
 """A longer content is replaced by its hash."""
 Text = str | tuple[str, str]
-Part = Text | Item | Row
-"""An input before tokenising: a text or pair, an image, or a vector that is there already."""
+Part = Text | ImageReference | Item | Row
+"""An input before tokenising: a text or pair, an image by name or read, or a vector that is there already."""
 
 
 class Refused(Exception):
@@ -33,11 +33,22 @@ class Refused(Exception):
         self.code = code
 
 
-class OverLimit(Refused):
-    """A request that asks for more than is allowed: it is shed."""
+class Shed(Refused):
+    """A request that could have been computed, and is not: it is shed, and not failed."""
+
+
+class OverLimit(Shed):
+    """A request that asks for more than is allowed."""
 
     def __init__(self, message: str) -> None:
         super().__init__("over_limit", message)
+
+
+class Expired(Shed):
+    """A request whose deadline passed `late_ms` milliseconds ago, before `what`."""
+
+    def __init__(self, late_ms: int, what: str) -> None:
+        super().__init__("expired", f"its deadline passed {late_ms} ms before {what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,7 @@ def prepare(
             tokens += len(one.ids)
             ready.append(_item(one, sampling, servable))
         else:
+            assert not isinstance(part, ImageReference)  # images are read before texts are tokenised
             tokens += part.cost if isinstance(part, Item) else 0
             ready.append(part)
     return Prepared(ready, tokens, unknown, truncated)
@@ -128,7 +140,7 @@ def _typed(one: TypedInput, request: InferenceRequested, servable: Servable) -> 
         raise Refused("unsupported_input", f"{servable.ref.name} reads no images")
     if servable.read_image is None:
         raise Refused("images_not_served", f"{one.image.name[:200]!r}: this worker has no image folder")
-    return servable.read_image(one.image)
+    return one.image
 
 
 def _given(embedding: str | list[float]) -> Row:

@@ -32,8 +32,6 @@ DELIVERIES_PER_RECORD = 2
 """Every offset owes an answer (or a dead letter) and its line of telemetry."""
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 """Bounds the decoding and tokenising of one step to some milliseconds: polling goes on in between."""
-IMAGE_FIELD, IMAGE_BYTES = b'"image"', 1_048_576
-"""Decoding an image takes as long as that much text: a record with images ends the step's slice."""
 BUSY_SECONDS, PREFETCHED_SECONDS = 0.004, 0.008
 """How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
 IDLE_SECONDS = 0.1
@@ -102,7 +100,7 @@ class InferenceWork:
         self._incoming_bytes = 0
         self._started: dict[int, _Started] = {}
         self._tickets = 0
-        admission.lookup = self._lookup
+        admission.lookup, self._images = self._lookup, admission.images
 
     def assigned(self, partitions: PartitionSet) -> None:
         """See `Work.assigned`: ask for the topic's id again, for it may have been made anew."""
@@ -117,7 +115,8 @@ class InferenceWork:
         self._incoming = deque(one for one in self._incoming if (one[0].topic, one[0].partition) not in partitions)
         self._unknown -= partitions
         self._incoming_bytes = sum(size for _, _, size in self._incoming)
-        self._lanes.drop(lambda one: one.shadow or _where(one.asked.receipt) in partitions)
+        for waiting in (self._lanes, self._images):
+            waiting.drop(lambda one: one.shadow or _where(one.asked.receipt) in partitions)
 
     def accept(self, records: Sequence[tuple[Record, Receipt]]) -> None:
         """See `Work.accept`."""
@@ -133,7 +132,7 @@ class InferenceWork:
         """See `Work.is_full`."""
         return (
             self.waiting() >= self._limit.requests_max
-            or self._incoming_bytes + self._lanes.held_bytes >= self._limit.bytes_max
+            or self._incoming_bytes + self._lanes.held_bytes + self._images.held_bytes >= self._limit.bytes_max
         )
 
     def under_way(self) -> int:
@@ -142,7 +141,7 @@ class InferenceWork:
 
     def waiting(self) -> int:
         """See `Work.waiting`."""
-        return len(self._incoming) + len(self._lanes)
+        return len(self._incoming) + len(self._lanes) + self._images.waiting()
 
     def gathers(self) -> bool:
         """See `Work.gathers`: while a batch is computed."""
@@ -172,14 +171,15 @@ class InferenceWork:
         return None if self._observer is None else self._observer.sample()
 
     def _turned(self, observer: Observer, outbox: Outbox, now_ms: int) -> None:
-        waiting = len(self._lanes)
+        waiting = len(self._lanes) + self._images.waiting()
         if not observer.is_due(waiting, now_ms):
             return
         started = self._started.values()
-        oldest = min((*self._lanes.first_appended_ms(), *(one.appended_ms for one in started)), default=None)
+        first = [*self._lanes.first_appended_ms(), *self._images.first_appended_ms()]
+        oldest = min([*first, *(one.appended_ms for one in started)], default=None)
         observer.turned(
             waiting=waiting,
-            waiting_bytes=self._lanes.held_bytes,
+            waiting_bytes=self._lanes.held_bytes + self._images.held_bytes,
             computing=sum(len(one.members) for one in started),
             oldest_seconds=None if oldest is None else max(0, now_ms - oldest) / 1000,
             outbox=outbox,
@@ -189,7 +189,8 @@ class InferenceWork:
         if start and self._incoming and self._clock.monotonic() >= self._identity_due:
             return 0.0
         due = self._outcomes.telemetry.seconds_until_due(now_ms)
-        seconds = IDLE_SECONDS if due is None else min(due, IDLE_SECONDS)
+        longest = BUSY_SECONDS if self._images else IDLE_SECONDS
+        seconds = longest if due is None else min(due, longest)
         if self._compute.under_way():
             return min(seconds, PREFETCHED_SECONDS if self._compute.under_way() > PREFETCHED_MAX else BUSY_SECONDS)
         batch_due = self._lanes.seconds_until_due(now_ms)
@@ -207,7 +208,9 @@ class InferenceWork:
         if not leaving:
             return
         leaving -= self._admission.table.servables()
-        used = self._lanes.using() | {id(one.lane.route.servable) for one in self._started.values()}
+        used = (
+            self._lanes.using() | self._images.using() | {id(one.lane.route.servable) for one in self._started.values()}
+        )
         for servable in [one for one in leaving if id(one) not in used]:
             if self._models.retire(servable):
                 leaving.discard(servable)
@@ -219,27 +222,28 @@ class InferenceWork:
         self._lanes.retire(routes, {id(one) for one in leaving})
 
     def _admit(self, outbox: Outbox) -> None:
-        """Decode and tokenise a bounded slice of what came in."""
-        if not self._incoming or not self._know_identities():
-            return
-        chosen: list[tuple[Record, Receipt, Place]] = []
-        size = 0
-        while self._incoming and len(chosen) < ADMITTED_MAX and size < ADMITTED_BYTES_MAX:
-            record, receipt, record_bytes = self._incoming.popleft()
-            cluster_id, topic_id = self._topics[record.topic, record.partition]
-            chosen.append((record, receipt, Place(cluster_id, topic_id, record.partition, record.offset)))
-            size += record_bytes
-            self._incoming_bytes -= record_bytes
-            size += IMAGE_BYTES * (record.value or b"").count(IMAGE_FIELD)
-        # A shadow gives way: it is computed only while the worker has room.
-        room = 2 * self.waiting() < self._limit.requests_max
-        for one in self._admission.admit(chosen, shadows=room):
+        """Decode and tokenise a bounded slice of what came in, and what was waiting for images."""
+        chosen = self._slice() if self._incoming and self._know_identities() else []
+        room = 2 * self.waiting() < self._limit.requests_max  # shadows give way: they are computed only with room
+        images = self._limit.bytes_max - self._lanes.held_bytes
+        for one in self._admission.admit(chosen, shadows=room, image_bytes_max=images):
             if isinstance(one, Ready):
                 self._take_in(one, outbox)
             elif isinstance(one, Unusable):
                 self._outcomes.unusable(one, outbox)
             else:
                 self._outcomes.denied(one, outbox)
+
+    def _slice(self) -> list[tuple[Record, Receipt, Place]]:
+        chosen: list[tuple[Record, Receipt, Place]] = []
+        size = 0
+        while self._incoming and len(chosen) < ADMITTED_MAX and size < ADMITTED_BYTES_MAX:
+            record, receipt, record_bytes = self._incoming.popleft()
+            topic = self._topics[record.topic, record.partition]
+            chosen.append((record, receipt, Place(*topic, record.partition, record.offset)))
+            size += record_bytes
+        self._incoming_bytes -= size
+        return chosen
 
     def _take_in(self, one: Ready, outbox: Outbox) -> None:
         if one.items:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
+from inference_workers.items import Expired
 from inference_workers.ports import Item
 from inference_workers.served_page import BatchFacts
 from inference_workers.tasks.outputs import outputs_of
@@ -88,8 +89,8 @@ class Outcomes:
     def expired(self, one: Ready, outbox: Outbox) -> None:
         """A request whose deadline passed before it could be computed."""
         now_ms = self.clock.now_ms()
-        late_ms = now_ms - (one.asked.deadline_ms or now_ms)
-        self._shed(one.asked, "expired", f"its deadline passed {late_ms} ms before it could be computed", outbox)
+        expired = Expired(now_ms - (one.asked.deadline_ms or now_ms), "it could be computed")
+        self._shed(one.asked, expired.code, str(expired), outbox)
 
     def denied(self, one: Denied, outbox: Outbox) -> None:
         """A request that is not computed here: shed when it is over a limit, else failed."""

@@ -12,6 +12,8 @@ from inference_workers.admission import Admission
 from inference_workers.answers import Answers
 from inference_workers.cache import ResultCache
 from inference_workers.compute import Compute
+from inference_workers.image_pool import ImagePool
+from inference_workers.image_reading import ImageReading
 from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, IdentityOf, InferenceWork, Models, WorkLimit
 from inference_workers.observer import Observer
@@ -59,6 +61,13 @@ def new_work(
         Admission(
             table,
             outside.clock,
+            ImageReading(
+                ImagePool(
+                    outside.clock,
+                    threads=settings.image_threads,
+                    timeout_seconds=settings.image_timeout_ms / 1000,
+                )
+            ),
             head_starts_ms=settings.head_starts_ms,
             request_tokens_max=settings.request_tokens_max,
         ),

@@ -66,6 +66,16 @@ class WorkerSettings(ModelSettings):
         description="Pixels of one image, width times height, judged before it is decoded: a file of 10 KB can hold "
         "billions. 25 million take 75 MB while they are read.",
     )
+    image_threads: Annotated[int, Field(ge=1, le=32)] = Field(
+        default=2,
+        description="Images read at once, beside the loop and what is computed. Each may take the memory of one "
+        "largest image.",
+    )
+    image_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = Field(
+        default=5_000,
+        description="Longest time to read one image, milliseconds; then its request fails as image_timeout. A photo "
+        "of 12 million pixels takes about 300 as JPEG, 800 as PNG.",
+    )
     queue_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=2_000, description="Requests held by the worker; above it fetching pauses."
     )

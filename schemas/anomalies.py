@@ -1,4 +1,4 @@
-"""What the detectors say on `anomaly.events`: one event per anomalous window of a series' metric."""
+"""What the detectors say on `anomaly.events`: anomalous windows, and what changed of windows and detectors since."""
 
 from __future__ import annotations
 
@@ -43,7 +43,11 @@ class InputRange(Part):
 
 
 class Score(Part):
-    """What a detector said of one metric in one window. Expected value and band are in the metric's unit."""
+    """What a detector said of one metric in one window. Expected value and band are in the metric's unit.
+
+    Of a selected detector `score` is the share of the series' own past windows that were less severe; of a trigger
+    alone it is the event's `strength`.
+    """
 
     score: Share
     confidence: Share
@@ -53,13 +57,16 @@ class Score(Part):
     upper: Number
     detector: Label
     config_digest: Label
+    severity: Annotated[float, Field(ge=0, le=1e18)] = Field(
+        default=0.0, description="How far off, in the detector's own measure, comparable between series. Since 1.2."
+    )
 
 
 class AnomalyDetected(Message):
     """A series' metric left its expected band in one window. `anomaly_id` is a function of series, metric, window."""
 
     KIND: ClassVar[str] = "anomaly.detected"
-    MINOR: ClassVar[int] = 1
+    MINOR: ClassVar[int] = 2
 
     anomaly_id: Label
     kind: AnomalyKind
@@ -73,10 +80,46 @@ class AnomalyDetected(Message):
     effects: dict[str, Number] = Field(
         default={}, description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. Since 1.1."
     )
+    strength: Share = Field(
+        default=0.0, description="Of the trigger: 0.5 at the end of its band, towards 1 beyond. Since 1.2."
+    )
     inputs: list[InputRange] = []
     state_digest: Annotated[str, Field(max_length=128)] = Field(
         default="", description="SHA-256 of the detector's state just before this window."
     )
 
 
-ANOMALY_KINDS: tuple[type[AnomalyDetected]] = (AnomalyDetected,)
+class WindowCorrected(Message):
+    """Data came after the allowed lateness: what a closed window of a series really held. It was scored without, and
+    is not scored or learnt again; the highest `revision` counts."""
+
+    KIND: ClassVar[str] = "window.corrected"
+
+    series: SeriesKey
+    window_start_ms: EpochMs
+    window_end_ms: EpochMs
+    revision: Annotated[int, Field(ge=1, le=2**31 - 1)]
+    requests: Count
+    values: dict[str, Number] = Field(description="The scored columns of `windows`, by name, as they are now.")
+    inputs: list[InputRange] = []
+
+
+class DetectorsRenewed(Message):
+    """Detectors of a partition's series could not take over what was learnt, and learn anew: no score till then."""
+
+    KIND: ClassVar[str] = "detectors.renewed"
+
+    partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    at_ms: EpochMs = Field(description="End of the first window since (log time).")
+    detector: Label
+    config_digest: Label
+    reason: Annotated[str, Field(max_length=1_000)] = Field(description="What was wrong with the first of them.")
+    count: Count = Field(description="Detectors, one a series and metric.")
+    series: list[SeriesKey] = Field(description="The first of their series, at most 20.")
+
+
+ANOMALY_KINDS: tuple[type[AnomalyDetected], type[WindowCorrected], type[DetectorsRenewed]] = (
+    AnomalyDetected,
+    WindowCorrected,
+    DetectorsRenewed,
+)

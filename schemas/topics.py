@@ -112,9 +112,9 @@ WINDOWS = Topic(
 )
 ANOMALIES = Topic(
     "anomaly.events",
-    "One event per anomalous window of a series' metric.",
+    "One event per anomalous window of a series' metric; corrections of late windows; detectors that learn anew.",
     ANOMALY_KINDS,
-    "the series",
+    "the series, or the partition of detectors",
     retention_ms=30 * DAY_MS,
     retention_bytes=32 * MIB,
 )

@@ -1,122 +1,166 @@
-"""How many alerts a threshold would have raised on past scores, and which threshold spends a weekly budget of them.
+"""At most N alerts a week over all series: which unusual points alert, decided from earlier ones alone. Pure.
 
-Scores of any kind, higher is worse, comparable between series. Pure arithmetic on histories; nothing is looked up.
+The one budget there is: stage 2 asks it live, `inferwatch detect` and `inferwatch budget` ask it about history.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 WEEK_MS = 7 * 86_400_000
-QUIET_MS = 3_600_000
-"""After an alert the same series raises none for so long: one fault, one alert."""
+DEFAULT_A_WEEK = 21
+"""Three a day over all series: docs/decisions/0009-alert-budget.md says why."""
+CANDIDATE_SCORE = 0.99
+"""A point that is not among the most unusual 1 in 100 of its series never alerts for its score."""
+MEMORY_WEEKS = 4
+COOL_DOWN_MS = 3_600_000
+"""Unusual points of a series that follow each other so soon are one incident: it is charged once."""
+INCIDENTS_MAX = 4_000
+"""Incidents remembered, the newest: some 60 bytes each in the state. With more in four weeks the memory is shorter."""
+LONG_AGO_MS = -(1 << 62)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreHistory:
-    """Past scores of one series. NaN: nothing was said there."""
-
-    time_ms: NDArray[np.int64]
-    """(n,) Ascending."""
-    score: NDArray[np.float64]
-    """(n,)"""
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetCost:
-    """What a budget comes to on the histories it was computed from."""
-
-    alerts_a_week: float
-    """The budget, over all series."""
-    threshold: float
-    """A score at or above it raises an alert; infinite: not even the highest score fits the budget."""
-    alerts: int
-    """How many it would have raised, at most budget times weeks."""
-    weeks: float
-    by_series: Mapping[str, int]
-    """Alerts of each series that would have raised any, the most first."""
-
-    @property
-    def spent_a_week(self) -> float:
-        """Alerts a week over all series."""
-        return self.alerts / self.weeks
+@dataclass(slots=True)
+class _Incident:
+    series: str | int
+    began_ms: int
+    last_ms: int
+    peak: float
+    alerted: bool = False
 
 
-def alert_times(history: ScoreHistory, threshold: float, quiet_ms: int = QUIET_MS) -> NDArray[np.int64]:
-    """When the series would have raised an alert, in milliseconds: none within `quiet_ms` after another."""
-    times = history.time_ms[history.score >= threshold]
-    kept: list[int] = []
-    at = 0
-    while at < len(times):
-        kept.append(int(times[at]))
-        at = max(at + 1, int(np.searchsorted(times, times[at] + quiet_ms)))
-    return np.array(kept, dtype=np.int64)
+class AlertBudget:
+    """Decides point after point, in the order of time; a decision depends on earlier points alone, and never changes.
 
-
-def weeks_of(histories: Mapping[str, ScoreHistory]) -> float:
-    """From the earliest point of any series to the latest. Raises ValueError where that is no time at all."""
-    spans = [(int(one.time_ms[0]), int(one.time_ms[-1])) for one in histories.values() if len(one.time_ms)]
-    length_ms = max(last for _, last in spans) - min(first for first, _ in spans) if spans else 0
-    if length_ms <= 0:
-        raise ValueError("an alert budget needs a history with at least two times")
-    return length_ms / WEEK_MS
-
-
-def cost_of(
-    histories: Mapping[str, ScoreHistory], threshold: float, *, alerts_a_week: float, quiet_ms: int = QUIET_MS
-) -> BudgetCost:
-    """What that threshold would have raised; `alerts_a_week` is only passed on."""
-    counts = {name: len(alert_times(history, threshold, quiet_ms)) for name, history in histories.items()}
-    worst_first = sorted((name for name in counts if counts[name]), key=lambda name: (-counts[name], name))
-    return BudgetCost(
-        alerts_a_week=alerts_a_week,
-        threshold=threshold,
-        alerts=sum(counts.values()),
-        weeks=weeks_of(histories),
-        by_series={name: counts[name] for name in worst_first},
-    )
-
-
-def spend(histories: Mapping[str, ScoreHistory], alerts_a_week: float, *, quiet_ms: int = QUIET_MS) -> BudgetCost:
-    """The lowest threshold found that raises at most `alerts_a_week` over all series, and what it would have cost.
-
-    Found by halving the ranks of all scores, so it always fits the budget; a still lower one may also fit, since a
-    lower threshold starts a quiet time earlier. Raises ValueError for a budget below 0 or without a history.
+    The bar is the size that N incidents a week reached in the last four weeks, or in as many as are remembered. In the
+    first week nobody knows it, and how rare a point is in its own series decides: with R points a week, N of them are
+    rarer than 1 in R/N, and R is a hundred times the unusual ones so far. Whatever the bar, N alerts in seven days are
+    the most: so a burst of incidents after a quiet month costs N alerts.
     """
-    if not alerts_a_week >= 0:
-        raise ValueError(f"a budget of {alerts_a_week} alerts a week")
-    allowed = math.floor(alerts_a_week * weeks_of(histories))
-    values = np.unique(np.concatenate([one.score[np.isfinite(one.score)] for one in histories.values()]))[::-1]
-    fits, too_many = -1, len(values)
-    step = max(1, allowed)
-    while too_many - fits > 1:
-        # Far fewer scores are above the threshold than below: look from the top in growing steps, then halve.
-        middle = min(fits + step, too_many - 1) if too_many == len(values) else (fits + too_many) // 2
-        if _count(histories, float(values[middle]), quiet_ms, allowed) <= allowed:
-            fits, step = middle, 2 * step
-        else:
-            too_many = middle
-    threshold = math.inf if fits < 0 else float(values[fits])
-    return cost_of(histories, threshold, alerts_a_week=alerts_a_week, quiet_ms=quiet_ms)
 
+    def __init__(self, a_week: int, first_ms: int | None = None) -> None:
+        """`first_ms`: when history begins; None: with the first point. Raises ValueError for less than one a week."""
+        if a_week < 1:
+            raise ValueError(f"{a_week} alerts a week: at least 1")
+        self._a_week, self._first_ms = a_week, first_ms
+        self._now_ms = LONG_AGO_MS
+        self._complete_ms = LONG_AGO_MS
+        """Since when every incident is remembered."""
+        self._alerted_ms: deque[int] = deque(maxlen=a_week)
+        self._open: dict[str | int, _Incident] = {}
+        """The last incident of each series, of those remembered."""
+        self._past: deque[_Incident] = deque()
+        """Incidents of the last four weeks, by their beginning."""
+        self._rows = 0
+        self._peaks: list[float] = []
+        """Their peaks, sorted."""
 
-def spend_each(
-    histories: Mapping[str, ScoreHistory], budgets: Sequence[float], *, quiet_ms: int = QUIET_MS
-) -> list[BudgetCost]:
-    """`spend` for several budgets, to compare them."""
-    return [spend(histories, budget, quiet_ms=quiet_ms) for budget in budgets]
+    def alerts(self, series: str | int, time_ms: int, size: float, rarity: float) -> bool:
+        """True when this unusual point of a series is the one that alerts: once an incident. See `admits`."""
+        incident, bar = self._take(series, time_ms, size)
+        return not incident.alerted and self._charge(incident, size > bar, rarity)
 
+    def admits(self, series: str | int, time_ms: int, size: float, rarity: float = math.inf) -> bool:
+        """Take an unusual point in; True when its incident may alert, as it has before or does from here on.
 
-def _count(histories: Mapping[str, ScoreHistory], threshold: float, quiet_ms: int, enough: int) -> int:
-    """Alerts over all series; stops counting where there are more than `enough`."""
-    total = 0
-    for history in histories.values():
-        total += len(alert_times(history, threshold, quiet_ms))
-        if total > enough:
-            break
-    return total
+        `size`: how bad it is, comparable between series. `rarity`: log10 of "1 in so many"; infinite where other
+        means say that it is worth an alert. A time before the last one counts as the last one.
+        """
+        incident, bar = self._take(series, time_ms, size)
+        return incident.alerted or self._charge(incident, size > bar, rarity)
+
+    def entries(self) -> list[list[Any]]:
+        """All of it as rows of plain values, exact through JSON; none while nothing was asked."""
+        if self._first_ms is None:
+            return []
+        head = [self._first_ms, self._now_ms, self._complete_ms, self._rows]
+        return [
+            head,
+            list(self._alerted_ms),
+            *([one.series, one.began_ms, one.last_ms, one.peak, one.alerted] for one in self._past),
+        ]
+
+    def restore(self, entries: Iterable[Any]) -> None:
+        """Take over what `entries` gave, under any number a week. Raises ValueError when it is broken."""
+        rows = list(entries)
+        if not rows:
+            return
+        head, alerted, *past = rows
+        if any(type(number) is not int for number in (*head, *alerted)) or len(head) != 4 or alerted != sorted(alerted):
+            raise ValueError("alert budget: times are broken")
+        for row in past:
+            series, began_ms, last_ms, peak, told = row
+            whole = type(began_ms) is type(last_ms) is int and type(peak) is float and type(told) is bool
+            if type(series) not in (str, int) or not whole or not math.isfinite(peak):
+                raise ValueError(f"alert budget: incident {row!r} is broken")
+            self._remember(_Incident(series, began_ms, last_ms, peak, told))
+        self._first_ms, self._now_ms, self._complete_ms, self._rows = head
+        self._alerted_ms.extend(alerted)
+
+    def _take(self, series: str | int, time_ms: int, size: float) -> tuple[_Incident, float]:
+        """The incident that the point begins or belongs to, and the bar, which is that of the others."""
+        time_ms = self._now_ms = max(time_ms, self._now_ms)
+        self._first_ms = time_ms if self._first_ms is None else self._first_ms
+        self._forget(time_ms)
+        self._rows += 1
+        incident = self._open.get(series)
+        if incident is None or time_ms - incident.last_ms > COOL_DOWN_MS:
+            bar = self._bar(time_ms)
+            incident = _Incident(series, time_ms, time_ms, size)
+            self._remember(incident)
+            return incident, bar
+        del self._peaks[bisect.bisect_left(self._peaks, incident.peak)]
+        bar = self._bar(time_ms)
+        incident.last_ms, incident.peak = time_ms, max(incident.peak, size)
+        bisect.insort(self._peaks, incident.peak)
+        return incident, bar
+
+    def _charge(self, incident: _Incident, is_beyond: bool, rarity: float) -> bool:
+        """Whether the incident alerts now; if so, it is charged."""
+        worth = rarity > self._rare(self._now_ms) if self._weeks(self._now_ms) < 1.0 else is_beyond
+        if not worth or len(self._alerted_ms) >= self._a_week:
+            return False
+        incident.alerted = True
+        self._alerted_ms.append(self._now_ms)
+        return True
+
+    def _remember(self, incident: _Incident) -> None:
+        self._open[incident.series] = incident
+        self._past.append(incident)
+        bisect.insort(self._peaks, incident.peak)
+        if len(self._past) > INCIDENTS_MAX:
+            self._complete_ms = self._drop().began_ms
+
+    def _weeks(self, time_ms: int) -> float:
+        assert self._first_ms is not None
+        return max(1, time_ms - self._first_ms) / WEEK_MS
+
+    def _rare(self, time_ms: int) -> float:
+        """The rarity that N points of a week exceed, from how many unusual ones there were."""
+        rows_a_week = self._rows / (1.0 - CANDIDATE_SCORE) / self._weeks(time_ms)
+        return math.log10(max(1.0, rows_a_week / self._a_week))
+
+    def _bar(self, time_ms: int) -> float:
+        """The size that N incidents a week reached, without the one in question; 0 where there were fewer."""
+        weeks = min(MEMORY_WEEKS, self._weeks(time_ms), (time_ms - self._complete_ms) / WEEK_MS)
+        due = max(1, int(self._a_week * weeks))
+        return self._peaks[-due] if due <= len(self._peaks) else 0.0
+
+    def _forget(self, time_ms: int) -> None:
+        while self._alerted_ms and time_ms - self._alerted_ms[0] >= WEEK_MS:
+            self._alerted_ms.popleft()
+        while self._past and time_ms - self._past[0].began_ms >= MEMORY_WEEKS * WEEK_MS:
+            self._drop()
+
+    def _drop(self) -> _Incident:
+        """Forget the oldest incident, also one that goes on: it is then a new one."""
+        incident = self._past.popleft()
+        del self._peaks[bisect.bisect_left(self._peaks, incident.peak)]
+        if self._open.get(incident.series) is incident:
+            del self._open[incident.series]
+        return incident

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,6 +48,13 @@ class Observation:
     anomaly_id: str
     confirmed: bool = True
     """Whether the anomaly is one of most requests, and not of a few."""
+    agreed: bool = True
+    """Whether the detector's score says so too, or need not be asked."""
+
+    @property
+    def anomalous(self) -> bool:
+        """Outside the trigger's band, and not usual for the series."""
+        return self.judgement.anomalous and self.agreed
 
 
 @dataclass(slots=True)
@@ -111,12 +119,15 @@ class IncidentState:
         return taken
 
 
-def observe(state: IncidentState, policy: AlertPolicy, seen: Observation) -> AlertChanged | None:
+def observe(
+    state: IncidentState, policy: AlertPolicy, seen: Observation, admits: Callable[[], bool] = lambda: True
+) -> AlertChanged | None:
     """Fold one judged window in; returns the change of the incident that it makes, if any.
 
-    While the detector learns, as after a gap, it says of an open incident neither that it goes on nor that it is over.
+    While the trigger learns, as after a gap, it says of an open incident neither that it goes on nor that it is over.
+    `admits` is asked whether an incident may open, in each window in which it would.
     """
-    anomalous = seen.judgement.anomalous
+    anomalous = seen.anomalous
     if state.is_open and seen.judgement.learning:
         return unjudged(state, policy, seen.series, seen.window_start_ms, seen.window_end_ms)
     state.unjudged_ms = 0
@@ -130,7 +141,7 @@ def observe(state: IncidentState, policy: AlertPolicy, seen: Observation) -> Ale
     state.last_lower, state.last_upper = seen.judgement.lower, seen.judgement.upper
     # An incident of most requests is over when only the slowest are slow, as short stalls make them.
     if anomalous and (seen.confirmed or not state.of_most):
-        return _anomalous(state, policy, seen)
+        return _anomalous(state, policy, seen, admits)
     state.anomalous_run, state.confirmed_run = 0, 0
     state.normal_run += 1
     if state.normal_run < policy.resolve_windows:
@@ -175,7 +186,9 @@ def given_up(alert: AlertChanged, at_ms: int) -> AlertChanged:
     )
 
 
-def _anomalous(state: IncidentState, policy: AlertPolicy, seen: Observation) -> AlertChanged | None:
+def _anomalous(
+    state: IncidentState, policy: AlertPolicy, seen: Observation, admits: Callable[[], bool]
+) -> AlertChanged | None:
     score, at_ms = seen.judgement.score, seen.window_end_ms
     if state.anomalous_run == 0:
         state.run_onset_ms = seen.window_start_ms
@@ -193,7 +206,7 @@ def _anomalous(state: IncidentState, policy: AlertPolicy, seen: Observation) -> 
             or state.anomalous_run >= policy.unconfirmed_windows * times
             or (score >= policy.extreme_score and not cooling)
         )
-        if not enough:
+        if not enough or not admits():
             return None
         state.incident_id = incident_id(seen.series, policy.metric, seen.window_start_ms)
         state.sequence, state.opened_ms, state.onset_ms = 0, at_ms, state.run_onset_ms

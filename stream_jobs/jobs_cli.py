@@ -91,7 +91,7 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
-    check_topics(cluster)
+    check_topics(cluster, settings)
     writer = ClickHouse(clickhouse)
     writer.wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
@@ -122,15 +122,15 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     return code
 
 
-def check_topics(cluster: KafkaCluster) -> dict[str, int]:
+def check_topics(cluster: KafkaCluster, settings: JobSettings) -> dict[str, int]:
     """Partitions of the topics that the job needs. Raises ConnectionError when one is not there, and ClickException
     with exit code 78 when they do not fit each other."""
-    from stream_jobs.topics_check import NEEDED, misfit, missing
+    from stream_jobs.topics_check import NEEDED, misfit, misfit_budget, missing
 
     counts = {topic.name: cluster.partitions(topic.name) for topic in NEEDED}
     if why := missing(counts):
         raise ConnectionError(why)
-    if why := misfit(counts):
+    if why := misfit(counts) or misfit_budget(counts, settings.alerts_a_week):
         error = click.ClickException(why)
         error.exit_code = EXIT_CONFIGURATION
         raise error
@@ -172,6 +172,7 @@ def score_specs(
 ) -> dict[str, StageSpec]:
     """The two stages of the score job, by topic."""
     from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
+    from stream_jobs.metrics import share_of_budget
     from stream_jobs.request_stage import RequestStage
     from stream_jobs.window_stage import WindowStage
 
@@ -190,7 +191,11 @@ def score_specs(
 
     def window_stage(partition: int) -> Stage:
         return WindowStage(
-            settings, partition=partition, source_topic_id=telemetry_id, source_partitions=telemetry_partitions
+            settings,
+            partition=partition,
+            source_topic_id=telemetry_id,
+            source_partitions=telemetry_partitions,
+            alerts_a_week=share_of_budget(settings.alerts_a_week, partition, window_partitions),
         )
 
     cluster_id = cluster.cluster_id

@@ -54,10 +54,10 @@ KINDS: tuple[Kind, ...] = (
         _SERIES,
         ("total_ms_p95", "total_ms_p50", "answered"),
         "up",
-        "`forecast_residual`: a slow level and its usual deviation. `open_windows` windows in a row in which "
-        "the median "
-        "is as slow as the slowest usually are, or `tail_windows` without that. The rise must be `latency_ms_min` and "
-        "`latency_share_min` of the level.",
+        "`forecast_residual` as trigger: a slow level and its usual deviation; the rise must be `latency_ms_min` and "
+        "`latency_share_min` of the level. `open_windows` windows in a row in which the median is as slow as the "
+        "slowest usually are: a fact. Without that `tail_windows` in a row, the first of them scored among the most "
+        "unusual 1 in 100 of the series' own past by `detector` (once it has learnt 200), and the alert budget.",
         "In a series' first `learning_windows` windows, in windows with fewer than `requests_min` answers, and just "
         "after a gap.",
         (
@@ -73,8 +73,8 @@ KINDS: tuple[Kind, ...] = (
         _SERIES,
         ("error_share", "requests"),
         "up",
-        "`forecast_residual`. `open_windows` windows in a row, or one that is nine times beyond. The rise must be "
-        "`error_share_min` and as much as the level.",
+        "`forecast_residual` as trigger; `detector` scores it too. `open_windows` windows in a row, or one that is "
+        "nine times beyond: a fact. The rise must be `error_share_min` and as much as the level.",
         "In the first `learning_windows` windows and in windows with fewer than `requests_min` requests. Shed requests "
         "and dead letters are no errors here.",
         (
@@ -89,8 +89,10 @@ KINDS: tuple[Kind, ...] = (
         _SERIES,
         ("requests_per_second",),
         "down",
-        "`forecast_residual`. `open_windows` and two more windows in a row. The fall must be `rate_min` and "
-        "`rate_share_min` of the level. A window without the series counts as none.",
+        "`forecast_residual` as trigger: the fall must be `rate_min` and `rate_share_min` of the level. `open_windows` "
+        "and two more windows in a row. That nothing is left is a fact; else the first of them must be among the most "
+        "unusual 1 in 100 of the series' own past for `detector` (once it has learnt 200), and the alert budget lets "
+        "it through. A window without the series counts as none.",
         "In the first `learning_windows` windows, in windows that are not complete, and once the series has had no "
         "requests for `idle_seconds`.",
         (

@@ -16,6 +16,9 @@ def page(note: str) -> str:
         "named without",
         "`INFERWATCH_JOBS_`; [settings.md](settings.md) has their defaults. A window is `window_seconds` long.",
         "",
+        "An alert rests on a fact, or on a score: what rests on a score has the budget `alerts_a_week`",
+        "([why](decisions/0009-alert-budget.md)). Where it says nothing of a score, the trigger is a fact.",
+        "",
     ]
     for kind in AnomalyKind:
         about = by_kind[kind]

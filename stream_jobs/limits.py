@@ -22,6 +22,10 @@ MEANING: Mapping[Limit, str] = {
     Limit.OPEN_WINDOWS: "windows are closed before all partitions had: too many were waiting for one that lags",
     Limit.OFFSET_HOLES: "requests of which nothing was told yet count as seen: too many holes between the others",
     Limit.REQUEST_TOPICS: "request topics are forgotten: what is told of their requests again would count twice",
+    Limit.ALERT_BUDGET: "times an incident opened no alert: INFERWATCH_JOBS_ALERTS_A_WEEK are spent, or as many a week "
+    "were worse. Its windows are in `anomalies`",
+    Limit.DETECTOR_STATES: "detectors learn anew: what was learnt is cut, altered, or of another detector, version or "
+    "configuration",
 }
 
 

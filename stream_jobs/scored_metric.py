@@ -1,4 +1,4 @@
-"""A metric that stage 2 scores for each series: what it reads of a window, its detector, and when it alerts."""
+"""A metric that stage 2 scores for each series: what it reads of a window, its trigger, and when it alerts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Value = Any
 """What a metric reads of a window: a number, cases and requests, or histograms by name."""
 
 
-class Detector(Protocol):
-    """A detector of one metric of one series. Pure; its state is plain values, exact through JSON."""
+class Trigger(Protocol):
+    """Says whether a metric of a series is outside its band. Pure; its state is plain values, exact through JSON."""
 
     def judge(self, value: Value, time_ms: int) -> Judgement | None:
         """What to say of a window's value before it is learnt. None: nothing can be said, or not yet."""
@@ -40,14 +40,14 @@ class Detector(Protocol):
 
 
 class Policy(Protocol):
-    """A detector's configuration, frozen."""
+    """A trigger's configuration, frozen."""
 
     @property
     def name(self) -> str:
-        """The detector's name, as scores carry it."""
+        """The trigger's name, as scores carry it where there is no detector beside."""
         ...
 
-    def detector(self) -> Detector:
+    def detector(self) -> Trigger:
         """A new one."""
         ...
 
@@ -66,6 +66,16 @@ class Weight(StrEnum):
     OF_ALL = "of_all"
     """Requests of all series of the partitions concerned."""
     ANY = "any"
+
+
+class Fact(StrEnum):
+    """What of a metric's trigger is a fact that needs no score: it alerts whatever is usual, and whatever is spent."""
+
+    ALWAYS = "always"
+    CONFIRMED = "confirmed"
+    """Most requests share it."""
+    NOTHING_LEFT = "nothing_left"
+    """The value is 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,9 @@ class Metric:
     """The histograms that are read instead of a column."""
     is_rare: bool = False
     """Whether it is usually 0: then no score of it is stored, unless there just was an anomaly."""
+    scored: bool = False
+    """Whether the selected detector scores its values: the trigger says what is large, the score what is unusual."""
+    fact: Fact = Fact.ALWAYS
 
     def value_of(self, window: SeriesWindow) -> Value | None:
         """The metric's value; None when the window holds too little to judge it."""
@@ -107,6 +120,12 @@ class Metric:
         if self.confirmed_by is None or window is None:
             return True
         return window.values[self.confirmed_by] >= expected + CONFIRMING_SHARE * (upper - expected)
+
+    def is_fact(self, confirmed: bool, actual: float) -> bool:
+        """Whether what is outside the trigger's band needs no score."""
+        if self.fact is Fact.CONFIRMED:
+            return confirmed
+        return self.fact is Fact.ALWAYS or actual == 0.0
 
     def _amount(self, window: SeriesWindow) -> int:
         if self.weight is Weight.ANSWERED:

@@ -1,25 +1,27 @@
-"""What stage 2 knows of each series: a detector and an incident per metric, scored window by window.
+"""What stage 2 knows of each series: trigger, detector and incident per metric, scored window by window.
 
 Owns the bound on series and their places in the state pages. Does not know where windows come from.
 """
 
 from __future__ import annotations
 
-import hashlib
+import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from schemas.alerts import AlertChanged
-from schemas.anomalies import AnomalyDetected, Score
+from schemas.anomalies import DetectorsRenewed
 from schemas.windows import SeriesKey
-from stream_jobs.decide import IncidentState, Observation, observe, resolve, unjudged
-from stream_jobs.detectors.forecast_residual import Judgement
+from stream_jobs.decide import IncidentState, resolve
 from stream_jobs.pages import ENTRIES_PER_GROUP
-from stream_jobs.scored_metric import Detector, Metric, Value, actual_of, contributors_of, effects_of, is_nothing
+from stream_jobs.series_scoring import Look, SeriesScoring, Watched
 from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
+
+RENEWED_NAMED = 20
+"""Series that an event of detectors that learn anew names."""
 
 
 @dataclass(slots=True)
@@ -29,24 +31,34 @@ class Series:
     key: SeriesKey
     place: int
     last_ms: int
-    detectors: dict[str, Detector]
-    incidents: dict[str, IncidentState]
+    metrics: dict[str, Watched]
     at_rest: bool = False
     serial: int = 0
     """Rises with every window that holds it: who was longest without."""
 
 
+@dataclass(slots=True)
+class Renewed:
+    """Detectors whose state could not be taken over, until it is said."""
+
+    reason: str
+    count: int
+    series: list[SeriesKey]
+
+
 class SeriesBook:
     """Series by name, the one longest without requests first. Above `series_max` that one is forgotten."""
 
-    def __init__(self, metrics: Iterable[Metric], series_max: int, idle_ms: int) -> None:
-        self.metrics, self.series_max, self.idle_ms = tuple(metrics), series_max, idle_ms
-        self._digests = {metric.name: metric.policy.digest() for metric in self.metrics}
+    def __init__(self, scoring: SeriesScoring, series_max: int, idle_ms: int, partition: int = 0) -> None:
+        self.scoring, self.series_max, self.idle_ms, self.partition = scoring, series_max, idle_ms, partition
         self._series: dict[str, Series] = {}
         self._active: dict[str, Series] = {}
         self._places: dict[int, str] = {}
         self._free: list[int] = []
         self._serial = 0
+        self._looks: list[Look] = []
+        """What the window shows that is scored just now, and was not yet."""
+        self.renewed: Renewed | None = None
         self.changed: set[int] = set()
         """Page groups changed since the owner last looked."""
 
@@ -60,15 +72,18 @@ class SeriesBook:
 
         In a window that is not complete nothing is said of what is missing: it may still come.
         """
+        self._tell_renewed(window, effects)
         while len(self._series) > self.series_max:  # restored when more were allowed
-            self._forget(next(iter(self._series)), window.end_ms, effects)
+            self._forget(next(iter(self._series)), window, effects)
         for name in sorted(found):
-            series = self._touched(name, found[name].key, window.end_ms, effects)
-            for metric in self.metrics:
+            series = self._touched(name, found[name].key, window, effects)
+            for metric in self.scoring.metrics:
                 value = metric.value_of(found[name]) if complete or metric.absent_is is None else None
-                self._score(series, metric, value, window, found[name], effects)
+                watched = series.metrics[metric.name]
+                self._looks.append(Look(series.key, watched, metric, value, found[name]))
         for name in sorted(self._active.keys() - found.keys()):
-            self._score_absent(self._active[name], window, complete, effects)
+            self._look_at_absent(self._active[name], window, complete, effects)
+        self._score_looks(window, effects)
 
     def series(self, name: str) -> Series:
         """One series, by `name_of` its key. Raises KeyError when it is not known."""
@@ -81,10 +96,13 @@ class SeriesBook:
     def entries(self, group: int) -> list[dict[str, Any]]:
         """The state of a group's series; none when the group is empty."""
         places = range(group * ENTRIES_PER_GROUP, (group + 1) * ENTRIES_PER_GROUP)
-        return [_entry(self._series[self._places[place]]) for place in places if place in self._places]
+        return [self._entry(self._series[self._places[place]]) for place in places if place in self._places]
 
     def restore(self, entries: Iterable[Any]) -> None:
-        """Take over the entries of all groups. Raises ValueError when one is broken."""
+        """Take over the entries of all groups. Raises ValueError when one is broken.
+
+        A detector's state that is broken, or of another detector, costs that detector alone: see `renewed`.
+        """
         taken = sorted((self._from_entry(entry) for entry in entries), key=lambda one: one.serial)
         self._serial = max((series.serial for series in taken), default=0)
         for series in taken:
@@ -97,15 +115,13 @@ class SeriesBook:
                 self._active[name] = series
         self._free = sorted(set(range(max(self._places, default=-1) + 1)) - set(self._places), reverse=True)
 
-    def _touched(self, name: str, key: SeriesKey, end_ms: int, effects: WindowEffects) -> Series:
-        series = self._series.pop(name, None)
+    def _touched(self, name: str, key: SeriesKey, window: WindowId, effects: WindowEffects) -> Series:
+        series, end_ms = self._series.pop(name, None), window.end_ms
         if series is None:
             if len(self._series) >= self.series_max:
-                self._forget(next(iter(self._series)), end_ms, effects)
-            series = Series(key, self._free.pop() if self._free else len(self._places), end_ms, {}, {})
-            for metric in self.metrics:
-                series.detectors[metric.name] = metric.policy.detector()
-                series.incidents[metric.name] = IncidentState()
+                self._forget(next(iter(self._series)), window, effects)
+            place = self._free.pop() if self._free else len(self._places)
+            series = Series(key, place, end_ms, self.scoring.watched())
             self._places[series.place] = name
         self._series[name] = self._active[name] = series
         self._serial += 1
@@ -113,76 +129,61 @@ class SeriesBook:
         self._mark(series)
         return series
 
-    def _score_absent(self, series: Series, window: WindowId, complete: bool, effects: WindowEffects) -> None:
+    def _look_at_absent(self, series: Series, window: WindowId, complete: bool, effects: WindowEffects) -> None:
         if window.end_ms <= series.last_ms:
             return
         if complete and window.end_ms - series.last_ms > self.idle_ms:
+            self._score_looks(window, effects)
             self._resolve_all(series, window.end_ms, "has had no requests for long", effects)
             series.at_rest = True
             del self._active[name_of(series.key)]
             self._mark(series)
             return
-        for metric in self.metrics:
-            self._score(series, metric, metric.absent_is if complete else None, window, None, effects)
+        for metric in self.scoring.metrics:
+            value, watched = metric.absent_is if complete else None, series.metrics[metric.name]
+            if value is not None or watched.incident.is_open:
+                self._mark(series)
+                self._looks.append(Look(series.key, watched, metric, value, None))
 
-    def _score(
-        self,
-        series: Series,
-        metric: Metric,
-        value: Value | None,
-        window: WindowId,
-        found: SeriesWindow | None,
-        effects: WindowEffects,
-    ) -> None:
-        detector, incident = series.detectors[metric.name], series.incidents[metric.name]
-        if metric.is_rare and incident.is_calm and is_nothing(value):
-            # What usually does not happen, and did not, is no news: nearly every window of nearly every series.
-            self._mark(series)
-            detector.learn(value, window.end_ms)
+    def _score_looks(self, window: WindowId, effects: WindowEffects) -> None:
+        """Score what is waiting, before anything is said or done that comes after it."""
+        looks, self._looks = self._looks, []
+        if looks:
+            self.scoring.score(looks, window, effects)
+
+    def _tell_renewed(self, window: WindowId, effects: WindowEffects) -> None:
+        if self.renewed is None:
             return
-        judgement = detector.judge(value, window.end_ms)
-        if value is None or judgement is None:
-            if value is not None:
-                detector.learn(value, window.end_ms)
-            self._unjudged(series, metric, window, effects)
-            return
-        self._mark(series)
-        actual, anomaly_id = actual_of(judgement, value), ""
-        if judgement.anomalous:
-            anomaly_id = _anomaly_id(window, series.key, metric.name)
-        confirmed = metric.confirmed(found, judgement.expected, judgement.upper)
-        seen = Observation(series.key, window.start_ms, window.end_ms, actual, judgement, anomaly_id, confirmed)
-        change = observe(incident, metric.alert, seen)
-        digest = self._digests[metric.name]
-        if judgement.anomalous:
-            event = _anomaly(seen, metric, incident.run_onset_ms, digest, found)
-            effects.anomaly(window, event, detector.state())
-        if change is not None:
-            effects.alert(change)
-        effects.score(window, seen, metric.name, metric.policy.name, digest)
-        detector.learn(value, window.end_ms)
+        bank = self.scoring.bank
+        effects.limit(Limit.DETECTOR_STATES, self.renewed.count)
+        effects.renewed(
+            DetectorsRenewed(
+                partition=self.partition,
+                at_ms=window.end_ms,
+                detector=bank.name,
+                config_digest=bank.digest,
+                reason=self.renewed.reason,
+                count=self.renewed.count,
+                series=self.renewed.series,
+            )
+        )
+        self.renewed = None
 
-    def _unjudged(self, series: Series, metric: Metric, window: WindowId, effects: WindowEffects) -> None:
-        incident = series.incidents[metric.name]
-        if incident.is_open:
-            self._mark(series)
-            change = unjudged(incident, metric.alert, series.key, window.start_ms, window.end_ms)
-            if change is not None:
-                effects.alert(change)
-
-    def _forget(self, name: str, at_ms: int, effects: WindowEffects) -> None:
+    def _forget(self, name: str, window: WindowId, effects: WindowEffects) -> None:
+        self._score_looks(window, effects)
         effects.limit(Limit.KNOWN_SERIES, 1)
         series = self._series.pop(name)
         self._active.pop(name, None)
-        self._resolve_all(series, at_ms, "is forgotten: too many series", effects)
+        self._resolve_all(series, window.end_ms, "is forgotten: too many series", effects)
+        self.scoring.drop(series.metrics.values())
         del self._places[series.place]
         self._free.append(series.place)
         self._free.sort(reverse=True)
         self._mark(series)
 
     def _resolve_all(self, series: Series, at_ms: int, how: str, effects: WindowEffects) -> None:
-        for metric in self.metrics:
-            incident = series.incidents[metric.name]
+        for metric in self.scoring.metrics:
+            incident = series.metrics[metric.name].incident
             if incident.is_open:
                 change: AlertChanged = resolve(incident, metric.alert, series.key, at_ms, 0.0, how)
                 effects.alert(change)
@@ -192,63 +193,50 @@ class SeriesBook:
 
     def _from_entry(self, entry: Any) -> Series:
         key = SeriesKey.model_validate(entry["key"])
-        series = Series(key, entry["place"], entry["last_ms"], {}, {}, entry["at_rest"], entry["serial"])
+        series = Series(
+            key, entry["place"], entry["last_ms"], self.scoring.watched(), entry["at_rest"], entry["serial"]
+        )
         numbers = (series.place, series.last_ms, series.serial)
         if any(type(number) is not int or number < 0 for number in numbers) or type(series.at_rest) is not bool:
             raise ValueError(f"series {key}: place, last_ms, serial or at_rest is broken")
-        for metric in self.metrics:
-            detector = series.detectors[metric.name] = metric.policy.detector()
-            if metric.name in entry["detectors"]:
-                detector.restore(entry["detectors"][metric.name])
-            incident = entry["incidents"].get(metric.name)
-            series.incidents[metric.name] = IncidentState() if incident is None else IncidentState.restored(incident)
+        for name, watched in series.metrics.items():
+            if name in entry["detectors"]:
+                watched.trigger.restore(entry["detectors"][name])
+            incident = entry["incidents"].get(name)
+            watched.incident = IncidentState() if incident is None else IncidentState.restored(incident)
+            if watched.row >= 0:
+                self._restore_scores(key, name, watched, entry.get("scores"))
         return series
 
+    def _restore_scores(self, key: SeriesKey, name: str, watched: Watched, scores: Any) -> None:
+        try:
+            if not isinstance(scores, dict):
+                raise ValueError("no state: it is of an earlier version")
+            learnt, state = scores.get(name, (0, ""))
+            if type(learnt) is not int or learnt < 0 or type(state) is not str:
+                raise ValueError("not a count and a state")
+            self.scoring.bank.restore(watched.row, base64.b64decode(state, validate=True))
+            watched.learnt = learnt
+        except (ValueError, TypeError) as error:
+            reason = f"{name} of {key}: {error}"[:1_000]
+            self.renewed = self.renewed or Renewed(reason, 0, [])
+            self.renewed.count += 1
+            if key not in self.renewed.series and len(self.renewed.series) < RENEWED_NAMED:
+                self.renewed.series.append(key)
 
-def _entry(series: Series) -> dict[str, Any]:
-    return {
-        "key": series.key.model_dump(),
-        "place": series.place,
-        "last_ms": series.last_ms,
-        "at_rest": series.at_rest,
-        "serial": series.serial,
-        "detectors": {name: detector.state() for name, detector in series.detectors.items()},
-        "incidents": {name: one.state() for name, one in series.incidents.items() if not one.is_blank},
-    }
-
-
-def _anomaly_id(window: WindowId, key: SeriesKey, metric: str) -> str:
-    text = "\x1f".join((window.topic_id, name_of(key), metric, str(window.start_ms), str(window.end_ms)))
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def _anomaly(
-    seen: Observation, metric: Metric, onset_ms: int, digest: str, found: SeriesWindow | None
-) -> AnomalyDetected:
-    return AnomalyDetected.model_construct(
-        anomaly_id=seen.anomaly_id,
-        kind=metric.alert.kind,
-        series=seen.series,
-        metric=metric.name,
-        window_start_ms=seen.window_start_ms,
-        window_end_ms=seen.window_end_ms,
-        onset_ms=onset_ms,
-        score=_score_of(seen.judgement, seen.actual, metric.policy.name, digest),
-        contributors=contributors_of(seen.judgement, metric.name),
-        effects=effects_of(seen.judgement),
-        inputs=list(found.inputs) if found is not None else [],
-        state_digest="",
-    )
-
-
-def _score_of(judgement: Judgement, actual: float, detector: str, digest: str) -> Score:
-    return Score.model_construct(
-        score=judgement.score,
-        confidence=judgement.confidence,
-        actual=actual,
-        expected=judgement.expected,
-        lower=judgement.lower,
-        upper=judgement.upper,
-        detector=detector,
-        config_digest=digest,
-    )
+    def _entry(self, series: Series) -> dict[str, Any]:
+        metrics, bank = series.metrics, self.scoring.bank
+        return {
+            "key": series.key.model_dump(),
+            "place": series.place,
+            "last_ms": series.last_ms,
+            "at_rest": series.at_rest,
+            "serial": series.serial,
+            "detectors": {name: one.trigger.state() for name, one in metrics.items()},
+            "scores": {
+                name: [one.learnt, base64.b64encode(bank.state(one.row)).decode()]
+                for name, one in metrics.items()
+                if one.row >= 0
+            },
+            "incidents": {name: one.incident.state() for name, one in metrics.items() if not one.incident.is_blank},
+        }

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from infra.settings import PREFIX, Settings
+from stream_jobs.alert_budget import DEFAULT_A_WEEK
+from stream_jobs.detectors import registry
 
 WAITING_WINDOWS_MAX = 1_000
 """Windows that may wait for lagging partitions: the list of their state pages must fit one record."""
 
 SERIES_MAX = 100_000
 """Most series that can be asked for: the list of their state pages must fit one record beside those of the windows. So
-many take a core half a minute a window, and 2.5 GB once all is known of them; a window with more would be closed early.
+many take a core half a minute a window, and 3 GB once all is known of them; a window with more would be closed early.
 """
 
 
@@ -45,10 +47,19 @@ class JobSettings(Settings):
         default=10_000, description="Most series (scenario, model, version) a partition keeps; the rest share one."
     )
     learning_windows: Annotated[int, Field(ge=3, le=1_000)] = Field(
-        default=6, description="Windows that a new series is only watched: no alarm, their median is the first level."
+        default=6, description="Windows that a new series is only watched: no alarm, and its scores say that it learns."
     )
     requests_min: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=20, description="A window with fewer requests of a series is stored but not judged."
+    )
+    detector: str = Field(
+        default=registry.DEFAULT,
+        description="Detector that scores the metrics of windows, a name of docs/detect.md. Another learns anew.",
+    )
+    alerts_a_week: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=DEFAULT_A_WEEK,
+        description="Alert budget: at most so many a week over all series rest on a score. Facts need none. Not less "
+        "than the partitions of the windows topic.",
     )
     row_models_max: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=16, description="Most row models (one per model and scenario) of a partition; the rest share one."
@@ -124,6 +135,13 @@ class JobSettings(Settings):
         description="A series without requests for so long rests: not scored, alerts resolved, seconds. Alerts that "
         "could not be judged for so long, because there were too few requests, are resolved too.",
     )
+
+    @field_validator("detector")
+    @classmethod
+    def _detector_is_known(cls, name: str) -> str:
+        if name not in registry.names():
+            raise ValueError(f"no detector {name!r}: choose one of {', '.join(registry.names())}, or leave it out")
+        return name
 
     @model_validator(mode="after")
     def _idle_outlasts_windows(self) -> Self:

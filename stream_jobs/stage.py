@@ -26,6 +26,8 @@ class Limit(StrEnum):
     OPEN_WINDOWS = "open_windows"
     OFFSET_HOLES = "offset_holes"
     REQUEST_TOPICS = "request_topics"
+    ALERT_BUDGET = "alert_budget"
+    DETECTOR_STATES = "detector_states"
 
 
 @dataclass(frozen=True, slots=True)

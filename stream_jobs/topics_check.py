@@ -27,3 +27,15 @@ def misfit(counts: Mapping[str, int]) -> str:
     ]
     way_out = "`inferwatch topics apply` adds them; nothing moves, because state lies by partition number."
     return "\n".join([*found, f"Way out: {way_out}"]) if found else ""
+
+
+def misfit_budget(counts: Mapping[str, int], alerts_a_week: int) -> str:
+    """Why the budget cannot be shared among the partitions of the windows topic, and ways out; empty when it can."""
+    partitions = counts[WINDOWS.name]
+    if alerts_a_week >= partitions:
+        return ""
+    return (
+        f"INFERWATCH_JOBS_ALERTS_A_WEEK={alerts_a_week}: {WINDOWS.name} has {partitions} partitions, which share the "
+        f"budget, and a series on one without a share could never alert for its score.\n"
+        f"Ways out: set it to {partitions} or more, or leave it out"
+    )

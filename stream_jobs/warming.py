@@ -1,4 +1,4 @@
-"""Loads the compiled loops of stage 1, compiling those that are not cached: seconds, better spent before a record."""
+"""Loads the compiled loops of both stages, compiling what is not cached: seconds, better spent before a record."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from infra.ports import Record
 from schemas.base import encode, headers_for
 from schemas.predictions import ModelRef
 from schemas.telemetry import BatchColumns, BatchReason, InferenceServed, Outcome, RequestColumns, WorkerRef
+from stream_jobs.detectors import two_heads
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 
@@ -26,7 +27,9 @@ class _AnyRequests:
 
 
 def warm_up(settings: JobSettings) -> None:
-    """Run a made event through a stage of its own, which nobody keeps. For a thread: it takes seconds."""
+    """Run a made event through a stage 1 that nobody keeps, and the detector of windows over a point. For a thread: it
+    takes seconds."""
+    two_heads.warm_up()
     stage = RequestStage(settings, topic_id=_NAME, partition=0, window_partitions=1, requests=_AnyRequests())
     event = _event()
     headers = headers_for(event, event_id=_NAME, source=_NAME, time=datetime.fromtimestamp(0, UTC))

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from schemas.alerts import AlertChanged
-from schemas.anomalies import AnomalyDetected
+from schemas.anomalies import AnomalyDetected, DetectorsRenewed, WindowCorrected
 from schemas.base import Message, encode, headers_for
 from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
 from schemas.topics import ALERTS as ALERTS_TOPIC
@@ -17,7 +17,8 @@ from stream_jobs.decide import Observation
 from stream_jobs.partial_events import SOURCE, moment
 from stream_jobs.rows import RowBuilder
 from stream_jobs.stage import Effects, Limit, Outgoing
-from stream_jobs.window_rows import SeriesWindow, WindowId, source_columns
+from stream_jobs.told_score import ToldScore, told_columns
+from stream_jobs.window_rows import SeriesWindow, WindowId, name_of, source_columns
 
 
 class WindowEffects:
@@ -35,26 +36,48 @@ class WindowEffects:
         """A series' window, or a revision of it."""
         self._windows.add(window.row)
 
-    def score(self, window: WindowId, seen: Observation, metric: str, detector: str, config_digest: str) -> None:
-        """What the detector said of a metric."""
+    def correction(self, window: WindowId, series: SeriesWindow, revision: int) -> None:
+        """What a closed window really held, and the revision of its row."""
+        self.window(series)
+        event = WindowCorrected.model_construct(
+            series=series.key,
+            window_start_ms=window.start_ms,
+            window_end_ms=window.end_ms,
+            revision=revision,
+            requests=series.requests,
+            values=series.values,
+            inputs=list(series.inputs),
+        )
+        text = "\x1f".join((window.topic_id, name_of(series.key), str(window.start_ms), str(window.end_ms)))
+        event_id = f"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}/{revision}"
+        self._publish(ANOMALIES_TOPIC.name, event, event_id, str(series.key), window.end_ms)
+
+    def renewed(self, event: DetectorsRenewed) -> None:
+        """Detectors learn anew."""
+        event_id = f"renewed/{event.partition}/{event.at_ms}/{event.config_digest}"
+        self._publish(ANOMALIES_TOPIC.name, event, event_id, f"detectors/{event.partition}", event.at_ms)
+
+    def score(self, window: WindowId, seen: Observation, told: ToldScore, metric: str) -> None:
+        """What was said of a metric."""
         self._scores.add(
             {
                 **window.labels(seen.series),
-                **_judged(seen.judgement, seen.actual, detector, config_digest),
+                **told_columns(told),
+                "onset": told.onset_ms,
                 "metric": metric,
                 "learning": seen.judgement.learning,
-                "anomalous": seen.judgement.anomalous,
+                "anomalous": seen.anomalous,
             }
         )
 
-    def anomaly(self, window: WindowId, event: AnomalyDetected, state: Any) -> None:
+    def anomaly(self, window: WindowId, event: AnomalyDetected, told: ToldScore, state: Any) -> None:
         """An anomalous window, with the detector's state just before it."""
         text = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
         event = event.model_copy(update={"state_digest": hashlib.sha256(text).hexdigest()})
         self._anomalies.add(
             {
                 **window.labels(event.series),
-                **_judged(event.score, event.score.actual, event.score.detector, event.score.config_digest),
+                **told_columns(told),
                 "anomaly_id": event.anomaly_id,
                 "kind": event.kind.value,
                 "metric": event.metric,
@@ -102,13 +125,3 @@ class WindowEffects:
     def _publish(self, topic: str, message: Message, event_id: str, key: str, at_ms: int) -> None:
         headers = headers_for(message, event_id=event_id, source=SOURCE, time=moment(at_ms), subject=key)
         self._events.append(Outgoing(topic, encode(message), key=key.encode(), headers=headers))
-
-
-def _judged(judged: Any, actual: float, detector: str, config_digest: str) -> dict[str, Any]:
-    names = ("score", "confidence", "expected", "lower", "upper")
-    return {
-        **{name: getattr(judged, name) for name in names},
-        "actual": actual,
-        "detector": detector,
-        "config_digest": config_digest,
-    }

@@ -15,7 +15,7 @@ from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
 from stream_jobs.decide import given_up
-from stream_jobs.metrics import metrics_of
+from stream_jobs.metrics import scoring_of
 from stream_jobs.open_windows import Closed, OpenWindows
 from stream_jobs.pages import PagedStage, PageTracker, pack, unpack
 from stream_jobs.series_book import SeriesBook
@@ -28,7 +28,7 @@ CLOCKS_APART_MS_MAX = 300_000
 """How far a partial may be ahead of its own record's append time. It is closed after the telemetry that it covers was
 appended, so more than two brokers' clocks differ by is not to be believed: the source would be taken for so far ahead,
 and what it really says for repeats. Five minutes, because refusing a real partial loses a window."""
-_PROGRESS, _LOST = "progress", "lost"
+_PROGRESS, _LOST, _BUDGET = "progress", "lost", "budget"
 
 
 class WindowStage(PagedStage):
@@ -42,11 +42,13 @@ class WindowStage(PagedStage):
         partition: int,
         source_topic_id: str,
         source_partitions: int,
+        alerts_a_week: int | None = None,
         next_offset: int = 0,
     ) -> None:
+        """`alerts_a_week`: this partition's share of the budget; None: all of it."""
         self.settings, self.partition = settings, partition
+        self.alerts_a_week = settings.alerts_a_week if alerts_a_week is None else alerts_a_week
         self.source_topic_id, self.source_partitions = source_topic_id, source_partitions
-        self._metrics = metrics_of(settings)
         self._pages = PageTracker(self._encode)
         self._windows: OpenWindows
         self._book: SeriesBook
@@ -106,7 +108,7 @@ class WindowStage(PagedStage):
     def _revise(self, window: WindowId, revised: list[str], effects: WindowEffects) -> None:
         for series in revised:
             revision = self._windows.revisions[window][series]
-            effects.window(merged(window, series, self._windows.late[window], revision))
+            effects.correction(window, merged(window, series, self._windows.late[window], revision), revision)
 
     def _close(self, closed: Closed, effects: WindowEffects) -> None:
         names = sorted({name for share in closed.shares.values() for name in share.series})
@@ -131,6 +133,9 @@ class WindowStage(PagedStage):
             self._pages.touch(group)
         for number in self._book.changed:
             self._pages.touch(f"series-{number}")
+        if self._book.scoring.budget_changed:
+            self._pages.touch(_BUDGET)
+            self._book.scoring.budget_changed = False
         self._windows.changed.clear()
         self._book.changed.clear()
 
@@ -141,19 +146,28 @@ class WindowStage(PagedStage):
         gap_ms_max = max(self.settings.window_ms, lateness_ms // 2)
         self._windows = OpenWindows(self.source_partitions, lateness_ms, gap_ms_max)
         idle_ms = round(self.settings.idle_seconds * 1000)
-        self._book = SeriesBook(self._metrics, self.settings.series_max, idle_ms)
+        scoring = scoring_of(self.settings, self.alerts_a_week)
+        self._book = SeriesBook(scoring, self.settings.series_max, idle_ms, self.partition)
         self._lost = []
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
 
     def _groups(self) -> list[str]:
-        return [_PROGRESS, _LOST, *self._windows.groups(), *(f"series-{number}" for number in self._book.groups())]
+        return [
+            _PROGRESS,
+            _LOST,
+            _BUDGET,
+            *self._windows.groups(),
+            *(f"series-{number}" for number in self._book.groups()),
+        ]
 
     def _encode(self, group: str) -> list[bytes]:
         if group == _PROGRESS:
             return pack(self._windows.progress())
         if group == _LOST:
             return pack(alert.model_dump(mode="json") for alert in self._lost)
+        if group == _BUDGET:
+            return pack(self._book.scoring.budget.entries())
         kind, _, number = group.partition("-")
         return pack(self._book.entries(int(number)) if kind == "series" else self._windows.entries(group))
 
@@ -165,6 +179,8 @@ class WindowStage(PagedStage):
                 series.extend(unpack(pages))
             elif group == _LOST:
                 self._lost = [AlertChanged.model_validate_json(orjson.dumps(entry)) for entry in unpack(pages)]
+            elif group == _BUDGET:
+                self._book.scoring.budget.restore(unpack(pages))
             elif group != _PROGRESS:
                 windows[group] = unpack(pages)
         self._windows.restore(unpack(groups[_PROGRESS]), windows)

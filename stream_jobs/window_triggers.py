@@ -10,7 +10,7 @@ from stream_jobs.detectors.forecast_residual import ResidualPolicy
 from stream_jobs.detectors.histogram_drift import DriftPolicy
 from stream_jobs.detectors.memory_trend import TrendPolicy
 from stream_jobs.detectors.rare_rise import RisePolicy
-from stream_jobs.scored_metric import Metric, Weight
+from stream_jobs.scored_metric import Fact, Metric, Weight
 from stream_jobs.settings import JobSettings
 
 NEVER = 2.0
@@ -34,7 +34,16 @@ def latency_shift(settings: JobSettings) -> Metric:
         unit_min=20.0,
     )
     alert = _alert(settings, AnomalyKind.LATENCY_SHIFT, name, settings.open_windows, NEVER)
-    return Metric(name, Weight.ANSWERED, settings.requests_min, residual, alert, confirmed_by="total_ms_p50")
+    return Metric(
+        name,
+        Weight.ANSWERED,
+        settings.requests_min,
+        residual,
+        alert,
+        confirmed_by="total_ms_p50",
+        scored=True,
+        fact=Fact.CONFIRMED,
+    )
 
 
 def error_burst(settings: JobSettings) -> Metric:
@@ -48,7 +57,7 @@ def error_burst(settings: JobSettings) -> Metric:
         unit_min=0.01,
     )
     alert = _alert(settings, AnomalyKind.ERROR_BURST, name, settings.open_windows, EXTREME)
-    return Metric(name, Weight.REQUESTS, settings.requests_min, residual, alert)
+    return Metric(name, Weight.REQUESTS, settings.requests_min, residual, alert, scored=True)
 
 
 def throughput_drop(settings: JobSettings) -> Metric:
@@ -62,7 +71,7 @@ def throughput_drop(settings: JobSettings) -> Metric:
         unit_min=1.0,
     )
     alert = _alert(settings, AnomalyKind.THROUGHPUT_DROP, name, settings.open_windows + 2, NEVER)
-    return Metric(name, Weight.ANY, 0, residual, alert, absent_is=0.0)
+    return Metric(name, Weight.ANY, 0, residual, alert, absent_is=0.0, scored=True, fact=Fact.NOTHING_LEFT)
 
 
 def timeout(settings: JobSettings) -> Metric:

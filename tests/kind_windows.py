@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey, Sketch
-from stream_jobs.metrics import metrics_of
+from stream_jobs.metrics import scoring_of
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
 from stream_jobs.sketch import buckets_of
@@ -78,7 +78,7 @@ class Watch:
     def __init__(self, **values):
         self.settings = JobSettings(**values)
         idle_ms = round(self.settings.idle_seconds * 1000)
-        self.book = SeriesBook(metrics_of(self.settings), 10, idle_ms)
+        self.book = SeriesBook(scoring_of(self.settings, 21), 10, idle_ms)
         self.number = 0
         self.changes, self.events, self.scores = [], [], []
 

@@ -1,4 +1,4 @@
-"""How often a quiet fleet would be called on: alarms over a day of an unlabelled GPU service, by series and week.
+"""How often a quiet fleet would be called on: alerts over a day of an unlabelled GPU service, by series and week.
 
 Nobody labelled that day, so every alarm counts as false: the figure is an upper bound.
 """
@@ -6,6 +6,7 @@ Nobody labelled that day, so every alarm counts as false: the figure is an upper
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,10 @@ from numpy.typing import NDArray
 from benchmarks.detection.choice import Make
 from benchmarks.detection.event_f1 import COOL_DOWN
 from benchmarks.detection.event_sweep import alarms_of
+from stream_jobs.alert_budget import DEFAULT_A_WEEK
 from stream_jobs.detectors.base import Floats, Scores
+from stream_jobs.detectors.own_past import OwnPast
+from stream_jobs.history.candidates import Candidates, FirstWeek
 
 FILE = "genai_serving.parquet"
 POINTS_MIN = 300
@@ -32,23 +36,42 @@ def above(threshold: float) -> Rule:
     return lambda scores: (scores.severity >= threshold) & (scores.confidence > 0.0)
 
 
-def quiet_figures(make: Make, folder: Path, rule: Rule) -> dict[str, Any]:
-    """`quiet_false_alarms_per_series_week` and what it was counted over. `folder` is that of the traces."""
-    series = alarms = loud = 0
-    weeks = 0.0
+def quiet_figures(make: Make, folder: Path, a_week: int = DEFAULT_A_WEEK, rule: Rule | None = None) -> dict[str, Any]:
+    """`quiet_false_alarms_per_series_week` with that budget over all series, and what it was counted over.
+
+    `folder` is that of the traces. With `rule` also what a threshold alone would raise, without any budget.
+    """
+    series = beyond = 0
+    weeks, candidates = 0.0, Candidates()
     for time_ms, values in gpu_series(folder):
         scores = make(1).run(time_ms, values)
-        places = np.flatnonzero(rule(scores))
-        count = int(alarms_of(places, COOL_DOWN).sum())
-        series, alarms, loud = series + 1, alarms + count, loud + (count > 0)
+        candidates.take(series, FirstWeek(), time_ms, np.arange(len(time_ms)), _ranked(time_ms, scores))
+        if rule is not None:
+            beyond += int(alarms_of(np.flatnonzero(rule(scores)), COOL_DOWN).sum())
+        series += 1
         weeks += (int(time_ms[-1]) - int(time_ms[0])) / WEEK_MS
-    return {
-        "quiet_false_alarms_per_series_week": alarms / weeks,
+    alerts = candidates.alerts(a_week)
+    found = {
+        "quiet_false_alarms_per_series_week": len(alerts) / weeks,
+        "quiet_budget_a_week": a_week,
         "quiet_series": series,
-        "quiet_series_with_an_alarm": loud,
-        "quiet_alarms": alarms,
+        "quiet_series_with_an_alarm": len({one.series for one in alerts}),
+        "quiet_alarms": len(alerts),
         "quiet_series_weeks": weeks,
     }
+    return found if rule is None else found | {"quiet_per_series_week_at_a_threshold": beyond / weeks}
+
+
+def _ranked(time_ms: NDArray[np.int64], scores: Scores) -> Scores:
+    """With the rank in the series' own past as score, for a baseline that gives none."""
+    there = ~np.isnan(scores.severity)
+    if not np.isnan(scores.score[there]).any():
+        return scores
+    elapsed_ms = np.diff(time_ms[there], prepend=time_ms[there][:1]).astype(np.float64)
+    score = np.full(len(time_ms), np.nan)
+    learning = np.zeros(int(there.sum()), dtype=np.bool_)
+    score[there] = OwnPast().run(time_ms[there], elapsed_ms, scores.severity[there], learning).score
+    return replace(scores, score=score)
 
 
 def gpu_series(folder: Path) -> Iterator[tuple[NDArray[np.int64], Floats]]:

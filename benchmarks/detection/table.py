@@ -28,6 +28,7 @@ COLUMNS = (
     Column("ASD AP", ("sets", "asd", "mean_ap"), 3),
     Column("frozen", ("frozen_threshold_ratio",), 3),
     Column("quiet/week", ("sets", "quiet", "quiet_false_alarms_per_series_week"), 2),
+    Column("no budget", ("sets", "quiet", "quiet_per_series_week_at_a_threshold"), 2),
     Column("us loop", ("us_per_point_loop", "median"), 1),
     Column("us batch", ("us_per_point_batch", "median"), 2),
     Column("state B", ("state_bytes_per_series",), 0),

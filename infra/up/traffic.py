@@ -13,7 +13,7 @@ from infra.up.books import ANSWERED, DEAD_LETTERED, Books, Fate
 from infra.up.latency import LatencyHistogram, RecentLatency
 from schemas import topics
 from schemas.alerts import ALERT_KINDS, AlertChanged, AlertStatus
-from schemas.anomalies import ANOMALY_KINDS
+from schemas.anomalies import ANOMALY_KINDS, AnomalyDetected
 from schemas.base import DecodeError, Headers, Identity, decode
 from schemas.dead_letters import CONNECT, REASON_HEADER, SUFFIX
 from schemas.predictions import PREDICTION_KINDS
@@ -146,11 +146,11 @@ class Traffic:
 
     def _anomaly(self, record: Record) -> None:
         try:
-            decode(record.headers, record.value, ANOMALY_KINDS)
+            event = decode(record.headers, record.value, ANOMALY_KINDS).data
         except DecodeError:
             self.unreadable += 1
         else:
-            self.anomalies += 1
+            self.anomalies += isinstance(event, AnomalyDetected)
 
     def _alert(self, record: Record) -> None:
         if record.value is None:  # a tombstone: the incident is forgotten

@@ -1,12 +1,16 @@
-"""Detectors by name. Each is imported when it is asked for: some need River, and importing it takes seconds."""
+"""Detectors by name. Each is imported when it is asked for: some need River, and importing it takes seconds.
+
+Also numpy is not imported with the names: the settings check them.
+"""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from stream_jobs.detectors.base import VALUE_KEY, SeriesDetector
+if TYPE_CHECKING:
+    from stream_jobs.detectors.base import SeriesDetector
 
 DETECTORS = {
     "adwin": "stream_jobs.detectors.adwin:Adwin",
@@ -28,12 +32,17 @@ def names() -> list[str]:
     return sorted(DETECTORS)
 
 
-def detector_named(name: str, channels: Sequence[str] = (VALUE_KEY,), **options: Any) -> SeriesDetector:
-    """A fresh detector of one series. Raises ValueError when there is none of that name, or an option cannot be."""
+def detector_named(name: str, channels: Sequence[str] | None = None, **options: Any) -> SeriesDetector:
+    """A fresh detector of one series, of one metric unless told otherwise. Raises ValueError when there is none of that
+    name, or an option cannot be."""
+    from stream_jobs.detectors.base import VALUE_KEY
+
     if name not in DETECTORS:
         raise ValueError(f"no detector {name!r}: there are {', '.join(names())}")
     module, _, cls = DETECTORS[name].partition(":")
     try:
-        return cast(SeriesDetector, getattr(importlib.import_module(module), cls)(channels, **options))
+        return cast(
+            "SeriesDetector", getattr(importlib.import_module(module), cls)(channels or (VALUE_KEY,), **options)
+        )
     except TypeError as error:
         raise ValueError(f"{name}: {error}") from None

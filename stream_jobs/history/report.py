@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from stream_jobs.history.alert_budget import Alert
+from stream_jobs.history.candidates import Alert
 from stream_jobs.history.reading import HistoryFile
 from stream_jobs.history.scoring import HistoryScorer
 

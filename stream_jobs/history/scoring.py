@@ -13,10 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from stream_jobs.alert_budget import WEEK_MS
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
-from stream_jobs.detectors.own_past import OwnPast
-from stream_jobs.history.alert_budget import CANDIDATE_SCORE, Candidates
+from stream_jobs.history.candidates import Candidates, FirstWeek
 from stream_jobs.history.cells import names
 from stream_jobs.history.reading import Batch
 
@@ -41,22 +39,7 @@ class SeriesSummary:
     time_ms: float = 0.0
     metric: int = 0
     """Which metric contributed most to it."""
-    past: OwnPast = field(default_factory=OwnPast)
-    """Of its severities: detectors measure alarms in different ways, and the start of a budget needs one."""
-    first_ms: int | None = None
-    last_ms: int | None = None
-
-    def rarity(self, time_ms: NDArray[np.int64], severity: Floats) -> Floats:
-        """log10 of "1 in so many" of each severity, among those before it; 0 when no budget needs it any more."""
-        if not len(time_ms):
-            return severity
-        self.first_ms = int(time_ms[0]) if self.first_ms is None else self.first_ms
-        if int(time_ms[0]) - self.first_ms >= WEEK_MS:
-            return np.zeros(len(severity))
-        before = time_ms[0] if self.last_ms is None else self.last_ms
-        elapsed_ms = np.diff(time_ms, prepend=before).astype(np.float64)
-        self.last_ms = int(time_ms[-1])
-        return self.past.run(time_ms, elapsed_ms, severity, np.zeros(len(severity), dtype=np.bool_)).alarm
+    first_week: FirstWeek = field(default_factory=FirstWeek)
 
 
 @dataclass
@@ -143,12 +126,7 @@ class HistoryScorer:
         self.counts["scored"] += int(there.sum())
         self.counts["late"] += int((~there).sum())
         first_row = self.counts["rows"] - len(batch.time_ms)
-        rarity = np.zeros(len(at))
-        rarity[there] = one.rarity(time_ms[there], scores.severity[there])
-        likely = np.flatnonzero(there & (scores.score >= CANDIDATE_SCORE))
-        numbers = np.stack([scores.alarm, rarity, scores.severity, scores.score], axis=1)[likely]
-        self.candidates.add(one.number, time_ms[likely], first_row + at[likely], numbers)
-        self.candidates.see(time_ms[there])
+        self.candidates.take(one.number, one.first_week, time_ms, first_row + at, scores)
         one.rows += len(at)
         if there.any():
             top = int(np.nanargmax(scores.alarm))

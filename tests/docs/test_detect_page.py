@@ -11,9 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from stream_jobs import alert_budget
+from stream_jobs.budget_cli import budget
 from stream_jobs.detect_cli import detect
 from stream_jobs.detectors.registry import DEFAULT, DETECTORS
-from stream_jobs.history import alert_budget, columns, reading, scoring
+from stream_jobs.history import columns, reading, scoring
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "detect.md").read_text()
 EXAMPLES = re.findall(r"^inferwatch detect (.*)$", PAGE, re.MULTILINE)
@@ -39,7 +41,8 @@ def test_every_column_that_is_written_is_explained():
 
 def test_options_and_numbers_are_the_commands():
     named = set(re.findall(r"(--[a-z]+)", PAGE))
-    assert named == {option for parameter in detect.params for option in parameter.opts if option.startswith("--")}
+    of_both = [*detect.params, *budget.params]
+    assert named == {option for parameter in of_both for option in parameter.opts if option.startswith("--")}
     assert f"{scoring.SERIES_MAX:,} series" in PAGE
     assert all(f"`{ending}`" in PAGE for ending in reading.PARQUET + reading.CSV)
     assert {"label", "split", "is_anomaly"} <= columns.NOT_METRICS

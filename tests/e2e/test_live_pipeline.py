@@ -173,6 +173,19 @@ def test_a_latency_drill_opens_an_alert_that_is_resolved(pipeline):
     assert states, seen.stderr
 
 
+def test_what_budgets_would_have_cost_is_shown_of_what_was_scored(pipeline):
+    found = pipeline.json("budget", "--since", "1h", "--size", "3", "--size", "21", "--json")
+    assert [one["a_week"] for one in found["budgets"]] == [3, 21]
+    assert all(one["most_in_a_week"] <= one["a_week"] for one in found["budgets"])
+    assert found["source"] == "window_scores"
+    assert found["rows"] > 30
+    told = pipeline.query(
+        "SELECT detector, severity, contributors, contributions FROM window_scores WHERE NOT learning"
+    )
+    assert "two_heads" in {row["detector"] for row in told}
+    assert all(abs(sum(row["contributions"]) - 1.0) < 1e-9 for row in told)
+
+
 @pytest.mark.parametrize(
     "words",
     ["infra.cli worker", "infra.cli jobs", "infra.embedded.clickhouse_front", "kafka.Kafka"],

@@ -64,6 +64,29 @@ def test_a_load_test_writes_its_curve(bench_kafka, served, tmp_path):
     assert 0 < first["p50_ms"] <= first["p99_ms"] <= first["max_ms"]
 
 
+def test_loads_of_other_tasks_and_of_a_file(bench_kafka, served, tmp_path):
+    lines = [{"input": "red shoes"}, {"input": ["a", "b"], "task": "rerank", "query": "c", "scenario": "ads"}]
+    (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    small = ["--rate-min", "10", "--rate-max", "10", "--steps", "1", "--step", "1s", "--warm-up", "200ms"]
+    env = {"INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": bench_kafka.bootstrap_servers}
+
+    def load(*arguments):
+        out = str(tmp_path / "curve")
+        return CliRunner().invoke(inferwatch, ["loadtest", *small, *arguments, "--out", out, "--json"], env=env)
+
+    with WorkerProcesses(bench_kafka, served):
+        ranked = load("--task", "rerank", "--items", "2-6", "--scenario", "search=1,ads=1")
+        mine = load("--from", str(tmp_path / "mine.jsonl"))
+        other = load("--task", "classify")
+    found = json.loads(ranked.stdout)
+    assert found["steps"][0]["outcomes"]["answered"] == found["steps"][0]["sent"] > 3
+    assert (found["load"]["task"], found["load"]["scenarios"]) == ("rerank", {"search": 0.5, "ads": 0.5})
+    assert 2 < found["load"]["inputs_mean"] < 6
+    assert json.loads(mine.stdout)["load"]["texts"] == "2 requests of mine.jsonl"
+    assert other.exit_code == 78, other.output
+    assert "was failed" in other.output
+
+
 def test_where_nothing_answers_it_says_so(bench_kafka, monkeypatch):
     monkeypatch.setattr("benchmarks.loadtest_cli.FIRST_SECONDS_MAX", 0.5)
     result = CliRunner().invoke(

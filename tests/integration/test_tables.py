@@ -60,6 +60,7 @@ def test_the_tables_are_as_declared(client, table):
 def values(table):
     """A row of the table."""
     samples = {"Bool": False, "Float64": 0.5, "Nullable(Float64)": 0.5, "Array(UInt32)": [1], "Array(UInt64)": [2]}
+    samples |= {"Array(String)": ["x"], "Array(Float64)": [0.5]}
     time = (datetime.now(UTC) - timedelta(hours=1)).replace(microsecond=0)  # older rows may be gone by TTL
     return {
         column.name: samples.get(column.type, time if "DateTime" in column.type else 1 if "Int" in column.type else "x")

@@ -1,84 +1,98 @@
-"""A budget is never overspent, and a larger one never asks for a higher threshold than it must."""
+"""What a budget of alerts promises, whatever comes: its bound, no look ahead, a state that goes on exactly."""
 
-import math
+import json
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_jobs.alert_budget import WEEK_MS, ScoreHistory, alert_times, cost_of, spend, spend_each
+from stream_jobs import alert_budget
+from stream_jobs.alert_budget import COOL_DOWN_MS, WEEK_MS, AlertBudget
 
-HOUR = 3_600_000
+HOUR_MS = 3_600_000
+POINTS = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 60 * 24), st.floats(0, 9), st.floats(0, 9)),
+    max_size=120,
+).map(lambda points: sorted(points, key=lambda point: point[1]))
 
 
-def histories(seed, series, points):
-    rng = np.random.default_rng(seed)
-    made = {}
-    for number in range(series):
-        score = np.round(rng.exponential(1.0, points), 1)
-        score[rng.random(points) < 0.1] = np.nan
-        made[f"s{number}"] = ScoreHistory(np.cumsum(rng.integers(1, 2 * HOUR, points)), score)
-    return made
+def said(budget, points):
+    return [budget.admits(series, hour * HOUR_MS, size, rarity) for series, hour, size, rarity in points]
+
+
+def through_json(budget, a_week):
+    again = AlertBudget(a_week)
+    again.restore(json.loads(json.dumps(budget.entries())))
+    return again
+
+
+@settings(max_examples=80, deadline=None)
+@given(points=POINTS, a_week=st.integers(1, 4), cut=st.integers(0, 120))
+def test_it_goes_on_from_its_state_as_if_nothing_had_happened(points, a_week, cut):
+    whole, first = AlertBudget(a_week), AlertBudget(a_week)
+    expected = said(whole, points)
+    assert said(first, points[:cut]) == expected[:cut]
+    second = through_json(first, a_week)
+    assert said(second, points[cut:]) == expected[cut:]
+    assert second.entries() == whole.entries()
+
+
+@settings(max_examples=80, deadline=None)
+@given(points=POINTS, a_week=st.integers(1, 4))
+def test_no_week_is_dearer_than_the_budget(points, a_week):
+    budget, charged = AlertBudget(a_week), []
+    for series, hour, size, rarity in points:
+        now = hour * HOUR_MS
+        goes_on = any(row[0] == series and row[4] and now - row[2] <= COOL_DOWN_MS for row in budget.entries()[2:])
+        admitted = budget.admits(series, now, size, rarity)
+        assert admitted or not goes_on
+        if admitted and not goes_on:
+            assert sum(now - at < WEEK_MS for at in charged) < a_week
+            charged.append(now)
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    seed=st.integers(0, 999),
-    series=st.integers(1, 5),
-    points=st.integers(2, 200),
-    budget=st.floats(0, 500),
-    quiet=st.integers(0, 5 * HOUR),
+@given(points=POINTS, a_week=st.integers(1, 3))
+def test_an_incident_that_goes_on_is_charged_once(points, a_week):
+    budget = AlertBudget(a_week)
+    for series, hour, size, rarity in points:
+        if budget.admits(series, hour * HOUR_MS, size, rarity):
+            charged = list(budget.entries()[1])
+            assert budget.admits(series, hour * HOUR_MS + 1, 0.0, 0.0)
+            assert budget.entries()[1] == charged
+
+
+def test_the_memory_is_bounded_and_forgets_the_oldest_first(monkeypatch):
+    monkeypatch.setattr(alert_budget, "INCIDENTS_MAX", 50)
+    budget = AlertBudget(5)
+    for number in range(400):
+        budget.admits(f"s{number}", number * HOUR_MS, 1.0 + number % 7)
+    rows = budget.entries()[2:]
+    assert [row[0] for row in rows] == [f"s{number}" for number in range(350, 400)]
+    # Fifty hours are remembered: five a week are one of them, and the bar is the highest of them.
+    assert not budget.admits("late", 401 * HOUR_MS, 6.9)
+
+
+def test_a_clock_that_goes_back_counts_as_standing_still():
+    budget = AlertBudget(1)
+    assert budget.admits("a", 9 * HOUR_MS, 5.0)
+    assert not budget.admits("b", 2 * HOUR_MS, 9.0)
+    assert budget.entries()[3][1] == 9 * HOUR_MS
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        [[1, 2, 3]],
+        [[1, 2, 3], []],
+        [[1, 2, 3, 4], [5, 4]],
+        [[1, 2, 3, "4"], []],
+        [[1, 2, 3, 4], [], ["a", 1, 2, float("nan"), True]],
+        [[1, 2, 3, 4], [], ["a", 1, 2, 1.0]],
+        [[1, 2, 3, 4], [], [None, 1, 2, 1.0, True]],
+    ],
 )
-def test_a_budget_is_kept(seed, series, points, budget, quiet):
-    past = histories(seed, series, points)
-    cost = spend(past, budget, quiet_ms=quiet)
-    assert cost.alerts <= budget * cost.weeks
-    assert cost.alerts == sum(len(alert_times(one, cost.threshold, quiet)) for one in past.values())
-    assert cost.alerts == sum(cost.by_series.values())
-    scores = np.unique(np.concatenate([one.score for one in past.values()]))
-    lower = scores[scores < cost.threshold]
-    if len(lower):
-        one_lower = cost_of(past, float(lower[-1]), alerts_a_week=budget, quiet_ms=quiet)
-        assert one_lower.alerts > math.floor(budget * cost.weeks)
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 999), threshold=st.floats(0, 4), quiet=st.integers(0, 10 * HOUR))
-def test_alerts_of_a_series_are_apart_and_cover_every_high_score(seed, threshold, quiet):
-    (history,) = histories(seed, 1, 150).values()
-    times = alert_times(history, threshold, quiet)
-    assert (np.diff(times) >= quiet).all()
-    high = history.time_ms[history.score >= threshold]
-    before = times[np.searchsorted(times, high, side="right") - 1] if len(high) else high
-    assert ((high == before) | (high - before < quiet)).all()
-
-
-def test_what_several_budgets_would_have_cost():
-    hours = np.arange(2 * 7 * 24 + 1, dtype=np.int64) * HOUR
-    calm, wild = np.zeros(len(hours)), np.zeros(len(hours))
-    calm[100], wild[[10, 50, 90, 130]] = 5.0, [9.0, 8.0, 7.0, 6.0]
-    past = {"calm": ScoreHistory(hours, calm), "wild": ScoreHistory(hours, wild)}
-    none, one, two = spend_each(past, [0, 1, 2])
-    assert (none.threshold, none.alerts) == (math.inf, 0)
-    assert (one.threshold, one.alerts, one.spent_a_week) == (8.0, 2, 1.0)
-    assert (two.threshold, two.alerts) == (6.0, 4)
-    assert list(two.by_series.items()) == [("wild", 4)]
-    assert spend(past, 2.5).by_series == {"wild": 4, "calm": 1}
-
-
-def test_one_fault_is_one_alert():
-    minutes = np.arange(WEEK_MS // 60_000, dtype=np.int64) * 60_000
-    score = np.zeros(len(minutes))
-    score[1_000:1_050] = 3.0
-    assert alert_times(ScoreHistory(minutes, score), 3.0).tolist() == [1_000 * 60_000]
-    assert len(alert_times(ScoreHistory(minutes, score), 3.0, quiet_ms=25 * 60_000)) == 2
-
-
-def test_impossible_budgets_are_refused():
-    past = histories(1, 1, 10)
-    for budget in (-1.0, math.nan):
-        with pytest.raises(ValueError, match="alerts a week"):
-            spend(past, budget)
-    with pytest.raises(ValueError, match="two times"):
-        spend({"short": ScoreHistory(np.array([5]), np.array([1.0]))}, 1.0)
+def test_a_broken_state_is_refused(broken):
+    with pytest.raises(ValueError, match=r"\w"):
+        AlertBudget(1).restore(broken)
+    AlertBudget(1).restore([])

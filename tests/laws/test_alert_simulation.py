@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from schemas.windows import SeriesKey
-from stream_jobs.metrics import metrics_of
+from stream_jobs.metrics import scoring_of
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects
@@ -77,7 +77,7 @@ def with_gap(windows, start, length, thin):
 
 def alerts_of(windows, settings):
     """(window number, status, kind) of each change, and the book afterwards. None: time passes without a window."""
-    book = SeriesBook(metrics_of(settings), 10, round(settings.idle_seconds * 1000))
+    book = SeriesBook(scoring_of(settings, 21), 10, round(settings.idle_seconds * 1000))
     found, length = [], settings.window_ms
     for number, one in enumerate(windows):
         if one is None:
@@ -125,7 +125,7 @@ def test_a_latency_drill_opens_one_alert_soon_and_resolves_it_soon_and_is_not_le
         changes, book = alerts_of(with_latency_drill(windows, start, end, seed), settings)
         opened = [number for number, status, _ in changes if status == "open"]
         resolved = [number for number, status, _ in changes if status == "resolved"]
-        level = book.series(name_of(KEY)).detectors["total_ms_p95"].state()["level"]
+        level = book.series(name_of(KEY)).metrics["total_ms_p95"].trigger.state()["level"]
         good = (
             {kind for _, _, kind in changes} == {"latency_shift"}
             and len(opened) == len(resolved) == 1
@@ -154,7 +154,7 @@ def test_a_gap_inside_an_incident_neither_ends_it_nor_makes_it_normal(window_sec
         windows = with_gap(with_latency_drill(windows, start, end, seed), start + before, length, thin)
         changes, book = alerts_of(windows, settings)
         changes = [change[:2] for change in changes if change[2] == "latency_shift"]
-        level = book.series(name_of(KEY)).detectors["total_ms_p95"].state()["level"]
+        level = book.series(name_of(KEY)).metrics["total_ms_p95"].trigger.state()["level"]
         good = (
             [status for _, status in changes] == ["open", "resolved"]
             and changes[0][0] < start + 3
@@ -217,7 +217,7 @@ def test_a_restart_with_what_was_learnt_before_alerts_nobody():
     settings = JobSettings()
     windows, _ = service(11, 30)
     _, book = alerts_of(windows, settings)
-    again = SeriesBook(metrics_of(settings), 10, 600_000)
+    again = SeriesBook(scoring_of(settings, 21), 10, 600_000)
     again.restore(json.loads(json.dumps([entry for group in book.groups() for entry in book.entries(group)])))
     start = T0 + 3_600_000
     effects, given = WindowEffects(), Effects()

@@ -49,6 +49,15 @@ def test_p99_explodes_above_ten_times_the_calmest_and_what_is_noticed():
     assert verdict_of(replace(GOOD, unanswered=1)) is Verdict.TOO_SLOW
 
 
+def test_failures_are_no_service_however_fast_they_come():
+    failing = replace(GOOD, outcomes={"answered": 98, "failed": 1, "shed": 1})
+    assert verdict_of(failing) is Verdict.NOT_ANSWERED
+    assert verdict_of(replace(GOOD, outcomes={"answered": 99, "failed": 1, "shed": 0})) is Verdict.SUSTAINED
+    found = saturation([step(100.0), LoadStep(200.0, failing, 0.0, 0, False, Verdict.NOT_ANSWERED)])
+    assert (found.sustained_per_second, found.saturates_at_per_second) == (100.0, 200.0)
+    assert "1 failed and 1 shed of 100" in found.reason
+
+
 def test_a_sender_that_is_late_is_not_the_server_s_fault():
     assert verdict_of(GOOD, late_seconds_max=1.5) is Verdict.SENDER_LIMITED
     assert verdict_of(GOOD, refused=3) is Verdict.SENDER_LIMITED

@@ -12,6 +12,8 @@ from inference_workers.answers import Answers
 from inference_workers.batching import BatchLimit
 from inference_workers.cache import ResultCache
 from inference_workers.compute import compute
+from inference_workers.image_pool import read_of
+from inference_workers.image_reading import ImageReading
 from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, WorkLimit
 from inference_workers.outcomes import Outcomes
@@ -96,6 +98,28 @@ class InlineCompute:
         return len(self.jobs)
 
 
+@dataclass
+class InlineReads:
+    """Reads when collected, at most `room_max` taken over at once; none while `held`."""
+
+    room_max: int = 4
+    held: bool = False
+    todo: list = field(default_factory=list)
+
+    def room(self):
+        return self.room_max - len(self.todo)
+
+    def submit(self, ticket, read, reference):
+        assert self.room() > 0
+        self.todo.append((ticket, read, reference))
+
+    def collect(self):
+        if self.held:
+            return []
+        todo, self.todo = self.todo, []
+        return [(ticket, read_of(read, reference)) for ticket, read, reference in todo]
+
+
 def servable(engine=None, ref=MODEL, **more):
     tokeniser = Tokeniser(model_folder(), tokens_max=TOKENS_MAX, text_bytes_max=2_000)
     return Servable(ref, tokeniser, engine or FakeEngine(), "cpu", TOKENS_MAX, **more)
@@ -117,9 +141,11 @@ class World:
         self.log = None
         self.polls_left = 0
         self.at_poll = {}
+        self.reads = limits.get("reads") or InlineReads()
         self.admission = Admission(
             RoutingTable(own_route(self.servable)),
             self.clock,
+            ImageReading(self.reads),
             head_starts_ms=limits.get("head_starts_ms", {}),
             request_tokens_max=limits.get("request_tokens_max", 2**31),
         )

@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from inference_workers.items import Refused
-from inference_workers.ports import Forward, Head, Item, Tokens
+from inference_workers.ports import Forward, Head, Tokens
 from inference_workers.tasks.classify import probabilities_of
 from inference_workers.tasks.rerank import cosines, probability_of
 from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
@@ -147,23 +146,6 @@ def test_what_the_model_cannot_do_fails_at_once(request_, code):
     assert world.committed() == {0: 1}
 
 
-def test_an_image_that_cannot_be_read_fails_alone():
-    def images(reference):
-        if reference.name == "bad.png":
-            raise Refused("image_not_found", "no bad.png")
-        return Item((), b"image", pixels=np.zeros((3, 2, 2), np.float32), cost=5)
-
-    class Pictures(FakeEngine):
-        def rows(self, items):
-            return np.array([[0.0 if one.pixels is None else 1.0] for one in items], np.float32)
-
-    world = World(Pictures(), servable={"images": True, "read_image": images})
-    picture = {"image": {"name": "a.png", "media_type": "image/png"}}
-    assert list(decode_vector(answer_of(world, input=picture).outputs[0].vector)) == [1.0]
-    bad = answer_of(world, input={"image": {"name": "bad.png", "media_type": "image/png"}})
-    assert (type(bad), bad.error) == (InferenceFailed, "image_not_found")
-
-
 def test_a_request_above_the_token_limit_is_shed_and_the_next_is_answered():
     world = World(request_tokens_max=6)
     world.ask(json.dumps({"input": ["red shoes", "boots", "red"]}))
@@ -230,31 +212,3 @@ def test_what_is_to_be_generated_counts_towards_the_limit():
 def test_a_vector_longer_than_float32_can_say_is_normalised():
     answer = answer_of(World(), input={"embedding": [3e38, 3e38]})
     assert list(decode_vector(answer.outputs[0].vector)) == pytest.approx([0.5**0.5] * 2)
-
-
-def test_a_record_with_images_ends_the_slice_of_a_step():
-    decoded = []
-
-    def images(reference):
-        decoded.append(reference.name)
-        return Item((), reference.name.encode(), pixels=np.zeros((3, 2, 2), np.float32), cost=5)
-
-    class Pictures(FakeEngine):
-        def rows(self, items):
-            return np.array([[1.0] for _ in items], np.float32)
-
-    world = World(Pictures(), servable={"images": True, "read_image": images})
-    for number in range(5):
-        world.ask(json.dumps({"input": {"image": {"name": f"{number}.png", "media_type": "image/png"}}}))
-    each, step = [], world.work.step
-
-    def counted(outbox, *, start):
-        before = len(decoded)
-        seconds = step(outbox, start=start)
-        each.append(len(decoded) - before)
-        return seconds
-
-    world.work.step = counted
-    world.run(60)
-    assert len(world.outcomes()) == 5
-    assert max(each) == 1

@@ -27,3 +27,9 @@ def test_lateness_is_bounded_in_windows():
 def test_idle_must_outlast_two_windows():
     with pytest.raises(SettingsError, match="idle_seconds"):
         load(JobSettings, window_seconds=400)
+
+
+def test_a_detector_that_is_none_is_refused_with_those_there_are():
+    assert load(JobSettings, detector="gaussian_scorer").detector == "gaussian_scorer"
+    with pytest.raises(SettingsError, match=r"INFERWATCH_JOBS_DETECTOR='best'.*choose one of adwin, .*two_heads"):
+        load(JobSettings, detector="best")

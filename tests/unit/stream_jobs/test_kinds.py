@@ -258,6 +258,9 @@ def test_a_busy_series_of_which_everything_is_known_is_still_small():
         watch(one.window())
     (entry,) = watch.book.entries(0)
     assert len(entry["detectors"]["memory_bytes_per_hour"][2]) == 23
+    scores = entry.pop("scores")
+    assert set(scores) == {"total_ms_p95", "error_share", "requests_per_second"}
+    assert all(len(json.dumps(one)) <= 2_048 for one in scores.values())
     assert len(json.dumps(entry, separators=(",", ":"))) <= 2_048
 
 

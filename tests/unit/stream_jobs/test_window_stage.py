@@ -1,22 +1,25 @@
+import base64
 import hashlib
 import json
 from collections import Counter
 from itertools import count
 
+import numpy as np
 import pytest
 
 from schemas.alerts import ALERT_KINDS
-from schemas.anomalies import ANOMALY_KINDS
+from schemas.anomalies import ANOMALY_KINDS, WindowCorrected
 from schemas.base import DecodeError, Reason, decode, encode
 from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
 from schemas.windows import PartialSeries, PartialWindowsClosed, SeriesKey, Sketch
 from stream_jobs import open_windows
 from stream_jobs.detectors.forecast_residual import ForecastResidual
-from stream_jobs.metrics import metrics_of
+from stream_jobs.metrics import bank_of, metrics_of
 from stream_jobs.open_windows import TOPICS_MAX
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
 from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Limit
+from stream_jobs.told_score import digest_of
 from stream_jobs.window_stage import CLOCKS_APART_MS_MAX, WindowStage
 from tests.alert_events import changed
 from tests.telemetry_events import T0, record
@@ -134,6 +137,10 @@ def test_what_comes_after_the_allowed_lateness_is_a_revision_and_not_learnt():
     assert column(late, "requests") == [150]
     assert column(late, "revision") == [1]
     assert list(late.rows) == ["windows_stored"]
+    (told,) = [decode(one.headers, one.value, ANOMALY_KINDS) for one in late.events]
+    assert isinstance(told.data, WindowCorrected)
+    assert (told.data.series, told.data.window_start_ms, told.data.revision) == (KEY, T0, 1)
+    assert (told.data.requests, told.data.values["requests_per_second"]) == (150, 15.0)
     assert [page for name, page in read.stage.all_pages().items() if name.startswith("series-")] == before
 
 
@@ -287,13 +294,21 @@ def test_an_anomaly_can_be_computed_again_from_its_row():
     assert event.onset_ms == T0 + 10 * LENGTH
     assert event.inputs[0].first_offset == 110
     assert hashlib.sha256(rows["state"][0].encode()).hexdigest() == rows["state_digest"][0] == event.state_digest
-    detector = ForecastResidual(metrics_of(settings)[0].policy)
-    detector.restore(json.loads(rows["state"][0]))
-    judged = detector.judge(rows["actual"][0], rows["window_end"][0])
-    assert (judged.score, judged.expected, judged.lower, judged.upper, judged.confidence) == tuple(
-        rows[name][0] for name in ("score", "expected", "lower", "upper", "confidence")
-    )
-    assert rows["config_digest"] == [detector.policy.digest()]
+    state, bank = json.loads(rows["state"][0]), bank_of(settings)
+    trigger = ForecastResidual(metrics_of(settings)[0].policy)
+    trigger.restore(state["trigger"])
+    assert [trigger.judge(rows["actual"][0], rows["window_end"][0]).score] == rows["strength"]
+    row = bank.new()
+    bank.restore(row, base64.b64decode(state["detector"]))
+    said = bank.run(np.array([row]), np.array(rows["window_end"]), np.array(rows["actual"]))
+    for name in ("score", "severity", "confidence", "expected", "upper"):
+        assert rows[name] == getattr(said, name).ravel().tolist(), name
+    assert rows["lower"] == [max(0.0, said.lower[0, 0])]
+    assert rows["detector"] == ["two_heads"]
+    assert rows["config_digest"] == [digest_of(bank.digest, trigger.policy.digest())] == [event.score.config_digest]
+    assert (rows["contributors"], rows["contributions"]) == ([["total_ms_p95"]], [[1.0]])
+    assert event.contributors == {"total_ms_p95": 1.0}
+    assert (event.score.severity, event.strength) == (rows["severity"][0], rows["strength"][0])
 
 
 def test_an_incident_is_an_event_and_a_row():
@@ -363,9 +378,13 @@ def test_series_are_bounded_and_a_default_series_is_small():
         limits += read(partial(window, *[series(key=key) for key in (keys[:40] if window < 20 else keys)])).limits
     assert limits[Limit.KNOWN_SERIES] >= 20
     pages = {name: page for name, page in read.stage.all_pages().items() if name.startswith("series-")}
-    assert sum(len(page) for page in pages.values()) / 40 <= 2_048
+    entries = [entry for page in pages.values() for entry in json.loads(page)["entries"]]
+    scores = [one for entry in entries for one in entry.pop("scores").values()]
+    assert len(scores) == 3 * 40
+    assert max(len(json.dumps(one)) for one in scores) <= 2_048
+    assert len(json.dumps(entries)) / 40 <= 2_048
     assert sorted(pages) == ["series-0.0", "series-1.0"]
-    found = [entry["key"]["version"] for page in pages.values() for entry in json.loads(page)["entries"]]
+    found = [entry["key"]["version"] for entry in entries]
     assert len(found) == 40
     assert set(map(str, range(40, 60))) < set(found)
 

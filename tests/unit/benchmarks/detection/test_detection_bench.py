@@ -12,6 +12,7 @@ from benchmarks.detection.plan import SETS as SETS_OF_THE_PLAN
 from benchmarks.detection.quiet import above, quiet_figures
 from benchmarks.detection.set_figures import SetRun, frozen_ratio
 from benchmarks.detection.table import figures_of, lines_for_people
+from stream_jobs.alert_budget import DEFAULT_A_WEEK
 from tests.detection_data import write_folder
 
 
@@ -102,12 +103,18 @@ def test_a_frozen_threshold_is_tried_on_the_other_set_both_ways(folder):
     assert frozen_ratio(one, other) == 0.0
 
 
-def test_alarms_of_the_quiet_day_are_counted_by_series_and_week(folder):
-    figures = quiet_figures(choice.maker("gaussian_z"), folder / "traces", above(20.0))
-    assert (figures["quiet_alarms"], figures["quiet_series_with_an_alarm"]) == (1, 1)
+def test_alerts_of_the_quiet_day_are_counted_by_series_and_week_under_a_budget(folder):
+    make = choice.maker("gaussian_z")
+    figures = quiet_figures(make, folder / "traces", rule=above(20.0))
     weeks = 3 * 399 * 57 / (7 * 86_400)
     assert figures["quiet_series_weeks"] == pytest.approx(weeks)
-    assert figures["quiet_false_alarms_per_series_week"] == pytest.approx(1 / weeks)
+    assert figures["quiet_per_series_week_at_a_threshold"] == pytest.approx(1 / weeks)
+    assert figures["quiet_budget_a_week"] == DEFAULT_A_WEEK
+    assert 1 <= figures["quiet_alarms"] <= DEFAULT_A_WEEK
+    assert figures["quiet_false_alarms_per_series_week"] == pytest.approx(figures["quiet_alarms"] / weeks)
+    one = quiet_figures(make, folder / "traces", 1)
+    assert one["quiet_alarms"] <= 1
+    assert "quiet_per_series_week_at_a_threshold" not in one
 
 
 def test_a_detector_of_the_registry_is_found_by_name(monkeypatch):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream_jobs.alert_budget import WEEK_MS
-from stream_jobs.history.alert_budget import COOL_DOWN_MS, AlertBudget, Candidates
+from stream_jobs.alert_budget import COOL_DOWN_MS, WEEK_MS, AlertBudget
+from stream_jobs.history.candidates import Candidates
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 

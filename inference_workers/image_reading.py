@@ -1,0 +1,153 @@
+"""Requests whose images are being read wait here, apart from all others, until theirs are there, refused or too late.
+
+Pure but for the reads that it is given. Memory is bounded by bytes: reading goes on while there is room.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from inference_workers.image_pool import ImageReads
+from inference_workers.items import Expired, Part, Refused
+from inference_workers.ports import Item
+from inference_workers.routing import Route
+from inference_workers.tokenise import Tokenised
+from schemas.requests import ImageReference, InferenceRequested
+
+if TYPE_CHECKING:  # what is asked is admission's word; this file only looks at its deadline
+    from inference_workers.admission import Asked
+
+SHADOWS_MAX = 64
+"""Shadows that wait for images; more are not computed: nobody waits for them."""
+
+
+@dataclass(slots=True, eq=False)
+class Draft:
+    """A request on its way to be `Ready`: its parts are read and tokenised, or it is refused."""
+
+    asked: Asked
+    request: InferenceRequested
+    route: Route
+    parts: list[Part]
+    shadow: bool
+    tokenised: list[Tokenised] = field(default_factory=list)
+    tokenise_ms: float = 0.0
+    refusal: Refused | None = None
+
+    def names_images(self) -> bool:
+        """Whether any part is an image that is not read yet."""
+        return any(isinstance(part, ImageReference) for part in self.parts)
+
+
+@dataclass(slots=True, eq=False)
+class _Reading:
+    draft: Draft
+    todo: deque[int]  # parts that no thread was given yet
+    missing: int
+    bytes_held: int = 0
+
+
+@dataclass(slots=True)
+class ImageReading:
+    """Drafts by age. Used by the loop's thread; nothing blocks."""
+
+    reads: ImageReads
+    held_bytes: int = 0
+    """Of images that are read, while others of the same request are not."""
+    _drafts: dict[int, _Reading] = field(default_factory=dict)
+    _tickets: dict[int, tuple[int, int]] = field(default_factory=dict)  # of reads under way: number of draft, of part
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
+
+    def __len__(self) -> int:
+        """Requests that wait for images, shadows too."""
+        return len(self._drafts)
+
+    def waiting(self) -> int:
+        """Requests that wait for images and are owed an answer."""
+        return sum(not one.draft.shadow for one in self._drafts.values())
+
+    def first_appended_ms(self) -> list[int]:
+        """When the oldest that is owed an answer was appended to its topic; empty without any."""
+        return [one.draft.asked.appended_ms for one in self._drafts.values() if not one.draft.shadow][:1]
+
+    def add(self, draft: Draft) -> None:
+        """Let a draft that names images wait for them."""
+        if draft.shadow and len(self._drafts) - self.waiting() >= SHADOWS_MAX:
+            return
+        places = deque(i for i, part in enumerate(draft.parts) if isinstance(part, ImageReference))
+        self._drafts[next(self._numbers)] = _Reading(draft, places, len(places))
+
+    def step(self, now_ms: int, bytes_max: int) -> list[Draft]:
+        """Take what was read, read on, and give the drafts that wait no more: complete, or with a refusal.
+
+        While more than `bytes_max` bytes are held only the oldest reads on: so it gets done, and makes room.
+        """
+        gone = self._late(now_ms) + self._taken()
+        self._read_on(bytes_max)
+        return gone
+
+    def drop(self, is_gone: Callable[[Draft], bool]) -> None:
+        """Forget drafts; what is read for them is thrown away when it comes."""
+        for number in [number for number, one in self._drafts.items() if is_gone(one.draft)]:
+            self._leave(number)
+
+    def using(self) -> set[int]:
+        """Models (by `id`) that drafts wait to be computed with."""
+        return {id(one.draft.route.servable) for one in self._drafts.values()}
+
+    def _late(self, now_ms: int) -> list[Draft]:
+        found = []
+        for number, one in list(self._drafts.items()):
+            deadline_ms = one.draft.asked.deadline_ms
+            if deadline_ms is not None and deadline_ms < now_ms:
+                one.draft.refusal = Expired(now_ms - deadline_ms, "its images were read")
+                found.append(self._leave(number))
+        return found
+
+    def _taken(self) -> list[Draft]:
+        found = []
+        for ticket, image in self.reads.collect():
+            number, place = self._tickets.pop(ticket)
+            one = self._drafts.get(number)
+            if one is None:
+                continue  # refused, late or dropped meanwhile
+            if isinstance(image, Refused):
+                one.draft.refusal = image
+                found.append(self._leave(number))
+                continue
+            one.draft.parts[place] = image
+            one.missing -= 1
+            size = _bytes_of(image)
+            one.bytes_held += size
+            self.held_bytes += size
+            if not one.missing:
+                found.append(self._leave(number))
+        return found
+
+    def _read_on(self, bytes_max: int) -> None:
+        room = self.reads.room()
+        for rank, (number, one) in enumerate(self._drafts.items()):
+            if room <= 0 or (rank and self.held_bytes >= bytes_max):
+                return
+            read = one.draft.route.servable.read_image
+            assert read is not None  # `parts_of` refuses images of models without
+            for place in itertools.islice(list(one.todo), room):
+                reference = one.draft.parts[one.todo.popleft()]
+                assert isinstance(reference, ImageReference)
+                ticket = next(self._numbers)
+                self._tickets[ticket] = number, place
+                self.reads.submit(ticket, read, reference)
+                room -= 1
+
+    def _leave(self, number: int) -> Draft:
+        one = self._drafts.pop(number)
+        self.held_bytes -= one.bytes_held
+        return one.draft
+
+
+def _bytes_of(image: Item) -> int:
+    return 0 if image.pixels is None else image.pixels.nbytes

@@ -1,0 +1,155 @@
+"""`inferwatch budget`: what alert budgets of several sizes would have cost on a file or on the pipeline's past."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import click
+
+from infra.durations import Duration
+from infra.exit_codes import EXIT_REFUSED
+from stream_jobs.detectors.registry import DEFAULT, detector_named, names
+
+if TYPE_CHECKING:
+    from stream_jobs.history.budget_costs import Costs
+    from stream_jobs.history.reading import Batch
+
+
+class History(Protocol):
+    """Batches in the order of time within a series."""
+
+    done_share: float
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--since", type=Duration(1.0), help="Instead of FILE: windows that this pipeline scored since then.")
+@click.option(
+    "--size", "sizes", multiple=True, type=click.IntRange(1, 1_000_000), metavar="N", help="Alerts a week; several."
+)
+@click.option("--detector", type=click.Choice(names()), default=DEFAULT, show_default=True, help="See docs/detect.md.")
+@click.option("--metric", "metrics", multiple=True, metavar="COLUMN", help="Of FILE: column to score; several are one.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, with every alert of every budget.")
+def budget(
+    file: Path | None,
+    since: float | None,
+    sizes: tuple[int, ...],
+    detector: str,
+    metrics: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Show what alert budgets would have cost: how many alerts, when, in which series.
+
+    History is the FILE (Parquet or CSV, as for `inferwatch detect`) or what the pipeline scored. It is scored as if it
+    came live, and a row alerts because of earlier rows alone: nothing looks ahead. These are the alerts that scores
+    alone would raise; the pipeline asks its triggers too, and raises fewer.
+
+    \b
+    Examples:
+      inferwatch budget history.parquet
+      inferwatch budget history.csv --size 7 --size 70 --json
+      inferwatch budget --since 7d
+
+    \b
+    Exit codes: 0 done; 2 FILE, a column or an option is not what it should be; 65 done, but rows were broken;
+    75 ClickHouse cannot be reached.
+    """
+    if (file is None) == (since is None):
+        raise click.UsageError("one of FILE and --since says which history is meant")
+    if metrics and file is None:
+        raise click.UsageError("--metric is for a FILE: --since takes what the pipeline scores")
+    from stream_jobs.history.columns import MissingColumns
+    from stream_jobs.history.reading import UnreadableFile
+
+    try:
+        if file is not None:
+            costs, broken = _of_file(file, metrics, sizes, detector)
+        else:
+            costs, broken = _of_pipeline(since or 0.0, sizes, detector), 0
+    except (UnreadableFile, MissingColumns) as error:
+        raise click.UsageError(str(error)) from None
+    _show(costs, as_json)
+    if broken:
+        click.echo(f"{broken:,} broken rows were left out: `inferwatch detect` names them", err=True)
+    sys.exit(EXIT_REFUSED if broken else 0)
+
+
+def _of_file(file: Path, metrics: tuple[str, ...], sizes: tuple[int, ...], detector: str) -> tuple[Costs, int]:
+    """The costs, and how many rows were broken. Raises UnreadableFile, MissingColumns."""
+    from stream_jobs.history.reading import HistoryFile
+
+    history = HistoryFile(file, metrics)
+    found = _scored(history, history.columns.metrics, sizes, str(file), detector)
+    return found, history.broken.count
+
+
+def _of_pipeline(since: float, sizes: tuple[int, ...], detector: str) -> Costs:
+    """The costs on what was stored. Raises ConnectionError and RetryLater where ClickHouse is away."""
+    from infra.clickhouse import ClickHouse
+    from infra.clock import SystemClock
+    from infra.connect import clickhouse_connection
+    from infra.settings import load
+    from stream_jobs.detectors.base import VALUE_KEY
+    from stream_jobs.history.stored_windows import StoredWindows
+    from stream_jobs.metrics import metrics_of
+    from stream_jobs.settings import JobSettings
+
+    scored = [metric.name for metric in metrics_of(load(JobSettings)) if metric.scored]
+    server, now_ms = ClickHouse(clickhouse_connection()), SystemClock().now_ms()
+    try:
+        history = StoredWindows(server, scored, now_ms - round(since * 1000), now_ms)
+        return _scored(history, (VALUE_KEY,), sizes, "window_scores", detector)
+    finally:
+        server.close()
+
+
+def _scored(history: History, channels: tuple[str, ...], sizes: Iterable[int], source: str, detector: str) -> Costs:
+    from stream_jobs.history.budget_costs import SIZES, costs_of
+    from stream_jobs.history.scoring import HistoryScorer
+
+    scorer = HistoryScorer(lambda: detector_named(detector, channels))
+    with _progress(history) as show:
+        for batch in history:
+            scorer.score(batch)
+            show()
+    return costs_of(scorer, tuple(sizes) or SIZES, source, detector)
+
+
+def _show(costs: Costs, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(costs.as_json(), default=str))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    headings, rows = costs.table()
+    table = Table(show_header=True, header_style="bold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number == len(headings) - 1 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(f"{one:,}" if isinstance(one, int) else str(one)) for one in row))  # no markup from data
+    Console().print(table)
+    for line in costs.lines():
+        click.echo(line)
+
+
+@contextlib.contextmanager
+def _progress(history: History) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal that moves as history is read."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("scoring", total=1.0)
+        yield lambda: bar.update(task, completed=history.done_share)

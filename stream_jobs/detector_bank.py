@@ -1,0 +1,135 @@
+"""Detectors of many series at once: one row a series and metric, all points of a window scored with one call.
+
+Owns the learnt state of the selected detector; knows nothing of metrics, alerts or pages.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream_jobs.detectors import two_heads
+from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
+from stream_jobs.detectors.registry import detector_named
+from stream_jobs.detectors.two_heads_record import pack_row, unpack_row
+
+GROWTH_ROWS = 64
+
+
+class DetectorBank(ABC):
+    """Detectors by row. The scores of one call are bit for bit those of each series asked on its own."""
+
+    name: str
+    """The detector's, as scores carry it."""
+    digest: str
+    """Hash of its configuration, 16 hexadecimal characters."""
+
+    def __init__(self) -> None:
+        self._free: list[int] = []
+        self._rows = 0
+
+    def new(self) -> int:
+        """A row that has seen nothing."""
+        row = self._free.pop() if self._free else self._rows
+        self._rows = max(self._rows, row + 1)
+        self._clear(row)
+        return row
+
+    def drop(self, row: int) -> None:
+        """The row is not needed any more; another series may get it."""
+        self._free.append(row)
+
+    @abstractmethod
+    def run(self, rows: NDArray[np.int64], time_ms: NDArray[np.int64], values: Floats) -> Scores:
+        """Score point i against row `rows[i]`, then learn it there, for each i in turn. `values` is (n,)."""
+
+    @abstractmethod
+    def state(self, row: int) -> bytes:
+        """What the row has learnt, exact, with version, configuration and checksum."""
+
+    @abstractmethod
+    def restore(self, row: int, state: bytes) -> None:
+        """Take over what `state` gave. Raises ValueError, and changes nothing, when it is cut, altered or not ours."""
+
+    @abstractmethod
+    def _clear(self, row: int) -> None:
+        """The row has seen nothing."""
+
+
+class TwoHeadsBank(DetectorBank):
+    """The default detector: states in one array, all points through one compiled call."""
+
+    def __init__(self, policy: two_heads.TwoHeadsPolicy) -> None:
+        super().__init__()
+        self.name, self.digest = two_heads.NAME, two_heads.TwoHeads(policy=policy).digest()
+        self._policy = policy
+        self._states = two_heads.new_states(0, 1)
+
+    def run(self, rows: NDArray[np.int64], time_ms: NDArray[np.int64], values: Floats) -> Scores:
+        """See `DetectorBank.run`."""
+        return two_heads.run_many(self._states, rows, time_ms, values.reshape(-1, 1), self._policy)
+
+    def state(self, row: int) -> bytes:
+        """See `DetectorBank.state`: what `TwoHeads.state` gives."""
+        return pack_row(self._states[row], self.digest)
+
+    def restore(self, row: int, state: bytes) -> None:
+        """See `DetectorBank.restore`."""
+        self._states[row] = unpack_row(state, self._states.shape[1], self.digest)
+
+    def _clear(self, row: int) -> None:
+        if row >= len(self._states):
+            more = max(GROWTH_ROWS, len(self._states))
+            self._states = np.concatenate((self._states, two_heads.new_states(more, 1)))
+        self._states[row] = two_heads.new_states(1, 1)[0]
+
+
+class SingleBank(DetectorBank):
+    """Any other detector: one object a row, asked one after the other."""
+
+    def __init__(self, make: Callable[[], SeriesDetector]) -> None:
+        super().__init__()
+        self._make = make
+        one = make()
+        self.name, self.digest = one.name, one.digest()
+        self._detectors: dict[int, SeriesDetector] = {}
+
+    def run(self, rows: NDArray[np.int64], time_ms: NDArray[np.int64], values: Floats) -> Scores:
+        """See `DetectorBank.run`."""
+        points = zip(rows.tolist(), range(len(rows)), strict=True)
+        return _joined(self._detectors[row].run(time_ms[i : i + 1], values[i : i + 1, None]) for row, i in points)
+
+    def state(self, row: int) -> bytes:
+        """See `DetectorBank.state`."""
+        return self._detectors[row].state()
+
+    def restore(self, row: int, state: bytes) -> None:
+        """See `DetectorBank.restore`."""
+        self._detectors[row].restore(state)
+
+    def drop(self, row: int) -> None:
+        """See `DetectorBank.drop`."""
+        super().drop(row)
+        del self._detectors[row]
+
+    def _clear(self, row: int) -> None:
+        self._detectors[row] = self._make()
+
+
+def bank_named(name: str, **options: float) -> DetectorBank:
+    """A bank of the detector of that name; `options` are for the default one alone. Raises ValueError for no name."""
+    if name == two_heads.NAME:
+        return TwoHeadsBank(replace(two_heads.DEFAULT, **options))
+    return SingleBank(lambda: detector_named(name))
+
+
+def _joined(parts: Iterable[Scores]) -> Scores:
+    found = list(parts)
+    if not found:
+        none, channels = np.empty(0), np.empty((0, 1))
+        return Scores(none, none, none, none, channels, channels, channels, channels, np.empty(0, dtype=np.int64))
+    return Scores(*(np.concatenate([getattr(one, field.name) for one in found]) for field in fields(Scores)))

@@ -1,0 +1,100 @@
+"""What waiting for images must satisfy, whatever comes in which order: each request leaves once, memory is bounded."""
+
+from types import SimpleNamespace
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference_workers.image_reading import SHADOWS_MAX, Draft, ImageReading
+from inference_workers.items import Expired, Refused
+from inference_workers.ports import Item
+from schemas.requests import ImageReference
+
+IMAGE = Item((), b"image", pixels=np.zeros((1, 5, 5), np.float32), cost=1)
+IMAGE_BYTES = 100
+ROOM = 3
+GOOD, BAD = (ImageReference(name=name, media_type="image/png") for name in ("good", "bad"))
+
+
+class Reads:
+    """Reads some of what it holds, the newest or the oldest first, when told to."""
+
+    def __init__(self):
+        self.held, self.done, self.submitted = [], [], []
+
+    def room(self):
+        return ROOM - len(self.held)
+
+    def submit(self, ticket, read, reference):
+        assert self.room() > 0
+        self.held.append((ticket, reference))
+        self.submitted.append(ticket)
+
+    def finish(self, count, newest):
+        for _ in range(min(count, len(self.held))):
+            ticket, reference = self.held.pop(-1 if newest else 0)
+            self.done.append((ticket, IMAGE if reference is GOOD else Refused("image_undecodable", "no")))
+
+    def collect(self):
+        done, self.done = self.done, []
+        return done
+
+
+def draft_of(parts, deadline_ms=None, shadow=False):
+    servable = SimpleNamespace(read_image=lambda reference: IMAGE)
+    asked = SimpleNamespace(deadline_ms=deadline_ms, appended_ms=0)
+    return Draft(asked, None, SimpleNamespace(servable=servable), list(parts), shadow)
+
+
+requests = st.tuples(
+    st.lists(st.sampled_from([GOOD, GOOD, GOOD, BAD, "text"]), min_size=1, max_size=6).filter(
+        lambda parts: any(part in (GOOD, BAD) for part in parts)
+    ),
+    st.none() | st.integers(0, 30),
+)
+events = st.lists(requests | st.tuples(st.integers(0, 4), st.booleans()), max_size=40)
+
+
+@given(events=events, images_max=st.integers(0, 6))
+def test_each_request_leaves_once_and_memory_is_bounded(events, images_max):
+    reads = Reads()
+    reading = ImageReading(reads)
+    added, left = [], []
+
+    def step(now_ms):
+        left.extend(reading.step(now_ms, images_max * IMAGE_BYTES))
+        oldest = next((len([p for p in one.parts if p != "text"]) for one in added if one not in left), 0)
+        assert reading.held_bytes <= (images_max + ROOM + oldest) * IMAGE_BYTES
+
+    for now_ms, event in enumerate(events):
+        if isinstance(event[0], list):
+            added.append(draft_of(*event))
+            reading.add(added[-1])
+        else:
+            reads.finish(*event)
+        step(now_ms)
+    rounds = 0
+    while len(reading):
+        reads.finish(ROOM, newest=False)
+        step(10)
+        rounds += 1
+        assert rounds <= 10 * (len(added) + 1), "it gets on, however little memory there is"
+    assert sorted(map(id, left)) == sorted(map(id, added))
+    assert reading.held_bytes == 0
+    assert len(reads.submitted) == len(set(reads.submitted))
+    for one in left:
+        if one.refusal is None:
+            assert all(part is IMAGE or part == "text" for part in one.parts)
+        else:
+            assert isinstance(one.refusal, Expired) or BAD in one.parts
+
+
+def test_shadows_are_bounded_and_owed_nothing():
+    reading = ImageReading(Reads())
+    for _ in range(SHADOWS_MAX + 5):
+        reading.add(draft_of([GOOD], shadow=True))
+    reading.add(draft_of([GOOD]))
+    assert (len(reading), reading.waiting()) == (SHADOWS_MAX + 1, 1)
+    reading.drop(lambda one: one.shadow)
+    assert (len(reading), reading.waiting()) == (1, 1)

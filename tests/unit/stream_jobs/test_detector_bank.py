@@ -1,0 +1,86 @@
+"""Detectors by row say what each would say on its own, and give back exactly what they learnt."""
+
+import numpy as np
+import pytest
+
+from stream_jobs.detector_bank import bank_named
+from stream_jobs.detectors.registry import detector_named, names
+
+T0 = 1_700_000_000_000
+FAST = ("two_heads", "fixed_threshold", "gaussian_scorer", "page_hinkley")
+
+
+def points(seed, series, count):
+    rng = np.random.default_rng(seed)
+    values = rng.lognormal(4.0, 0.2, (count, series))
+    values[rng.random((count, series)) < 0.1] = np.nan
+    return values
+
+
+def same(one, other):
+    return all(
+        np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True) for name in one.__dataclass_fields__
+    )
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_bank_scores_as_each_detector_on_its_own(name):
+    bank, values = bank_named(name), points(1, 5, 150)
+    rows = np.array([bank.new() for _ in range(5)])
+    alone = [detector_named(name) for _ in range(5)]
+    for number, window in enumerate(values):
+        times = np.full(5, T0 + number * 10_000)
+        said = bank.run(rows, times, window)
+        for at in range(5):
+            expected = alone[at].run(times[at : at + 1], window[at : at + 1, None])
+            assert said.severity[at] == expected.severity[0] or np.isnan(window[at])
+            assert same(type(said)(*(getattr(said, one)[at : at + 1] for one in said.__dataclass_fields__)), expected)
+    assert [bank.state(row) for row in rows] == [one.state() for one in alone]
+    assert bank.digest == alone[0].digest()
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_row_goes_on_exactly_from_its_state(name):
+    first, second, values = bank_named(name), bank_named(name), points(2, 1, 200)[:, 0]
+    times = T0 + 10_000 * np.arange(200)
+    one = first.new()
+    first.run(np.zeros(120, dtype=np.int64) + one, times[:120], values[:120])
+    second.new()
+    other = second.new()
+    second.restore(other, first.state(one))
+    rest = np.zeros(80, dtype=np.int64)
+    assert same(first.run(rest + one, times[120:], values[120:]), second.run(rest + other, times[120:], values[120:]))
+    assert first.state(one) == second.state(other)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_state_that_is_cut_altered_or_another_detector_s_is_refused_and_changes_nothing(name):
+    bank, row = bank_named(name), 0
+    assert bank.new() == row
+    bank.run(np.zeros(90, dtype=np.int64), T0 + 10_000 * np.arange(90), points(3, 1, 90)[:, 0])
+    good = bank.state(row)
+    altered = bytearray(good)
+    altered[len(good) // 2] ^= 1
+    others = bank_named("loda")
+    for broken in (b"", good[:-1], good[:40], bytes(altered), good + b"x", others.state(others.new())):
+        with pytest.raises(ValueError, match=r"\w"):
+            bank.restore(row, broken)
+        assert bank.state(row) == good
+
+
+def test_a_row_that_was_given_back_begins_anew():
+    for name in FAST:
+        bank = bank_named(name)
+        row, fresh = bank.new(), bank.state(bank.new())
+        bank.run(np.full(50, row), T0 + 10_000 * np.arange(50), points(4, 1, 50)[:, 0])
+        bank.drop(row)
+        assert bank.new() == row
+        assert bank.state(row) == fresh
+
+
+def test_no_points_are_no_scores_and_every_detector_has_a_bank():
+    none = np.zeros(0, dtype=np.int64)
+    for name in names():
+        bank = bank_named(name)
+        assert len(bank.run(none, none, np.zeros(0)).severity) == 0
+        assert len(bank.state(bank.new())) <= 16_384
