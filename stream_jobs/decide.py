@@ -47,6 +47,8 @@ class Observation:
     anomaly_id: str
     confirmed: bool = True
     """Whether the anomaly is one of most requests, and not of a few."""
+    cause: str = ""
+    """What explains it, in words; empty when nothing does."""
 
 
 @dataclass(slots=True)
@@ -206,6 +208,7 @@ def _anomalous(state: IncidentState, policy: AlertPolicy, seen: Observation) -> 
         return None
     state.told_score, state.told_ms = score, at_ms
     how = f"is {_number(seen.actual)}, expected about {_number(seen.judgement.expected)}"
+    how += f": {seen.cause}" if seen.cause else ""
     return _change(state, policy, seen.series, status, at_ms, score, how)
 
 

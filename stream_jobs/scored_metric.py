@@ -89,6 +89,8 @@ class Metric:
     """The histograms that are read instead of a column."""
     is_rare: bool = False
     """Whether it is usually 0: then no score of it is stored, unless there just was an anomaly."""
+    is_latency: bool = False
+    """Whether the causes of latency explain it."""
 
     def value_of(self, window: SeriesWindow) -> Value | None:
         """The metric's value; None when the window holds too little to judge it."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.alerts import AlertChanged
 from schemas.anomalies import AnomalyDetected, Score
 from schemas.windows import SeriesKey
+from stream_jobs.attribution.regression import LatencyCauses, LatencyRegression, explain_together
+from stream_jobs.attribution.sentence import contributors, effects, sentence
 from stream_jobs.decide import IncidentState, Observation, observe, resolve, unjudged
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.pages import ENTRIES_PER_GROUP
@@ -34,6 +36,7 @@ class Series:
     at_rest: bool = False
     serial: int = 0
     """Rises with every window that holds it: who was longest without."""
+    latency: LatencyRegression = field(default_factory=LatencyRegression)
 
 
 class SeriesBook:
@@ -62,11 +65,16 @@ class SeriesBook:
         """
         while len(self._series) > self.series_max:  # restored when more were allowed
             self._forget(next(iter(self._series)), window.end_ms, effects)
+        causes = self._causes(window, found)
         for name in sorted(found):
             series = self._touched(name, found[name].key, window.end_ms, effects)
+            if name not in causes:
+                series.latency.explain_then_learn(found[name].latency, window.end_ms)
+            one = found[name].explained(causes.get(name))
+            effects.causes(window, one)
             for metric in self.metrics:
-                value = metric.value_of(found[name]) if complete or metric.absent_is is None else None
-                self._score(series, metric, value, window, found[name], effects)
+                value = metric.value_of(one) if complete or metric.absent_is is None else None
+                self._score(series, metric, value, window, one, effects)
         for name in sorted(self._active.keys() - found.keys()):
             self._score_absent(self._active[name], window, complete, effects)
 
@@ -96,6 +104,13 @@ class SeriesBook:
             if not series.at_rest:
                 self._active[name] = series
         self._free = sorted(set(range(max(self._places, default=-1) + 1)) - set(self._places), reverse=True)
+
+    def _causes(self, window: WindowId, found: Mapping[str, SeriesWindow]) -> dict[str, LatencyCauses | None]:
+        """Why the series that are known are slow, or not; learnt, too."""
+        names = [name for name in sorted(found) if name in self._series]
+        known = [self._series[name].latency for name in names]
+        told = explain_together(known, window.end_ms, [found[name].latency for name in names])
+        return dict(zip(names, told, strict=True))
 
     def _touched(self, name: str, key: SeriesKey, end_ms: int, effects: WindowEffects) -> Series:
         series = self._series.pop(name, None)
@@ -151,11 +166,15 @@ class SeriesBook:
         if judgement.anomalous:
             anomaly_id = _anomaly_id(window, series.key, metric.name)
         confirmed = metric.confirmed(found, judgement.expected, judgement.upper)
-        seen = Observation(series.key, window.start_ms, window.end_ms, actual, judgement, anomaly_id, confirmed)
+        causes = found.causes if found is not None and metric.is_latency else None
+        seen = Observation(
+            *(series.key, window.start_ms, window.end_ms, actual, judgement, anomaly_id, confirmed),
+            cause=sentence(causes),
+        )
         change = observe(incident, metric.alert, seen)
         digest = self._digests[metric.name]
         if judgement.anomalous:
-            event = _anomaly(seen, metric, incident.run_onset_ms, digest, found)
+            event = _anomaly(seen, metric, incident.run_onset_ms, digest, found, causes)
             effects.anomaly(window, event, detector.state())
         if change is not None:
             effects.alert(change)
@@ -196,6 +215,8 @@ class SeriesBook:
         numbers = (series.place, series.last_ms, series.serial)
         if any(type(number) is not int or number < 0 for number in numbers) or type(series.at_rest) is not bool:
             raise ValueError(f"series {key}: place, last_ms, serial or at_rest is broken")
+        if "latency" in entry:  # a state of before has none
+            series.latency.restore(entry["latency"])
         for metric in self.metrics:
             detector = series.detectors[metric.name] = metric.policy.detector()
             if metric.name in entry["detectors"]:
@@ -212,6 +233,7 @@ def _entry(series: Series) -> dict[str, Any]:
         "last_ms": series.last_ms,
         "at_rest": series.at_rest,
         "serial": series.serial,
+        "latency": series.latency.state(),
         "detectors": {name: detector.state() for name, detector in series.detectors.items()},
         "incidents": {name: one.state() for name, one in series.incidents.items() if not one.is_blank},
     }
@@ -223,7 +245,12 @@ def _anomaly_id(window: WindowId, key: SeriesKey, metric: str) -> str:
 
 
 def _anomaly(
-    seen: Observation, metric: Metric, onset_ms: int, digest: str, found: SeriesWindow | None
+    seen: Observation,
+    metric: Metric,
+    onset_ms: int,
+    digest: str,
+    found: SeriesWindow | None,
+    causes: LatencyCauses | None,
 ) -> AnomalyDetected:
     return AnomalyDetected.model_construct(
         anomaly_id=seen.anomaly_id,
@@ -234,8 +261,8 @@ def _anomaly(
         window_end_ms=seen.window_end_ms,
         onset_ms=onset_ms,
         score=_score_of(seen.judgement, seen.actual, metric.policy.name, digest),
-        contributors=contributors_of(seen.judgement, metric.name),
-        effects=effects_of(seen.judgement),
+        contributors=contributors(causes) or contributors_of(seen.judgement, metric.name),
+        effects=effects(causes) or effects_of(seen.judgement),
         inputs=list(found.inputs) if found is not None else [],
         state_digest="",
     )

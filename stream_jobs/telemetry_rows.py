@@ -13,6 +13,7 @@ from schemas.base import DecodeError, Reason
 from schemas.tables import first_wins
 from schemas.telemetry import BatchColumns, InferenceServed, Outcome, RequestColumns
 from schemas.windows import SeriesKey
+from stream_jobs.attribution.factors import vectors_of
 from stream_jobs.causes import histogram_bins, rare_of
 from stream_jobs.features import Floats, features_of
 from stream_jobs.windows import OUTCOMES, Ints, WindowRows
@@ -117,6 +118,9 @@ class TelemetryRows:
         unknown_share = np.array(requests["unknown_share"], dtype=np.float64)
         confidence = np.array(requests["confidence"], dtype=np.float64)
         norm = np.array(requests["output_norm"], dtype=np.float64)
+        # What was in no batch, because all of it was cached, has the memory of the batches that it was told with.
+        told = max(self.event.batches.memory_bytes, default=0)
+        memory_bytes = np.where(grouping.in_batch, np.array(self.memory_bytes, dtype=np.float64), float(told))
         # An older worker does not tell how sure an output is: nothing can be said to be empty then.
         empty = (outcome == 0) & (confidence == 0.0) & (norm == 0.0) & bool(self.event.requests.confidence)
         return WindowRows(
@@ -141,6 +145,17 @@ class TelemetryRows:
             },
             rare=rare_of(outcome, requests["error"], requests["request_id"], empty),
             bins=histogram_bins(outcome, tokens, unknown_share, confidence, norm),
+            worker=self.event.worker.worker_id,
+            vectors=vectors_of(
+                total_ms=np.array(requests["total_ms"], dtype=np.float64),
+                queue_ms=np.array(requests["queue_ms"], dtype=np.float64),
+                batch_tokens=np.array(self.tokens, dtype=np.float64),
+                batch_padded_tokens=np.array(self.padded_tokens, dtype=np.float64),
+                batch_size=np.array(self.sizes, dtype=np.float64),
+                cached=np.array(requests["cached"], dtype=np.float64),
+                memory_bytes=memory_bytes,
+            ),
+            measured=(outcome == 0) & (grouping.in_batch | bool(self.event.batches.model)),
         )
 
     def _sampled(self) -> dict[str, float | None]:

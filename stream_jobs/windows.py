@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.telemetry import Outcome
 from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey, Sketch
+from stream_jobs.attribution.window_sums import WindowSums
 from stream_jobs.sketch import BUCKETS, buckets_of
 
 Floats = NDArray[np.float64]
@@ -50,6 +51,11 @@ class WindowRows:
     """Which requests are of each sort of RARE; a sort that is left out has none."""
     bins: dict[str, Ints]
     """For each of HISTOGRAMS the request's bin; -1: it is in none."""
+    worker: str
+    vectors: Ints
+    """See `attribution.factors`."""
+    measured: NDArray[np.bool_]
+    """Which requests' latency is laid to causes: those answered of which all factors are known."""
 
 
 class OpenWindow:
@@ -62,6 +68,7 @@ class OpenWindow:
         self._numbers: dict[str, NDArray[Any]] = {}
         self._latencies: dict[str, _Sketches] = {}
         self._bins: dict[str, Ints] = {}
+        self._sums = WindowSums()
         self.overflowed = 0
         """Requests of the last `add` that went to OVERFLOW because of the bound."""
         self.clear()
@@ -78,6 +85,7 @@ class OpenWindow:
             self._numbers[name] = np.zeros(8)
         self._latencies = {name: _Sketches() for name in LATENCIES}
         self._bins = {name: np.zeros((8, len(edges) + 1), dtype=np.int64) for name, edges in HISTOGRAMS.items()}
+        self._sums = WindowSums()
 
     def add(self, rows: WindowRows) -> list[int]:
         """Fold requests in. Returns the slots (positions in `keys`) that changed."""
@@ -112,6 +120,7 @@ class OpenWindow:
             np.add.at(numbers[name], at[which], 1)
         for name, bins in rows.bins.items():
             self._add_bins(name, slots, rows.series, bins)
+        self._sums.add(slots, rows.series, rows.worker, rows.vectors, rows.measured)
         return sorted(set(slots.tolist()))
 
     def add_repeats(self, keys: Sequence[SeriesKey], counts: Sequence[int]) -> list[int]:
@@ -138,12 +147,12 @@ class OpenWindow:
     def series(self, slots: Sequence[int]) -> list[PartialSeries]:
         """What these slots, rising, hold."""
         sketches = {name: sketch.cut(slots) for name, sketch in self._latencies.items()}
-        found = []
+        found, sums = [], self._sums.cut(slots)
         for position, slot in enumerate(slots):
             values: dict[str, Any] = {name: array[slot].item() for name, array in self._numbers.items()}
             values.update({name: cut[position] for name, cut in sketches.items()})
             values.update({name: trimmed(bins[slot].tolist()) for name, bins in self._bins.items()})
-            found.append(PartialSeries.model_construct(key=self.keys[slot], **values))
+            found.append(PartialSeries.model_construct(key=self.keys[slot], latency=sums[position], **values))
         return found
 
     def restore(self, series: Sequence[PartialSeries]) -> None:
@@ -156,6 +165,7 @@ class OpenWindow:
                 array[slot] = getattr(one, name)
             for name, sketches in self._latencies.items():
                 sketches.load(slot, getattr(one, name))
+            self._sums.load(slot, one.latency)
             for name, bins in self._bins.items():
                 counts = getattr(one, name)
                 if len(counts) > bins.shape[1]:
