@@ -155,7 +155,7 @@ class TelemetryRows:
                 cached=np.array(requests["cached"], dtype=np.float64),
                 memory_bytes=memory_bytes,
             ),
-            measured=(outcome == 0) & (grouping.in_batch | bool(self.event.batches.model)),
+            measured=(outcome == 0) & (grouping.in_batch | (told > 0)),
         )
 
     def _sampled(self) -> dict[str, float | None]:

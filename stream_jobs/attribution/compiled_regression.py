@@ -15,12 +15,13 @@ Ints = NDArray[np.int64]
 VARIABLES = 7
 FACTORS = VARIABLES - 1
 SEEN_MS, WINDOWS, REQUESTS, SCALE, MIX = 0, 1, 2, 3, 4
-"""Time of the last window, windows learnt, requests remembered, usual size of the residual, usual part of workers."""
+"""Time of the last window; windows learnt, requests remembered, usual size of the residual, usual part of workers. All
+but the time is kept as exactly as float32 is."""
 MEAN, COVARIANCE = 5, 5 + VARIABLES
 WORKER = COVARIANCE + VARIABLES * VARIABLES
 WORKERS = 8
-ID, OFFSET, LEARNT, LAST_MS = 0, 1, 2, 3
-"""Of a worker: its number (0: none), how much slower it usually is, windows learnt, when it was last there."""
+ID, OFFSET, LEARNT, LAST = 0, 1, 2, 3
+"""Of a worker: its number (0: none), how much slower it usually is, its windows learnt, in which window it was last."""
 SLOT = 4
 WIDTH = WORKER + WORKERS * SLOT
 # What is said of a window: its mean latency, the usual one, what the regression leaves, each factor's part of the rise,
@@ -182,9 +183,7 @@ def _learn(state: Floats, mean: Floats, within: Floats, count: float, residual: 
 
 
 @part
-def _learn_workers(
-    state: Floats, workers: Floats, counts: Floats, excess: Floats, usual: float, share: float, now_ms: float
-) -> None:
+def _learn_workers(state: Floats, workers: Floats, counts: Floats, excess: Floats, usual: float, share: float) -> None:
     """Move each worker's usual excess; a new one takes the place of who was longest away, and was not here just now."""
     state[MIX] += share * (usual - state[MIX])
     for w in range(len(workers)):
@@ -194,18 +193,19 @@ def _learn_workers(
         if place < 0:
             place = 0
             for k in range(1, WORKERS):
-                if state[WORKER + k * SLOT + LAST_MS] < state[WORKER + place * SLOT + LAST_MS]:
+                if state[WORKER + k * SLOT + LAST] < state[WORKER + place * SLOT + LAST]:
                     place = k
             at = WORKER + place * SLOT
-            if state[at + LAST_MS] >= now_ms:
+            if state[at + LAST] >= state[WINDOWS]:
                 continue
             state[at + ID], state[at + OFFSET], state[at + LEARNT] = workers[w], 0.0, 0.0
         at = WORKER + place * SLOT
-        far = BEYOND * max(state[SCALE], SCALE_MIN_MS)
+        # As far as single requests usually are: workers differ by more than means of all of them do.
+        far = BEYOND * math.sqrt(state[COVARIANCE] + SCALE_MIN_MS)
         step = min(max(excess[w] - state[at + OFFSET], -far), far)
         state[at + LEARNT] += 1.0
         state[at + OFFSET] += max(share, 1.0 / (state[at + LEARNT] + YOUNG)) * step
-        state[at + LAST_MS] = now_ms
+        state[at + LAST] = state[WINDOWS]
 
 
 @compiled
@@ -253,5 +253,8 @@ def explain_then_learn(
         started = state[WINDOWS] > 0.0
         _learn(state, mean, within, total, residual, share)
         if started:
-            _learn_workers(state, workers[a:b], counts[a:b], excess[a:b], usual, share, float(time_ms[i]))
+            _learn_workers(state, workers[a:b], counts[a:b], excess[a:b], usual, share)
+        # Half as many bytes to keep, and what is kept is what was learnt with.
+        for k in range(WINDOWS, WIDTH):
+            state[k] = np.float64(np.float32(state[k]))
         state[SEEN_MS] = float(time_ms[i])

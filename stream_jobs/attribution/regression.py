@@ -90,7 +90,7 @@ def explain_many(
     ids, times = np.array(rows, dtype=np.int64), np.array(time_ms, dtype=np.int64)
     at.explain_then_learn(states, ids, times, first, workers, counts, sums, _squares_of(windows), told, excess, learn)
     ends = pairwise(first.tolist())
-    young = [states[row, at.WINDOWS] - learn < LEARNING_WINDOWS for row in rows]
+    young = [bool(states[row, at.WINDOWS] - learn < LEARNING_WINDOWS) for row in rows]
     return [
         None if math.isnan(one[at.ACTUAL]) else _causes(one, names[a:b], excess[a:b].tolist(), learning)
         for one, (a, b), learning in zip(told.tolist(), ends, young, strict=True)
@@ -119,21 +119,25 @@ class LatencyRegression:
         return explain_many(self._states, [0], [time_ms], [window], learn=True)[0]
 
     def state(self) -> str:
-        """Everything learnt: numbers as little-endian float64, covariances once, in base64."""
-        return base64.b64encode(self._states[0, _kept()].astype("<f8").tobytes()).decode()
+        """Everything learnt: the time as little-endian float64, the rest as float32, workers that there are; base64."""
+        row = self._states[0]
+        kept = np.trim_zeros(row[_kept()], "b")
+        return base64.b64encode(row[:1].astype("<f8").tobytes() + kept.astype("<f4").tobytes()).decode()
 
     def restore(self, state: Any) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
         from stream_jobs.attribution import compiled_regression as at
 
         try:
-            taken = np.frombuffer(base64.b64decode(state, validate=True), dtype="<f8")
+            packed = base64.b64decode(state, validate=True)
+            seen_ms, taken = np.frombuffer(packed[:8], dtype="<f8"), np.frombuffer(packed[8:], dtype="<f4")
         except (TypeError, ValueError) as error:
             raise ValueError(f"latency regression: {error}") from None
-        if taken.shape != (len(_kept()),) or not np.isfinite(taken).all():
-            raise ValueError(f"latency regression: {len(taken)} numbers, or one that is not finite")
+        if len(seen_ms) != 1 or len(taken) > len(_kept()) or not np.isfinite([*seen_ms, *taken]).all():
+            raise ValueError(f"latency regression: {len(packed)} bytes, or a number that is not finite")
         row = np.zeros(at.WIDTH)
-        row[_kept()] = taken
+        row[0] = seen_ms[0]
+        row[_kept()[: len(taken)]] = taken
         cov = row[at.COVARIANCE : at.WORKER].reshape(VARIABLES, VARIABLES)
         cov += np.triu(cov, 1).T
         if row[at.WINDOWS] < 0 or row[at.SCALE] < 0 or (np.diag(cov) < 0).any():
@@ -205,16 +209,16 @@ def _causes(told: list[float], workers: list[str], excess: list[float], learning
 
 @lru_cache(maxsize=1)
 def _kept() -> Ints:
-    """Which numbers of a row the state keeps: the lower halves of symmetric ones follow from the upper."""
+    """Which numbers of a row, after the time, the state keeps: of symmetric ones the upper half."""
     from stream_jobs.attribution import compiled_regression as at
 
     upper = at.COVARIANCE + np.ravel_multi_index(_UPPER, (VARIABLES, VARIABLES))
-    return np.concatenate((np.arange(at.COVARIANCE), upper, np.arange(at.WORKER, at.WIDTH))).astype(np.int64)
+    return np.concatenate((np.arange(1, at.COVARIANCE), upper, np.arange(at.WORKER, at.WIDTH))).astype(np.int64)
 
 
 @lru_cache(maxsize=4_096)
 def _number_of(worker: str) -> float:
-    """A worker's number in the state: of 52 bits, so exact as a float; 0 for the nameless others."""
+    """A worker's number in the state: of 24 bits, so exact as float32; 0 for the nameless others."""
     if not worker:
         return 0.0
-    return float(1 + int.from_bytes(hashlib.blake2b(worker.encode(), digest_size=8).digest(), "big") % (2**52 - 1))
+    return float(1 + int.from_bytes(hashlib.blake2b(worker.encode(), digest_size=8).digest(), "big") % (2**24 - 1))

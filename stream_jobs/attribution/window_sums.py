@@ -41,7 +41,8 @@ class WindowSums:
     def load(self, slot: int, latency: LatencySums) -> None:
         """Take over a slot's sums."""
         for worker, count, sums in zip(latency.workers, latency.counts, latency.sums, strict=True):
-            self._sums[self._row(slot, worker)] = [count, *sums]
+            row = self._row(slot, worker)  # first: the array may grow
+            self._sums[row] = [count, *sums]
         if latency.products:
             self._products[slot] = latency.products
 
