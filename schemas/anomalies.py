@@ -71,7 +71,9 @@ class AnomalyDetected(Message):
     score: Score
     contributors: dict[str, Share] = Field(default={}, description="Shares of the deviation; they sum to 1.")
     effects: dict[str, Number] = Field(
-        default={}, description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. Since 1.1."
+        default={},
+        description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. For latency, milliseconds by cause. "
+        "Since 1.1.",
     )
     inputs: list[InputRange] = []
     state_digest: Annotated[str, Field(max_length=128)] = Field(
