@@ -7,6 +7,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 7))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 PURE_TESTS := tests/architecture tests/docs tests/laws tests/unit
+SERVER_TESTS := tests/contract tests/integration
+SPREAD := --numprocesses logical --dist loadfile
 DATA_DIR := $(or $(INFERWATCH_DATA_DIR),.inferwatch)
 # Nothing was ever started from a clone without .venv; a folder of data means that it was removed since.
 WITHOUT_VENV = if [ -e '$(DATA_DIR)' ]; then \
@@ -24,11 +26,13 @@ setup:  ## install what the project needs into .venv (done by the other targets 
 up: setup  ## start everything on this machine, with live traffic and a live view of it
 	@$(BIN)/inferwatch up $(ARGS)
 
-# First what needs a processor, on several of them; then what needs servers and time, one after the other.
+# First what needs a processor, on several of them; then what starts servers of its own, two at a time (each is given
+# ports and memory of its own); then what watches the whole pipeline and its times, alone on the machine.
 test: setup  ## run the tests; ARGS go to pytest, which then runs once
 ifeq ($(strip $(ARGS)),)
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile $(PURE_TESTS)
-	@$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE_TESTS))
+	@$(BIN)/python -m pytest $(SPREAD) --maxprocesses 4 $(PURE_TESTS)
+	@$(BIN)/python -m pytest $(SPREAD) --maxprocesses 2 $(SERVER_TESTS)
+	@$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE_TESTS) $(SERVER_TESTS))
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif

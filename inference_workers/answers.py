@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from inference_workers.admission import Asked
 from inference_workers.compute import Fault
-from inference_workers.telemetry import bounded_ms
+from inference_workers.served_page import Served, bounded_ms
 from infra.outbox import Outgoing
 from infra.traces import RandomBits, child_of
-from infra.trusted_messages import encode_trusted
-from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode, headers_for
+from schemas.base import KEY_BYTES_MAX, VALUE_BYTES_MAX, Identity, encode
 from schemas.header_template import HeaderTemplate
 from schemas.predictions import InferenceAnswered, InferenceFailed, ModelRef, Prediction, RequestShed
 from schemas.telemetry import InferenceServed
@@ -40,6 +38,7 @@ class Answers:
         self._source = f"/inferwatch/workers/{worker_id}"
         self._events = itertools.count()
         self._answered = HeaderTemplate(InferenceAnswered, self._source)
+        self._served = HeaderTemplate(InferenceServed, self._source)
         self._models: dict[int, tuple[ModelRef, dict[str, Any]]] = {}  # by id(): the reference keeps the id its own
 
     def answered(
@@ -112,13 +111,13 @@ class Answers:
         )
         return self._record(one, shed, now_ms)
 
-    def telemetry(self, event: InferenceServed, now_ms: int) -> Outgoing:
+    def telemetry(self, event: Served, now_ms: int) -> Outgoing:
         """What was done, for the same-numbered partition of the telemetry topic."""
-        first, last = event.requests.offset[0], event.requests.offset[-1]
-        place = f"{event.cluster_id}/{event.topic_id}/{event.partition}"
-        event_id = f"{place}/{first}-{last}/{self._worker_id}/{next(self._events)}"
-        headers = headers_for(event, event_id=event_id[:512], source=self._source, time=_time(now_ms))
-        return Outgoing(TELEMETRY.name, encode_trusted(event), None, event.partition, headers)
+        offsets, place = event.column("offset"), event.place
+        where = f"{place.cluster_id}/{place.topic_id}/{place.partition}"
+        event_id = f"{where}/{offsets[0]}-{offsets[-1]}/{self._worker_id}/{next(self._events)}"
+        headers = self._served.headers(event_id[:512], now_ms)
+        return Outgoing(TELEMETRY.name, event.as_json(), None, place.partition, headers)
 
     def _record(self, one: Asked, message: Prediction, now_ms: int) -> Outgoing:
         return self._outgoing(one, HeaderTemplate(type(message), self._source), encode(message), now_ms)
@@ -136,7 +135,3 @@ def timings(queue_ms: float, tokenise_ms: float, compute_ms: float, total_ms: fl
         "compute": bounded_ms(compute_ms),
         "total": bounded_ms(total_ms),
     }
-
-
-def _time(now_ms: int) -> datetime:
-    return datetime.fromtimestamp(now_ms / 1000, UTC)

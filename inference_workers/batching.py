@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from schemas.telemetry import BatchReason
@@ -11,8 +11,9 @@ from schemas.telemetry import BatchReason
 if TYPE_CHECKING:  # settings import this file, and numpy is slow to import
     from inference_workers.ports import Item
 
-WINDOW_BATCHES = 4
-"""How many batches' worth of the oldest requests are looked at for company of similar length."""
+WINDOW_BATCHES = 16
+"""How many batches' worth of the oldest requests are looked at for company of similar length. On shopping queries a
+batch then takes no longer than one of all queries in order of length; of 4 batches' worth it takes 6 % longer."""
 DEADLINE_MARGIN_MS = 20
 """A batch is closed this long before a member's deadline, so that it can still be computed and told."""
 
@@ -43,11 +44,11 @@ class Waiting:
     since_ms: int
     deadline_ms: int | None = None
     urgency_ms: int = 0
+    longest: int = field(init=False)
+    """Tokens of its longest input."""
 
-    @property
-    def longest(self) -> int:
-        """Tokens of its longest input."""
-        return max(self.lengths)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "longest", max(self.lengths))  # once: each plan looks at a thousand of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _why_now(window: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> Batch
 
 def _company(window: Sequence[Waiting], limit: BatchLimit) -> tuple[tuple[int, ...], bool]:
     """The most urgent and its neighbours by length, in order of urgency; and whether the batch is full."""
-    order = sorted(range(len(window)), key=lambda i: (window[i].longest, i))
+    order = sorted(range(len(window)), key=[one.longest for one in window].__getitem__)
     low = order.index(0)  # the batch is order[low:high]
     high = low + 1
     first = longest = window[0].longest

@@ -20,7 +20,7 @@ from inference_workers.outcomes import Outcomes, rows_in_order, size_of
 from inference_workers.ports import Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
-from inference_workers.telemetry import BatchFacts
+from inference_workers.served_page import BatchFacts
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record, RetryLater

@@ -12,14 +12,14 @@ from typing import Any
 from inference_workers.metering import WorkerMeters
 from inference_workers.pace import Pace
 from inference_workers.routing import RoutingTable
-from inference_workers.telemetry import BatchFacts
+from inference_workers.served_page import BatchFacts, Served
 from infra import metrics
 from infra.device_stats import DeviceReading, ProcessSampler, Usage
 from infra.health import HealthPolicy, Readiness
 from infra.outbox import Outbox
 from infra.ports import Clock
 from schemas.predictions import ModelRef
-from schemas.telemetry import InferenceServed, ProcessSample
+from schemas.telemetry import ProcessSample
 
 TURN_MS = 20
 METER_SECONDS = 1.0
@@ -48,7 +48,7 @@ class Observer:
         self._meters = WorkerMeters()
         self._sampler = ProcessSampler(usage, clock, device=device, publish_ms=self._publish_ms)
         self._outbox: Outbox | None = None
-        self._events: list[InferenceServed] = []
+        self._events: list[Served] = []
         self._meter_due, self._turn_due_ms = 0.0, 0
         self._waiting = self._waiting_bytes = 0
         metrics.QUEUE_DEPTH.follow(lambda: self._waiting)
@@ -116,7 +116,7 @@ class Observer:
         self.pace.done(0, facts.compute_ms / 1000)
         self._meters.batch(facts)
 
-    def told(self, events: Sequence[InferenceServed]) -> None:
+    def told(self, events: Sequence[Served]) -> None:
         """Telemetry events were made."""
         self._events += events
 

@@ -10,9 +10,10 @@ from inference_workers.admission import Asked, Denied, Ready, Unusable, append_t
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
 from inference_workers.ports import Item
+from inference_workers.served_page import BatchFacts
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
-from inference_workers.telemetry import BatchFacts, TelemetryAccumulator, Unread
+from inference_workers.telemetry import TelemetryAccumulator, Unread
 from infra.dead_letters import DeadLetters
 from infra.logs import traced
 from infra.outbox import Outbox, Outgoing
@@ -42,6 +43,8 @@ class Outcomes:
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
         if fault is not None:
             self._log_failure(asked, fault, now_ms)
+        first = rows[0]
+        norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # mostly one, and no call
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
         self.telemetry.add(
             asked,
@@ -54,7 +57,7 @@ class Outcomes:
             unknown_share=one.unknown_share,
             truncated=one.truncated,
             cached=one.cached / len(one.parts),
-            output_norm=_mean_norm(rows) if fault is None else 0.0,
+            output_norm=norm if fault is None else 0.0,
             statistics=statistics,
             error="" if fault is None else fault.code,
             fingerprint="" if fault is None else fault.fingerprint,
@@ -140,10 +143,8 @@ class Outcomes:
 
 
 def _mean_norm(rows: Sequence[Row | Fault]) -> float:
-    if len(rows) == 1 and isinstance(rows[0], Row):  # nearly every request, and it costs less so
-        return min(1e12, rows[0].norm)
     norms = [row.norm for row in rows if isinstance(row, Row)]
-    return min(1e12, sum(norms) / len(norms)) if norms else 0.0
+    return sum(norms) / len(norms) if norms else 0.0
 
 
 def rows_in_order(one: Ready, computed: dict[int, Row | Fault]) -> list[Row | Fault]:

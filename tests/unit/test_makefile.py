@@ -67,11 +67,13 @@ def test_the_doctor_says_what_comes_first(make):
     assert "run make setup" in done.stderr
 
 
-def test_tests_run_in_two_parts_and_what_is_asked_for_in_one(make):
-    """What needs servers and time is not run beside anything else."""
-    both, one = make("--dry-run", "test").stdout, make("--dry-run", "test", "ARGS=-x tests/unit").stdout
+def test_tests_run_in_three_parts_and_what_is_asked_for_in_one(make):
+    """What watches the whole pipeline is not run beside anything else, and every folder is in one part."""
+    all_of_it, one = make("--dry-run", "test").stdout, make("--dry-run", "test", "ARGS=-x tests/unit").stdout
     pure = ("tests/architecture", "tests/docs", "tests/laws", "tests/unit")
-    parallel, serial = [line for line in both.splitlines() if "-m pytest" in line]
-    assert all(f" {folder}" in parallel and f"--ignore={folder}" in serial for folder in pure)
-    assert ("--numprocesses" in parallel, "--numprocesses" in serial) == (True, False)
+    servers = ("tests/contract", "tests/integration")
+    parts = [line.split("-m pytest ")[1].split() for line in all_of_it.splitlines() if "-m pytest" in line]
+    assert [[word for word in part if word.startswith("tests/")] for part in parts] == [[*pure], [*servers], []]
+    assert [word for word in parts[2] if word.startswith("--ignore=")] == [f"--ignore={it}" for it in pure + servers]
+    assert ["--numprocesses" in part for part in parts] == [True, True, False]
     assert [line.split("-m pytest ")[1] for line in one.splitlines() if "-m pytest" in line] == ["-x tests/unit"]

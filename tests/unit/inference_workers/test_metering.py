@@ -7,10 +7,11 @@ import pytest
 
 from inference_workers.metering import MODELS_MAX, OTHER, SCENARIOS_MAX, Names, WorkerMeters
 from inference_workers.routing import Route, RoutingTable
-from inference_workers.telemetry import BatchFacts
+from inference_workers.served_page import BatchFacts
 from infra import metrics
 from schemas.predictions import ModelRef
-from schemas.telemetry import BatchReason, InferenceServed, Outcome, RequestColumns
+from schemas.telemetry import BatchReason, Outcome
+from tests.unit.inference_workers.telling import served_event
 
 _numbers = itertools.count()
 
@@ -26,23 +27,12 @@ def meters():
     return WorkerMeters()
 
 
-def event(*rows, models=(), scenarios=("search",), columns=("model", "cached")):
-    """Rows of (outcome, scenario, model, batch, total ms, queue ms, inputs, cached, error)."""
-    names = ("outcome", "scenario", "model", "batch", "total_ms", "queue_ms", "inputs", "cached", "error")
-    cut = {name: list(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-    cut |= {name: [] for name in ("model", "cached") if name not in columns}
-    return InferenceServed.model_construct(
-        models=list(models),
-        scenarios=list(scenarios),
-        requests=RequestColumns.model_construct(offset=list(range(len(rows))), **cut),
-    )
-
-
 def value(family, *labels):
     return dict(family.cells())[labels].read() if labels in dict(family.cells()) else None
 
 
-ANSWERED = (Outcome.ANSWERED, 0, 0, 0, 20.0, 4.0, 1, 0.0, "")
+def answered(model, scenario="search"):
+    return Outcome.ANSWERED, scenario, model, True, 20.0, 4.0, 1, 0.0, ""
 
 
 def test_a_batch_is_counted_once(meters, model):
@@ -61,8 +51,8 @@ def test_a_batch_is_counted_once(meters, model):
 
 
 def test_answers_of_one_scenario_and_model(meters, model):
-    rows = [ANSWERED, (*ANSWERED[:3], -1, 2.0, 1.0, 4, 1.0, "")]  # the second was in the cache: in no batch
-    assert meters.served([event(*rows, models=[model])] * 3) == 6
+    cached = Outcome.ANSWERED, "search", model, False, 2.0, 1.0, 4, 1.0, ""
+    assert meters.served([served_event(answered(model), cached)] * 3) == 6
     labels = "search", model.name, "1"
     assert value(metrics.REQUESTS, *labels, "answered") == 6
     assert value(metrics.REQUEST_SECONDS, *labels)[0][-1] == 6
@@ -75,14 +65,14 @@ def test_every_outcome_is_counted_where_it_belongs(meters, model):
     other = ModelRef(name=model.name, version="2")
     shed = f"late-{model.name}"
     rows = [
-        ANSWERED,
-        (Outcome.FAILED, 1, 1, 0, 8_000.0, 4.0, 1, 0.0, "out_of_memory"),
-        (Outcome.SHED, 1, 0, -1, 50.0, 50.0, 1, 0.0, shed),
-        (Outcome.DEAD_LETTERED, -1, -1, -1, 5.0, 5.0, 0, 0.0, "not_json"),
+        answered(model),
+        (Outcome.FAILED, "ads", other, True, 8_000.0, 4.0, 1, 0.0, "out_of_memory"),
+        (Outcome.SHED, "ads", model, False, 50.0, 50.0, 1, 0.0, shed),
+        (Outcome.DEAD_LETTERED, None, None, False, 5.0, 5.0, 0, 0.0, "not_json"),
     ]
     before = value(metrics.REQUESTS, "", "", "", "dead_lettered") or 0
-    assert meters.served([event(*rows, models=[model, other], scenarios=["search", "ads"])]) == 2
-    assert value(metrics.REQUESTS, "search", model.name, "1", "answered") == 1
+    assert meters.served([served_event(answered(model)), served_event(*rows)]) == 3
+    assert value(metrics.REQUESTS, "search", model.name, "1", "answered") == 2
     assert value(metrics.REQUESTS, "ads", model.name, "2", "failed") == 1
     assert value(metrics.REQUESTS, "ads", model.name, "1", "shed") == 1
     assert value(metrics.REQUESTS, "", "", "", "dead_lettered") == before + 1
@@ -92,11 +82,10 @@ def test_every_outcome_is_counted_where_it_belongs(meters, model):
     assert value(metrics.REQUEST_SECONDS, "ads", model.name, "1") is None  # what was shed got no answer
 
 
-def test_events_of_older_workers_and_with_other_tables_go_together(meters, model):
-    first = event(ANSWERED, models=[model], scenarios=["search"])
-    second = event(ANSWERED, (*ANSWERED[:1], 1, *ANSWERED[2:]), models=[model], scenarios=["ads", "search"])
-    old = event(ANSWERED, columns=(), models=[model])
-    assert meters.served([first, second, old]) == 4
+def test_events_with_other_tables_go_together(meters, model):
+    first = served_event(answered(model))
+    second = served_event(answered(model, "ads"), answered(model))
+    assert meters.served([first, second]) == 3
     assert value(metrics.REQUESTS, "search", model.name, "1", "answered") == 2
     assert value(metrics.REQUESTS, "ads", model.name, "1", "answered") == 1
     assert meters.served([]) == 0
@@ -118,7 +107,7 @@ def test_names_are_bounded_and_those_that_are_there_stay():
 def test_a_flood_of_scenarios_and_models_makes_a_bounded_number_of_series(meters, model):
     before = len(metrics.REQUESTS.cells())
     for number in range(2 * SCENARIOS_MAX):
-        meters.served([event(ANSWERED, models=[model], scenarios=[f"{model.name}-{number}"])])
+        meters.served([served_event(answered(model, f"{model.name}-{number}"))])
     assert len(metrics.REQUESTS.cells()) - before == SCENARIOS_MAX + 1
     assert value(metrics.REQUESTS, OTHER, model.name, "1", "answered") == SCENARIOS_MAX
     for number in range(2 * MODELS_MAX):
@@ -129,7 +118,7 @@ def test_a_flood_of_scenarios_and_models_makes_a_bounded_number_of_series(meters
 
 
 def test_a_retired_model_leaves_no_series(meters, model):
-    meters.served([event(ANSWERED, models=[model])])
+    meters.served([served_event(answered(model))])
     meters.batch(BatchFacts(model, 8, 100, 120, 1.5, 30.0, BatchReason.FULL, 3, 5_000, 7))
     meters.retired(model)
     families = [one for one in metrics.CATALOGUE.families if "model_name" in one.description.labels]

@@ -5,13 +5,14 @@ import threading
 import pytest
 
 from inference_workers.observer import METER_EVENTS_MAX, TURN_MS, Observer
-from inference_workers.telemetry import BatchFacts
+from inference_workers.served_page import BatchFacts
 from infra import metrics
 from infra.health import Code, HealthPolicy
 from infra.outbox import Outbox, Outgoing
 from schemas.predictions import ModelRef
-from schemas.telemetry import BatchReason, InferenceServed, Outcome, RequestColumns
+from schemas.telemetry import BatchReason, Outcome
 from tests.fakes import FakeBroker, FakeClock, FakePublisher
+from tests.unit.inference_workers.telling import served_event
 
 MODEL = ModelRef(name="observed", version="1")
 
@@ -73,16 +74,8 @@ class ToyWorker:
         return self.observer.readiness.live(self.clock.monotonic())
 
 
-def served(count, outcome=Outcome.ANSWERED, batch=0):
-    columns = {"outcome": outcome, "scenario": 0, "model": 0, "batch": batch, "total_ms": 5.0, "queue_ms": 1.0}
-    columns |= {"inputs": 1, "cached": 0.0, "error": ""}
-    return InferenceServed.model_construct(
-        models=[MODEL],
-        scenarios=["observed"],
-        requests=RequestColumns.model_construct(
-            offset=list(range(count)), **{name: [value] * count for name, value in columns.items()}
-        ),
-    )
+def served(count, outcome=Outcome.ANSWERED, *, batched=True):
+    return served_event(*[(outcome, "observed", MODEL, batched, 5.0, 1.0, 1, 0.0, "")] * count)
 
 
 @pytest.fixture
@@ -117,7 +110,7 @@ def test_shedding_what_is_late_does_not_hide_a_model_that_hangs(worker):
     for _ in range(400):
         worker.run(0.1, per_second=20)
         worker.queue.clear()  # all that waits is shed as too late, and told
-        worker.observer.told([served(2, Outcome.SHED, batch=-1)])
+        worker.observer.told([served(2, Outcome.SHED, batched=False)])
     assert worker.observer.readiness.ready(worker.clock.monotonic()).code is Code.STALLED
     assert worker.observer.pace.per_second is None  # shedding is no service
 
