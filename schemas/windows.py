@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from schemas.base import Count, EpochMs, Label, Message, Part
 
 SERIES_PER_EVENT_MAX = 500
-"""Bounds a message beside its bytes: a partial series is 1 to 3 KB, and 500 of 2 KB stay below the topic's largest message."""
+"""Bounds a message beside its bytes, which do so where a partial series is above 2 KB."""
 Total = Annotated[float, Field(ge=0.0, le=1e18)]
 Bins = Annotated[list[Count], Field(max_length=32)]
 """Counts by bin of a histogram; bins at the end that are 0 are left out."""

@@ -75,6 +75,7 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     from infra.metrics import CATALOGUE, EVERY, JOBS
     from infra.settings import HealthSettings, load
     from schemas.topics import REQUESTS
+    from stream_jobs.attribution.regression import warm_up as warm_up_causes
     from stream_jobs.detectors.half_space_trees import warm_up
     from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
@@ -82,7 +83,8 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     stop_at_once_on_sigterm()
     setup_logging("jobs-score")
     # Compiling takes seconds the first time; the first record must not wait for it on the event loop.
-    threading.Thread(target=warm_up, name="compile", daemon=True).start()
+    for loops in (warm_up, warm_up_causes):
+        threading.Thread(target=loops, name="compile", daemon=True).start()
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
     health = load(HealthSettings)
     readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")

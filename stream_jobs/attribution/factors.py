@@ -15,9 +15,8 @@ PRODUCTS = VARIABLES * (VARIABLES + 1) // 2
 NUMBER_MAX = 2**20 - 1
 """A larger number is learnt as this one (65 s, a million tokens, 16 TiB): products of 4 million requests then add up
 below 2^62, and one wild number does not drown the others."""
-_PADDING = 1 + FACTORS.index("padding")
-_MAX = NUMBER_MAX * np.array(FACTOR_UNITS).reshape(-1, 1)
-_PER_UNIT = np.array([1.0 / unit for unit in FACTOR_UNITS]).reshape(-1, 1)
+_UNITS = np.array(FACTOR_UNITS)
+_PER_UNIT, _MAX = 1.0 / _UNITS, NUMBER_MAX * _UNITS
 
 
 def vectors_of(
@@ -30,12 +29,10 @@ def vectors_of(
     memory_bytes: Ints | Floats,
 ) -> Ints:
     """The vectors of n requests, (VARIABLES, n), of columns of n each. What is negative or NaN is 0."""
+    from stream_jobs.attribution.compiled_sums import fill_vectors  # numba takes a second to import
+
     columns = (total_ms, queue_ms, batch_tokens, batch_padded_tokens, batch_size, cached, memory_bytes)
-    raw = np.stack(columns, dtype=np.float64)
-    # In this order NaN becomes 0, too: every comparison with it is false.
-    np.copyto(raw, 0.0, where=~(raw > 0.0))
-    np.minimum(raw, _MAX, out=raw)
-    raw[_PADDING] = np.maximum(raw[_PADDING] - raw[_PADDING - 1], 0.0)
-    raw *= _PER_UNIT
-    raw += 0.5
-    return raw.astype(np.int64)
+    total, queue, tokens, padded, size, hits, memory = (np.asarray(one, dtype=np.float64) for one in columns)
+    vectors = np.empty((VARIABLES, len(total)), dtype=np.int64)
+    fill_vectors(total, queue, tokens, padded, size, hits, memory, _PER_UNIT, _MAX, vectors)
+    return vectors

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.windows import FACTOR_UNITS, FACTORS, LatencySums
-from stream_jobs.attribution.factors import VARIABLES
+from stream_jobs.attribution.factors import VARIABLES, vectors_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -179,6 +179,16 @@ def merged_sums(parts: Sequence[LatencySums]) -> LatencySums:
         sums=[workers[name][1] for name in names],
         products=[sum(column) for column in zip(*(one.products for one in parts), strict=True)],
     )
+
+
+def warm_up() -> None:
+    """Load the compiled loops, compiling those that are not cached: seconds, better spent before the first record."""
+    from stream_jobs.attribution.window_sums import WindowSums
+
+    sums, one = WindowSums(), np.zeros(1, dtype=np.int64)
+    vectors = vectors_of(*(np.ones(1) for _ in range(VARIABLES)))
+    sums.add(one, one, "warm-up", vectors, np.ones(1, dtype=np.bool_))
+    LatencyRegression().explain_then_learn(sums.cut([0])[0], 1)
 
 
 def _squares_of(windows: Sequence[LatencySums]) -> Floats:
