@@ -28,7 +28,8 @@ class QueryRefused(click.ClickException):
 def query(sql: str, output: str | None, as_json: bool, parameters: tuple[str, ...]) -> None:
     """Ask ClickHouse. SQL `-` reads the statement from standard input.
 
-    Readers' tables: requests, windows, window_scores, anomalies, alerts. Exit code 2 when the server refuses the SQL.
+    Readers' tables: requests, windows, window_scores, latency_causes, anomalies, alerts. Exit code 2 when the
+    server refuses the SQL.
 
     \b
     Example:

@@ -78,7 +78,9 @@ class AnomalyDetected(Message):
     score: Score
     contributors: dict[str, Share] = Field(default={}, description="Shares of the deviation; they sum to 1.")
     effects: dict[str, Number] = Field(
-        default={}, description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. Since 1.1."
+        default={},
+        description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. For latency, milliseconds by cause. "
+        "Since 1.1.",
     )
     strength: Share = Field(
         default=0.0, description="Of the trigger: 0.5 at the end of its band, towards 1 beyond. Since 1.2."

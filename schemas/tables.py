@@ -161,6 +161,34 @@ WINDOWS = Table(
         ("norm_bins", "Array(UInt64)", "Answers by output norm, of 26 bins."),
     ),
 )
+LATENCY_CAUSES = Table(
+    "latency_causes_stored",
+    "latency_causes",
+    "One row per series and window: what its mean latency is laid to, by a regression on what its requests were. The "
+    "parts sum to `actual_ms` minus `usual_ms`.",
+    _columns(
+        *_WINDOW,
+        ("actual_ms", "Float64", "Mean latency of the answered requests whose factors are known."),
+        ("usual_ms", "Float64", "What it usually is, remembered for about six hours."),
+        ("queue_ms", "Float64", "Part of the rise that longer waiting explains."),
+        ("tokens_ms", "Float64", "Part that more tokens in batches explain."),
+        ("padding_ms", "Float64", "Part that more padding in batches explains."),
+        ("batch_size_ms", "Float64", "Part that more requests in batches explain."),
+        ("cache_ms", "Float64", "Part that fewer inputs found in the cache explain."),
+        ("memory_ms", "Float64", "Part that the workers' memory explains."),
+        ("worker_ms", "Float64", "Part of workers that are slower than the others, or than usual."),
+        ("unexplained_ms", "Float64", "What is left: the same work takes longer."),
+        ("ms_per_queue_ms", "Float64", "Coefficient: milliseconds of latency for one of waiting."),
+        ("ms_per_token", "Float64", "Coefficient: for a token in the batch."),
+        ("ms_per_padding_token", "Float64", "Coefficient: for a padding token in the batch."),
+        ("ms_per_batch_request", "Float64", "Coefficient: for a request in the batch."),
+        ("ms_per_cached", "Float64", "Coefficient: for all inputs cached against none."),
+        ("ms_per_gib", "Float64", "Coefficient: for a GiB of the worker's memory."),
+        ("slowest_worker", NAME, "The worker that took most longer than its requests explain."),
+        ("slowest_worker_ms", "Float64", "How much longer it took, a request."),
+        ("learning", "Bool", "True in the first windows of a series: not to be believed yet."),
+    ),
+)
 WINDOW_SCORES = Table(
     "window_scores_stored",
     "window_scores",
@@ -240,4 +268,4 @@ ALERTS = Table(
         ("upper", "Float64", "Upper end of the band then."),
     ),
 )
-DECLARED: tuple[Table, ...] = (REQUESTS, WINDOWS, WINDOW_SCORES, ANOMALIES, ALERTS)
+DECLARED: tuple[Table, ...] = (REQUESTS, WINDOWS, WINDOW_SCORES, ANOMALIES, ALERTS, LATENCY_CAUSES)

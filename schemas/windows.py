@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from schemas.base import Count, EpochMs, Label, Message, Part
 
 SERIES_PER_EVENT_MAX = 500
-"""Bounds a message: a partial series is below 2 KB, so 500 stay below the topic's largest message."""
+"""Bounds a message beside its bytes, which do so where a partial series is above 2 KB."""
 Total = Annotated[float, Field(ge=0.0, le=1e18)]
 Bins = Annotated[list[Count], Field(max_length=32)]
 """Counts by bin of a histogram; bins at the end that are 0 are left out."""
@@ -70,6 +70,48 @@ class Sketch(Part):
         return self
 
 
+FACTORS: tuple[str, ...] = ("queue", "tokens", "padding", "batch_size", "cache", "memory")
+"""What latency is laid to: waiting, real and padding tokens of the request's batch, requests in it, the share of the
+request's inputs that the cache held, and the worker's memory. Changing or reordering them is a new major version."""
+FACTOR_UNITS: tuple[float, ...] = (1 / 16, 1 / 16, 1.0, 1.0, 1.0, 1 / 256, 2.0**24)
+"""What one is worth in `LatencySums`: of latency and of each factor, in milliseconds, tokens, requests, a share, bytes.
+They are counted in whole numbers, so that sums are exact in any order."""
+WORKERS_PER_SERIES_MAX = 8
+_VARIABLES = 1 + len(FACTORS)
+_PRODUCTS = _VARIABLES * (_VARIABLES + 1) // 2
+Sums = Annotated[list[Annotated[int, Field(ge=0, le=2**62)]], Field(min_length=_VARIABLES, max_length=_VARIABLES)]
+
+
+class LatencySums(Part):
+    """What a regression of latency needs of the answered requests: everything adds up.
+
+    A request is a vector of whole numbers: latency, then each of `FACTORS`, in `FACTOR_UNITS`.
+    """
+
+    workers: Annotated[list[SeriesText], Field(max_length=WORKERS_PER_SERIES_MAX + 1)] = Field(
+        default=[], description="Workers' names, rising; empty text stands for those above the bound."
+    )
+    counts: Annotated[list[Count], Field(max_length=WORKERS_PER_SERIES_MAX + 1)] = Field(
+        default=[], description="Requests of each worker."
+    )
+    sums: Annotated[list[Sums], Field(max_length=WORKERS_PER_SERIES_MAX + 1)] = Field(
+        default=[], description="Sum of the vectors of each worker's requests."
+    )
+    products: Annotated[list[Annotated[int, Field(ge=0, le=2**62)]], Field(max_length=_PRODUCTS)] = Field(
+        default=[], description="Sums of products of two numbers of a vector, row by row from the diagonal on."
+    )
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Self:
+        if not len(self.workers) == len(self.counts) == len(self.sums):
+            raise ValueError(f"{len(self.workers)} workers, {len(self.counts)} counts, {len(self.sums)} sums")
+        if len(self.products) != (_PRODUCTS if self.workers else 0):
+            raise ValueError(f"{len(self.products)} products for {len(self.workers)} workers")
+        if any(a >= b for a, b in pairwise(self.workers)) or 0 in self.counts:
+            raise ValueError("workers do not rise, or one has no requests")
+        return self
+
+
 class PartialSeries(Part):
     """One series' share of a window, from one source partition. Everything merges by adding or by maximum."""
 
@@ -104,13 +146,14 @@ class PartialSeries(Part):
     unknown_bins: Bins = Field(default=[], description="Requests by share of unknown tokens, see `UNKNOWN_EDGES`.")
     confidence_bins: Bins = Field(default=[], description="Answers by confidence, where one is told.")
     norm_bins: Bins = Field(default=[], description="Answers by output norm, where there is one.")
+    latency: LatencySums = Field(default=LatencySums(), description="For the causes of latency. Since 1.2.")
 
 
 class PartialWindowsClosed(Message):
     """One source partition has closed a window. Message ids are a function of source, window and target."""
 
     KIND: ClassVar[str] = "windows.partial_closed"
-    MINOR: ClassVar[int] = 1
+    MINOR: ClassVar[int] = 2
 
     source_topic_id: Label
     source_partition: Annotated[int, Field(ge=0, le=2**31 - 1)]

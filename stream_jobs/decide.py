@@ -50,6 +50,8 @@ class Observation:
     """Whether the anomaly is one of most requests, and not of a few."""
     agreed: bool = True
     """Whether the detector's score says so too, or need not be asked."""
+    cause: str = ""
+    """What explains it, in words; empty when nothing does."""
 
     @property
     def anomalous(self) -> bool:
@@ -219,6 +221,7 @@ def _anomalous(
         return None
     state.told_score, state.told_ms = score, at_ms
     how = f"is {_number(seen.actual)}, expected about {_number(seen.judgement.expected)}"
+    how += f": {seen.cause}" if seen.cause else ""
     return _change(state, policy, seen.series, status, at_ms, score, how)
 
 

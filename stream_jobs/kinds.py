@@ -29,6 +29,8 @@ class Kind:
     first: tuple[str, ...]
     """What an operator does, in order."""
     metric: Callable[[JobSettings], Metric] | None = None
+    beside: tuple[Callable[[JobSettings], Metric], ...] = ()
+    """What is scored, too, and opens no incident."""
 
 
 _SERIES = "scenario, model and version"
@@ -61,11 +63,14 @@ KINDS: tuple[Kind, ...] = (
         "In a series' first `learning_windows` windows, in windows with fewer than `requests_min` answers, and just "
         "after a gap.",
         (
+            "Read the alert's summary: it says which cause explains how much of the rise of the mean, and "
+            "`latency_causes` has the parts window by window.",
             "Compare `queue_ms_p95` with `compute_ms_p95`: a queue needs workers, compute a look at the model.",
             "Look at `batch_size`, `padding_share` and `cached` of the requests before and after the onset.",
             "Look at what was deployed just before the onset.",
         ),
         window_triggers.latency_shift,
+        (window_triggers.latency_residual,),
     ),
     Kind(
         AnomalyKind.ERROR_BURST,

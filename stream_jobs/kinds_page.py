@@ -22,11 +22,14 @@ def page(note: str) -> str:
     ]
     for kind in AnomalyKind:
         about = by_kind[kind]
-        metric = "" if about.metric is None else about.metric(JobSettings.model_construct()).name
+        settings = JobSettings.model_construct()
+        metric = "" if about.metric is None else about.metric(settings).name
+        beside = [one(settings).name for one in about.beside]
         lines += [f"## {kind.value}", about.trigger, ""]
         lines += [f"* Series: {about.series}."]
         lines += [f"* Reads: {', '.join(f'`{name}`' if '_' in name else name for name in about.reads)}."]
         lines += [f"* Scored as: `{metric}`."] if metric else []
+        lines += [f"* Scored beside it, without alerts: `{name}`." for name in beside]
         lines += [f"* Direction: {about.direction}.", f"* Policy: {about.policy}", f"* Quiet: {about.quiet}", ""]
         lines += ["What to do first:", ""]
         lines += [f"{number}. {step}" for number, step in enumerate(about.first, 1)]

@@ -13,7 +13,8 @@ from stream_jobs.settings import JobSettings
 
 def metrics_of(settings: JobSettings) -> tuple[Metric, ...]:
     """The metrics, as the settings tune them, in the order of the registry."""
-    return tuple(about.metric(settings) for about in KINDS if about.metric is not None)
+    scored = [one for about in KINDS if about.metric is not None for one in (about.metric, *about.beside)]
+    return tuple(one(settings) for one in scored)
 
 
 SMOOTH_WINDOWS = 2.0

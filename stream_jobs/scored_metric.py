@@ -102,6 +102,8 @@ class Metric:
     scored: bool = False
     """Whether the selected detector scores its values: the trigger says what is large, the score what is unusual."""
     fact: Fact = Fact.ALWAYS
+    is_latency: bool = False
+    """Whether the causes of latency explain it."""
 
     def value_of(self, window: SeriesWindow) -> Value | None:
         """The metric's value; None when the window holds too little to judge it."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.alerts import AlertChanged
 from schemas.anomalies import DetectorsRenewed
 from schemas.windows import SeriesKey
+from stream_jobs.attribution.regression import LatencyCauses, LatencyRegression, explain_together
 from stream_jobs.decide import IncidentState, resolve
 from stream_jobs.pages import ENTRIES_PER_GROUP
 from stream_jobs.series_scoring import Look, SeriesScoring, Watched
@@ -35,6 +36,7 @@ class Series:
     at_rest: bool = False
     serial: int = 0
     """Rises with every window that holds it: who was longest without."""
+    latency: LatencyRegression = field(default_factory=LatencyRegression)
 
 
 @dataclass(slots=True)
@@ -75,12 +77,16 @@ class SeriesBook:
         self._tell_renewed(window, effects)
         while len(self._series) > self.series_max:  # restored when more were allowed
             self._forget(next(iter(self._series)), window, effects)
+        causes = self._causes(window, found)
         for name in sorted(found):
             series = self._touched(name, found[name].key, window, effects)
+            if name not in causes:
+                series.latency.explain_then_learn(found[name].latency, window.end_ms)
+            one = found[name].explained(causes.get(name))
+            effects.causes(window, one)
             for metric in self.scoring.metrics:
-                value = metric.value_of(found[name]) if complete or metric.absent_is is None else None
-                watched = series.metrics[metric.name]
-                self._looks.append(Look(series.key, watched, metric, value, found[name]))
+                value = metric.value_of(one) if complete or metric.absent_is is None else None
+                self._looks.append(Look(series.key, series.metrics[metric.name], metric, value, one))
         for name in sorted(self._active.keys() - found.keys()):
             self._look_at_absent(self._active[name], window, complete, effects)
         self._score_looks(window, effects)
@@ -114,6 +120,13 @@ class SeriesBook:
             if not series.at_rest:
                 self._active[name] = series
         self._free = sorted(set(range(max(self._places, default=-1) + 1)) - set(self._places), reverse=True)
+
+    def _causes(self, window: WindowId, found: Mapping[str, SeriesWindow]) -> dict[str, LatencyCauses | None]:
+        """Why the series that are known are slow, or not; learnt, too."""
+        names = [name for name in sorted(found) if name in self._series]
+        known = [self._series[name].latency for name in names]
+        told = explain_together(known, window.end_ms, [found[name].latency for name in names])
+        return dict(zip(names, told, strict=True))
 
     def _touched(self, name: str, key: SeriesKey, window: WindowId, effects: WindowEffects) -> Series:
         series, end_ms = self._series.pop(name, None), window.end_ms
@@ -199,6 +212,8 @@ class SeriesBook:
         numbers = (series.place, series.last_ms, series.serial)
         if any(type(number) is not int or number < 0 for number in numbers) or type(series.at_rest) is not bool:
             raise ValueError(f"series {key}: place, last_ms, serial or at_rest is broken")
+        if "latency" in entry:  # a state of before has none
+            series.latency.restore(entry["latency"])
         for name, watched in series.metrics.items():
             if name in entry["detectors"]:
                 watched.trigger.restore(entry["detectors"][name])
@@ -232,6 +247,7 @@ class SeriesBook:
             "last_ms": series.last_ms,
             "at_rest": series.at_rest,
             "serial": series.serial,
+            "latency": series.latency.state(),
             "detectors": {name: one.trigger.state() for name, one in metrics.items()},
             "scores": {
                 name: [one.learnt, base64.b64encode(bank.state(one.row)).decode()]

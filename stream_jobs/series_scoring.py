@@ -16,6 +16,7 @@ import numpy as np
 
 from schemas.windows import SeriesKey
 from stream_jobs.alert_budget import CANDIDATE_SCORE, AlertBudget
+from stream_jobs.attribution.sentence import sentence
 from stream_jobs.decide import IncidentState, Observation, observe, unjudged
 from stream_jobs.detector_bank import DetectorBank
 from stream_jobs.detectors.forecast_residual import Judgement
@@ -138,7 +139,9 @@ class SeriesScoring:
         confirmed = metric.confirmed(look.found, judgement.expected, judgement.upper)
         fact = metric.is_fact(confirmed, actual)
         agreed = fact or look.point < 0 or self._agrees(watched, scores[look.point].score)
-        seen = Observation(look.key, window.start_ms, window.end_ms, actual, judgement, "", confirmed, agreed)
+        causes = look.found.causes if look.found is not None and metric.is_latency else None
+        where = look.key, window.start_ms, window.end_ms
+        seen = Observation(*where, actual, judgement, "", confirmed, agreed, sentence(causes))
         if seen.anomalous:
             seen = replace(seen, anomaly_id=anomaly_id(window, seen, metric.name))
         change = observe(watched.incident, metric.alert, seen, lambda: self._admits(look, told, fact, window, effects))

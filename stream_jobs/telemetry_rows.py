@@ -13,6 +13,7 @@ from infra.columns import Coded, Column
 from schemas.tables import first_wins
 from schemas.telemetry import BatchReason, Outcome
 from schemas.windows import SeriesKey
+from stream_jobs.attribution.factors import vectors_of
 from stream_jobs.causes import histogram_bins, rare_of
 from stream_jobs.features import Floats, features_of
 from stream_jobs.request_arrays import OUTCOME_NAMES, OUTCOMES
@@ -94,6 +95,9 @@ class TelemetryRows:
         requests, outcome, tokens = self.requests, self.requests.outcome, self.requests.tokens
         batch_tokens = np.maximum(self.tokens.astype(np.float64), 1.0)
         confidence, norm = requests.confidence, requests.output_norm
+        # What was in no batch, because all of it was cached, has the memory of the batches that it was told with.
+        told = max(self.event.batches.memory_bytes, default=0)
+        memory_bytes = np.where(grouping.in_batch, self.memory_bytes, told)
         # An older worker does not tell how sure an output is: nothing can be said to be empty then.
         empty = (outcome == 0) & (confidence == 0.0) & (norm == 0.0) & requests.tells_confidence
         return WindowRows(
@@ -110,6 +114,17 @@ class TelemetryRows:
             latencies={"total_ms": requests.total_ms, "queue_ms": requests.queue_ms, "compute_ms": self.compute_ms},
             rare=rare_of(outcome, requests.error, requests.request_id, empty),
             bins=histogram_bins(outcome, tokens, requests.unknown_share, confidence, norm),
+            worker=self.event.worker.worker_id,
+            vectors=vectors_of(
+                total_ms=requests.total_ms,
+                queue_ms=requests.queue_ms,
+                batch_tokens=self.tokens,
+                batch_padded_tokens=self.padded_tokens,
+                batch_size=self.sizes,
+                cached=requests.cached,
+                memory_bytes=memory_bytes,
+            ),
+            measured=(outcome == 0) & (grouping.in_batch | (told > 0)),
         )
 
     def _sampled(self) -> dict[str, Column]:

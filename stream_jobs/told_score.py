@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.anomalies import AnomalyDetected, Score
+from stream_jobs.attribution.sentence import contributors, effects
 from stream_jobs.decide import Observation
 from stream_jobs.detectors.base import Scores
 from stream_jobs.detectors.forecast_residual import Judgement
@@ -118,6 +119,7 @@ def anomaly_event(
     seen: Observation, told: ToldScore, metric: Metric, onset_ms: int, found: SeriesWindow | None
 ) -> AnomalyDetected:
     """The event of an anomalous window; `found` is what the window held of the series."""
+    causes = found.causes if found is not None and metric.is_latency else None
     return AnomalyDetected.model_construct(
         anomaly_id=seen.anomaly_id,
         kind=metric.alert.kind,
@@ -137,8 +139,8 @@ def anomaly_event(
             config_digest=told.config_digest,
             severity=told.severity,
         ),
-        contributors=dict(told.contributors),
-        effects=effects_of(seen.judgement),
+        contributors=contributors(causes) or dict(told.contributors),
+        effects=effects(causes) or effects_of(seen.judgement),
         strength=told.strength,
         inputs=list(found.inputs) if found is not None else [],
         state_digest="",

@@ -9,6 +9,7 @@ from infra.ports import Record
 from schemas.base import encode, headers_for
 from schemas.predictions import ModelRef
 from schemas.telemetry import BatchColumns, BatchReason, InferenceServed, Outcome, RequestColumns, WorkerRef
+from stream_jobs.attribution import regression
 from stream_jobs.detectors import two_heads
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
@@ -30,6 +31,7 @@ def warm_up(settings: JobSettings) -> None:
     """Run a made event through a stage 1 that nobody keeps, and the detector of windows over a point. For a thread: it
     takes seconds."""
     two_heads.warm_up()
+    regression.warm_up()
     stage = RequestStage(settings, topic_id=_NAME, partition=0, window_partitions=1, requests=_AnyRequests())
     event = _event()
     headers = headers_for(event, event_id=_NAME, source=_NAME, time=datetime.fromtimestamp(0, UTC))

@@ -1,4 +1,4 @@
-"""What stage 2 asks of the outside, collected: rows of four tables, anomaly events and alerts, in order."""
+"""What stage 2 asks of the outside, collected: rows of five tables, anomaly events and alerts, in order."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import orjson
 from schemas.alerts import AlertChanged
 from schemas.anomalies import AnomalyDetected, DetectorsRenewed, WindowCorrected
 from schemas.base import Message, encode, headers_for
-from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
+from schemas.tables import ALERTS, ANOMALIES, LATENCY_CAUSES, WINDOW_SCORES, WINDOWS
 from schemas.topics import ALERTS as ALERTS_TOPIC
 from schemas.topics import ANOMALIES as ANOMALIES_TOPIC
+from stream_jobs.attribution.sentence import causes_row
 from stream_jobs.decide import Observation
 from stream_jobs.partial_events import SOURCE, moment
 from stream_jobs.rows import RowBuilder
@@ -27,6 +28,7 @@ class WindowEffects:
     def __init__(self) -> None:
         self._windows, self._scores = RowBuilder(WINDOWS), RowBuilder(WINDOW_SCORES)
         self._anomalies, self._alerts = RowBuilder(ANOMALIES), RowBuilder(ALERTS)
+        self._causes = RowBuilder(LATENCY_CAUSES)
         self._events: list[Outgoing] = []
         self.incidents: set[str] = set()
         """Ids of incidents that changed."""
@@ -35,6 +37,11 @@ class WindowEffects:
     def window(self, window: SeriesWindow) -> None:
         """A series' window, or a revision of it."""
         self._windows.add(window.row)
+
+    def causes(self, window: WindowId, found: SeriesWindow) -> None:
+        """Why a series' requests took as long as they did, where that is known."""
+        if found.causes is not None:
+            self._causes.add({**window.labels(found.key), **causes_row(found.causes)})
 
     def correction(self, window: WindowId, series: SeriesWindow, revision: int) -> None:
         """What a closed window really held, and the revision of its row."""
@@ -116,7 +123,7 @@ class WindowEffects:
 
     def into(self, effects: Effects) -> None:
         """Hand everything over."""
-        for rows in (self._windows, self._scores, self._anomalies, self._alerts):
+        for rows in (self._windows, self._causes, self._scores, self._anomalies, self._alerts):
             rows.into(effects.rows)
         effects.events.extend(self._events)
         for what, count in self._limits:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
 from schemas.anomalies import InputRange
-from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey
+from schemas.windows import HISTOGRAMS, LatencySums, PartialSeries, SeriesKey
+from stream_jobs.attribution.regression import LatencyCauses, merged_sums
 from stream_jobs.sketch import merge, quantile
 from stream_jobs.windows import COUNTS, LATENCIES, MAXIMA, RARE, SUMS
+
+RESIDUAL = "latency_residual_ms"
+"""Name of the value that `SeriesWindow.explained` adds: no column of `windows`, but of `latency_causes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,16 @@ class SeriesWindow:
     repeated: int = 0
     of_requests: int = 0
     """Requests of all series of the source partitions that had broken ones."""
+    latency: LatencySums = field(default_factory=LatencySums)
+    causes: LatencyCauses | None = None
+    """What explains its latency; None: nothing can be said, or it was not asked yet."""
+
+    def explained(self, causes: LatencyCauses | None) -> SeriesWindow:
+        """The same with the causes of its latency; what they leave unexplained can be scored, too."""
+        if causes is None:
+            return self
+        values = self.values if causes.learning else {**self.values, RESIDUAL: causes.residual_ms}
+        return replace(self, causes=causes, values=values)
 
 
 def name_of(key: SeriesKey) -> str:
@@ -102,6 +116,7 @@ def merged(window: WindowId, series: str, shares: Mapping[int, Share], revision:
         histograms=histograms,
         repeated=totals["repeated"],
         of_requests=totals["of_requests"],
+        latency=merged_sums([one.latency for one in partials]),
     )
 
 

@@ -12,11 +12,14 @@ from stream_jobs.detectors.memory_trend import TrendPolicy
 from stream_jobs.detectors.rare_rise import RisePolicy
 from stream_jobs.scored_metric import Fact, Metric, Weight
 from stream_jobs.settings import JobSettings
+from stream_jobs.window_rows import RESIDUAL
 
 NEVER = 2.0
 """A score is at most 1: no single window opens the incident."""
 EXTREME = 0.9
 """Nine times the room that the band leaves: one window is enough."""
+NEVER_OPEN = 2**31
+"""Windows in a row that do not come."""
 SLOW_LOOKS = 2
 """Judgements in a row that open and that resolve an incident of what is judged once in minutes."""
 GIVEN_UP_LOOKS = 10
@@ -41,9 +44,17 @@ def latency_shift(settings: JobSettings) -> Metric:
         residual,
         alert,
         confirmed_by="total_ms_p50",
+        is_latency=True,
         scored=True,
         fact=Fact.CONFIRMED,
     )
+
+
+def latency_residual(settings: JobSettings) -> Metric:
+    """What a regression on the requests leaves of their mean latency. It alerts nobody: the latency does."""
+    found = latency_shift(settings)
+    alert = replace(found.alert, metric=RESIDUAL, open_windows=NEVER_OPEN, unconfirmed_windows=NEVER_OPEN)
+    return replace(found, name=RESIDUAL, alert=alert, confirmed_by=None, scored=False, fact=Fact.ALWAYS)
 
 
 def error_burst(settings: JobSettings) -> Metric:

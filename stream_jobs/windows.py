@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey, Sketch
+from stream_jobs.attribution.window_sums import WindowSums
 from stream_jobs.request_arrays import OUTCOMES
 from stream_jobs.sketch import BUCKETS, ENDS
 
@@ -49,6 +50,11 @@ class WindowRows:
     """Which requests are of each sort of RARE; a sort that is left out has none."""
     bins: dict[str, Ints]
     """For each of HISTOGRAMS the request's bin; -1: it is in none."""
+    worker: str
+    vectors: Ints
+    """See `attribution.factors`."""
+    measured: NDArray[np.bool_]
+    """Which requests' latency is laid to causes: those answered of which all factors are known."""
 
 
 class OpenWindow:
@@ -61,6 +67,7 @@ class OpenWindow:
         self._numbers: dict[str, NDArray[Any]] = {}
         self._latencies: dict[str, _Sketches] = {}
         self._bins: dict[str, Ints] = {}
+        self._sums = WindowSums()
         self.overflowed = 0
         """Requests of the last `add` that went to OVERFLOW because of the bound."""
         self.clear()
@@ -77,6 +84,7 @@ class OpenWindow:
             self._numbers[name] = np.zeros(8)
         self._latencies = {name: _Sketches() for name in LATENCIES}
         self._bins = {name: np.zeros((8, len(edges) + 1), dtype=np.int64) for name, edges in HISTOGRAMS.items()}
+        self._sums = WindowSums()
 
     def add(self, rows: WindowRows) -> list[int]:
         """Fold requests in. Returns the slots (positions in `keys`) that changed."""
@@ -87,6 +95,7 @@ class OpenWindow:
             redirected = [self.keys[slot] != key for slot, key in zip(slots.tolist(), rows.keys, strict=True)]
             self.overflowed = int(np.count_nonzero(np.array(redirected)[rows.series]))
         self._fold(rows, slots, at)
+        self._sums.add(slots, rows.series, rows.worker, rows.vectors, rows.measured)
         return sorted(set(slots.tolist()))
 
     def add_repeats(self, keys: Sequence[SeriesKey], counts: Sequence[int]) -> list[int]:
@@ -129,12 +138,12 @@ class OpenWindow:
     def series(self, slots: Sequence[int]) -> list[PartialSeries]:
         """What these slots, rising, hold."""
         sketches = {name: sketch.cut(slots) for name, sketch in self._latencies.items()}
-        found = []
+        found, sums = [], self._sums.cut(slots)
         for position, slot in enumerate(slots):
             values: dict[str, Any] = {name: array[slot].item() for name, array in self._numbers.items()}
             values.update({name: cut[position] for name, cut in sketches.items()})
             values.update({name: trimmed(bins[slot].tolist()) for name, bins in self._bins.items()})
-            found.append(PartialSeries.model_construct(key=self.keys[slot], **values))
+            found.append(PartialSeries.model_construct(key=self.keys[slot], latency=sums[position], **values))
         return found
 
     def restore(self, series: Sequence[PartialSeries]) -> None:
@@ -147,6 +156,7 @@ class OpenWindow:
                 array[slot] = getattr(one, name)
             for name, sketches in self._latencies.items():
                 sketches.load(slot, getattr(one, name))
+            self._sums.load(slot, one.latency)
             for name, bins in self._bins.items():
                 counts = getattr(one, name)
                 if len(counts) > bins.shape[1]:

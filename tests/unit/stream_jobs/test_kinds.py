@@ -15,6 +15,7 @@ from stream_jobs.kinds_page import page
 from stream_jobs.metrics import metrics_of
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_rows import SeriesWindow, Share, WindowId, merged
+from stream_jobs.window_triggers import NEVER_OPEN
 from tests.kind_windows import MIB, NOBODY, Watch, service
 
 LEARNT = 20
@@ -36,8 +37,10 @@ def test_every_kind_is_explained():
 
 def test_the_metrics_are_those_of_the_kinds():
     metrics = metrics_of(JobSettings())
-    assert [one.alert.kind for one in metrics] == [about.kind for about in KINDS if about.metric is not None]
-    assert len({one.name for one in metrics}) == len(metrics) == 11
+    alerting = [one.alert.kind for one in metrics if one.alert.open_windows < NEVER_OPEN]
+    assert alerting == [about.kind for about in KINDS if about.metric is not None]
+    assert [one.name for one in metrics if one.alert.open_windows >= NEVER_OPEN] == ["latency_residual_ms"]
+    assert len({one.name for one in metrics}) == len(metrics) == 12
     assert all(one.alert.metric == one.name for one in metrics)
 
 
@@ -261,6 +264,7 @@ def test_a_busy_series_of_which_everything_is_known_is_still_small():
     scores = entry.pop("scores")
     assert set(scores) == {"total_ms_p95", "error_share", "requests_per_second"}
     assert all(len(json.dumps(one)) <= 2_048 for one in scores.values())
+    assert len(entry.pop("latency")) <= 512
     assert len(json.dumps(entry, separators=(",", ":"))) <= 2_048
 
 
