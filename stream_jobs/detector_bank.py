@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stream_jobs.detectors import two_heads
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
+from stream_jobs.detectors.borrowed_scale import borrowed
 from stream_jobs.detectors.registry import detector_named
 from stream_jobs.detectors.two_heads_record import pack_row, unpack_row
 
@@ -55,6 +56,11 @@ class DetectorBank(ABC):
     def restore(self, row: int, state: bytes) -> None:
         """Take over what `state` gave. Raises ValueError, and changes nothing, when it is cut, altered or not ours."""
 
+    def borrow(self, row: int, elder: int, time_ms: NDArray[np.int64], first: Floats) -> bool:
+        """Begin `row` anew from the elder's state and its own `first` values, (n,), `FIRST_MIN` of them. False, and
+        nothing changed: this detector cannot, or the elder has nothing to lend yet."""
+        return False
+
     @abstractmethod
     def _clear(self, row: int) -> None:
         """The row has seen nothing."""
@@ -80,6 +86,13 @@ class TwoHeadsBank(DetectorBank):
     def restore(self, row: int, state: bytes) -> None:
         """See `DetectorBank.restore`."""
         self._states[row] = unpack_row(state, self._states.shape[1], self.digest)
+
+    def borrow(self, row: int, elder: int, time_ms: NDArray[np.int64], first: Floats) -> bool:
+        """See `DetectorBank.borrow`, and `borrowed`."""
+        state = borrowed(self._states[elder], time_ms, first.reshape(-1, 1), self._policy)
+        if state is not None:
+            self._states[row] = state
+        return state is not None
 
     def _clear(self, row: int) -> None:
         if row >= len(self._states):

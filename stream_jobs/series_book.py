@@ -21,6 +21,9 @@ from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
 
+RATE = "requests_per_second"
+FOLLOWING_SHARE = 0.5
+"""Another version must answer so much of what a silent one used to: a canary's share alone hides no fault."""
 RENEWED_NAMED = 20
 """Series that an event of detectors that learn anew names."""
 
@@ -37,6 +40,8 @@ class Series:
     serial: int = 0
     """Rises with every window that holds it: who was longest without."""
     latency: LatencyRegression = field(default_factory=LatencyRegression)
+    after: str = ""
+    """The series of the version before, while there is something to borrow of it."""
 
 
 @dataclass(slots=True)
@@ -58,6 +63,8 @@ class SeriesBook:
         self._places: dict[int, str] = {}
         self._free: list[int] = []
         self._serial = 0
+        self._latest: dict[tuple[str, str], str] = {}
+        """The series that was touched last, by scenario and model."""
         self._looks: list[Look] = []
         """What the window shows that is scored just now, and was not yet."""
         self.renewed: Renewed | None = None
@@ -86,9 +93,12 @@ class SeriesBook:
             effects.causes(window, one)
             for metric in self.scoring.metrics:
                 value = metric.value_of(one) if complete or metric.absent_is is None else None
-                self._looks.append(Look(series.key, series.metrics[metric.name], metric, value, one))
+                watched, elder = series.metrics[metric.name], None
+                if watched.first is not None and series.after in self._series:
+                    elder = self._series[series.after].metrics[metric.name]
+                self._looks.append(Look(series.key, watched, metric, value, one, elder))
         for name in sorted(self._active.keys() - found.keys()):
-            self._look_at_absent(self._active[name], window, complete, effects)
+            self._look_at_absent(self._active[name], window, found, complete, effects)
         self._score_looks(window, effects)
 
     def series(self, name: str) -> Series:
@@ -117,6 +127,7 @@ class SeriesBook:
                 raise ValueError(f"series {name!r} or its place {series.place} is there twice")
             self._series[name] = series
             self._places[series.place] = name
+            self._latest[series.key.scenario, series.key.model] = name
             if not series.at_rest:
                 self._active[name] = series
         self._free = sorted(set(range(max(self._places, default=-1) + 1)) - set(self._places), reverse=True)
@@ -136,27 +147,61 @@ class SeriesBook:
             place = self._free.pop() if self._free else len(self._places)
             series = Series(key, place, end_ms, self.scoring.watched())
             self._places[series.place] = name
+            self._may_borrow(series)
         self._series[name] = self._active[name] = series
+        self._latest[key.scenario, key.model] = name
         self._serial += 1
         series.serial, series.last_ms, series.at_rest = self._serial, max(series.last_ms, end_ms), False
         self._mark(series)
         return series
 
-    def _look_at_absent(self, series: Series, window: WindowId, complete: bool, effects: WindowEffects) -> None:
+    def _may_borrow(self, series: Series) -> None:
+        """A new version's detectors begin from nothing, but with the scale of the version that answered until now."""
+        before = self._latest.get((series.key.scenario, series.key.model), "")
+        elder = self._series.get(before)
+        # One that begins in this very window has nothing to lend.
+        if series.key.model and elder is not None and any(one.learnt for one in elder.metrics.values()):
+            series.after = before
+            for watched in series.metrics.values():
+                watched.first = [] if watched.row >= 0 else None
+
+    def _look_at_absent(
+        self,
+        series: Series,
+        window: WindowId,
+        found: Mapping[str, SeriesWindow],
+        complete: bool,
+        effects: WindowEffects,
+    ) -> None:
         if window.end_ms <= series.last_ms:
             return
         if complete and window.end_ms - series.last_ms > self.idle_ms:
-            self._score_looks(window, effects)
-            self._resolve_all(series, window.end_ms, "has had no requests for long", effects)
-            series.at_rest = True
-            del self._active[name_of(series.key)]
-            self._mark(series)
+            self._rest(series, window, "has had no requests for long", effects)
+            return
+        heir = self._latest.get((series.key.scenario, series.key.model), "")
+        if complete and heir in found and self._follows(found[heir], series, window):
+            self._rest(series, window, f"was followed by version {found[heir].key.version}", effects)
             return
         for metric in self.scoring.metrics:
             value, watched = metric.absent_is if complete else None, series.metrics[metric.name]
             if value is not None or watched.incident.is_open:
                 self._mark(series)
                 self._looks.append(Look(series.key, watched, metric, value, None))
+
+    def _follows(self, heir: SeriesWindow, series: Series, window: WindowId) -> bool:
+        """Whether another version answers what a silent one used to: then its silence is a deployment, no fault."""
+        rate, watched = heir.values.get(RATE), series.metrics.get(RATE)
+        judgement = None if watched is None else watched.trigger.judge(0.0, window.end_ms)
+        if rate is None or judgement is None:
+            return heir.key.version != series.key.version
+        return rate >= FOLLOWING_SHARE * judgement.expected
+
+    def _rest(self, series: Series, window: WindowId, how: str, effects: WindowEffects) -> None:
+        self._score_looks(window, effects)
+        self._resolve_all(series, window.end_ms, how, effects)
+        series.at_rest = True
+        del self._active[name_of(series.key)]
+        self._mark(series)
 
     def _score_looks(self, window: WindowId, effects: WindowEffects) -> None:
         """Score what is waiting, before anything is said or done that comes after it."""
@@ -189,6 +234,8 @@ class SeriesBook:
         self._active.pop(name, None)
         self._resolve_all(series, window.end_ms, "is forgotten: too many series", effects)
         self.scoring.drop(series.metrics.values())
+        if self._latest.get((series.key.scenario, series.key.model)) == name:
+            del self._latest[series.key.scenario, series.key.model]
         del self._places[series.place]
         self._free.append(series.place)
         self._free.sort(reverse=True)
@@ -212,6 +259,10 @@ class SeriesBook:
         numbers = (series.place, series.last_ms, series.serial)
         if any(type(number) is not int or number < 0 for number in numbers) or type(series.at_rest) is not bool:
             raise ValueError(f"series {key}: place, last_ms, serial or at_rest is broken")
+        series.after = str(entry.get("after", ""))
+        for name, first in entry.get("first", {}).items():
+            if name in series.metrics:
+                series.metrics[name].first = [(int(end_ms), float(value)) for end_ms, value in first]
         if "latency" in entry:  # a state of before has none
             series.latency.restore(entry["latency"])
         for name, watched in series.metrics.items():
@@ -248,6 +299,7 @@ class SeriesBook:
             "at_rest": series.at_rest,
             "serial": series.serial,
             "latency": series.latency.state(),
+            **_first_of(series),
             "detectors": {name: one.trigger.state() for name, one in metrics.items()},
             "scores": {
                 name: [one.learnt, base64.b64encode(bank.state(one.row)).decode()]
@@ -256,3 +308,9 @@ class SeriesBook:
             },
             "incidents": {name: one.incident.state() for name, one in metrics.items() if not one.incident.is_blank},
         }
+
+
+def _first_of(series: Series) -> dict[str, Any]:
+    """The first values of a new version, while they are collected."""
+    first = {name: watched.first for name, watched in series.metrics.items() if watched.first is not None}
+    return {"after": series.after, "first": first} if first else {}

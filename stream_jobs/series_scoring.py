@@ -19,6 +19,7 @@ from stream_jobs.alert_budget import CANDIDATE_SCORE, AlertBudget
 from stream_jobs.attribution.sentence import sentence
 from stream_jobs.decide import IncidentState, Observation, observe, unjudged
 from stream_jobs.detector_bank import DetectorBank
+from stream_jobs.detectors.borrowed_scale import FIRST_MIN
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.scored_metric import Metric, Trigger, Value, actual_of, is_nothing
 from stream_jobs.stage import Limit
@@ -50,6 +51,8 @@ class Watched:
     row: int = -1
     learnt: int = 0
     """Windows that the detector has learnt."""
+    first: list[tuple[int, float]] | None = None
+    """Of a new version that may borrow its predecessor's scale: when its first windows ended, and their values."""
 
 
 @dataclass(slots=True)
@@ -61,6 +64,8 @@ class Look:
     metric: Metric
     value: Value | None
     found: SeriesWindow | None
+    elder: Watched | None = None
+    """The same metric of the version before, while `watched.first` is collected."""
     judgement: Judgement | None = None
     outside: bool = False
     """Whether the value lies outside the trigger's band, also while the trigger is not to be heard."""
@@ -166,7 +171,23 @@ class SeriesScoring:
                 self.bank.restore(look.watched.row, look.before)
             else:
                 look.watched.learnt += 1
+                self._inherit(look, window)
         look.watched.trigger.learn(look.value, window.end_ms)
+
+    def _inherit(self, look: Look, window: WindowId) -> None:
+        """What is usual for a version that begins is known from its predecessor: how much it varies, not where."""
+        watched, elder = look.watched, look.elder
+        if watched.first is None or look.value is None:
+            return
+        if elder is None:  # forgotten meanwhile
+            watched.first = None
+            return
+        watched.first.append((window.end_ms, float(look.value)))
+        if len(watched.first) >= FIRST_MIN:
+            times, values = zip(*watched.first, strict=True)
+            watched.first = None
+            if self.bank.borrow(watched.row, elder.row, np.array(times, dtype=np.int64), np.array(values)):
+                watched.learnt = elder.learnt
 
     def _admits(self, look: Look, told: ToldScore, fact: bool, window: WindowId, effects: WindowEffects) -> bool:
         """Whether the budget lets an incident open. It is not asked about facts, nor charged for them."""

@@ -249,3 +249,58 @@ def test_shares_of_the_budget_sum_to_it():
             assert sum(shares) == a_week
             assert min(shares) >= 1
             assert max(shares) - min(shares) <= 1
+
+
+NEW = KEY.model_copy(update={"version": "2"})
+
+
+def switched(live, level, count, seed=5):
+    rng = random.Random(seed)
+    return [live(level * rng.lognormvariate(0, 0.1), key=NEW) for _ in range(count)]
+
+
+def test_a_new_version_borrows_the_scale_raises_nothing_and_its_regression_does():
+    live, alone = Live(), Live()
+    live.usual(400)
+    after = switched(live, 140.0, 40)
+    switched(alone, 140.0, 40)
+    assert [a for one in after for a in alerts(one)] == []
+    old, new = (live.book.series(name_of(key)).metrics["total_ms_p95"] for key in (KEY, NEW))
+    assert (new.first, alone.book.series(name_of(NEW)).metrics["total_ms_p95"].first) == (None, None)
+    assert new.learnt > old.learnt > 300, "what the old version taught counts"
+    usual = scores(after[-1])
+    assert 100.0 < usual["expected"] < 190.0, "its level is its own"
+    slow = [live(900.0, key=NEW) for _ in range(4)]
+    assert [one["status"] for effects in slow for one in alerts(effects)] == ["open"]
+
+
+def test_first_values_survive_a_restart_and_an_elder_that_is_forgotten_lends_nothing():
+    live, again = Live(), Live()
+    live.usual(400)
+    switched(live, 140.0, 5)
+    entries = json.loads(json.dumps(live.book.entries(0)))
+    again.book.restore(entries)
+    again.number = live.number
+    assert json.loads(json.dumps(again.book.entries(0))) == entries
+    assert len(again.book.series(name_of(NEW)).metrics["total_ms_p95"].first) == 5
+    for one in (live, again):
+        switched(one, 140.0, 20, seed=6)
+    assert live.book.entries(0) == again.book.entries(0)
+
+    lonely = Live()
+    lonely.book.restore([entry for entry in entries if entry["key"]["version"] == "2"])
+    lonely.number = live.number
+    switched(lonely, 140.0, 20, seed=6)
+    watched = lonely.book.series(name_of(NEW)).metrics["total_ms_p95"]
+    assert (watched.first, watched.learnt < 40) == (None, True)
+
+
+def test_a_version_that_falls_silent_is_a_fault_unless_another_answers_what_it_did():
+    def quiet_after(rate):
+        live = Live()
+        live.usual(100)
+        told = [live(140.0, key=NEW, rate=rate) for _ in range(6)]
+        return live.book.series(name_of(KEY)).at_rest, [a["kind"] for one in told for a in alerts(one)]
+
+    assert quiet_after(rate=100.0) == (True, [])
+    assert quiet_after(rate=10.0) == (False, ["throughput_drop"])
