@@ -10,6 +10,8 @@ from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, consume,
 from infra.ports import Record, RetryLater
 from infra.settings import KafkaSettings
 
+GATHERED_BYTES = 1_048_576
+
 
 class KafkaTail:
     """Reads topics without a group: every partition, from a chosen start. Used by one thread only."""
@@ -21,8 +23,18 @@ class KafkaTail:
         *,
         start: str | int | Mapping[tuple[str, int], int] = "end",
         client_id: str = "inferwatch-tail",
+        gather_seconds: float = 0.0,
     ) -> None:
-        """`start`: "beginning", "end", epoch milliseconds, or offsets by (topic, partition) (only those are read)."""
+        """`start`: "beginning", "end", epoch milliseconds, or offsets by (topic, partition) (only those are read).
+
+        `gather_seconds`: for so long the broker may gather records before it sends them. For readers that nobody waits
+        for: one that takes each record as it comes costs a broker beside it a tenth of a core at 500 records a second.
+        """
+        gathered: dict[str, str | int | float | bool] = (
+            {"fetch.wait.max.ms": round(1000 * gather_seconds), "fetch.min.bytes": GATHERED_BYTES}
+            if gather_seconds
+            else {"fetch.wait.max.ms": 50}
+        )
         self._consumer = Consumer(
             client_config(settings, client_id)
             | {
@@ -31,9 +43,9 @@ class KafkaTail:
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
                 "enable.partition.eof": False,
-                "fetch.wait.max.ms": 50,
                 "queued.max.messages.kbytes": 16_384,
-            },
+            }
+            | gathered,
             logger=LOG,
         )
         try:

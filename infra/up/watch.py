@@ -33,6 +33,7 @@ AGE_SAMPLES = 3_600
 POLL_RECORDS = 2_000
 CLIENT_ID = "inferwatch-up"
 POLL_SECONDS = 0.1
+GATHER_SECONDS = 0.2
 QUANTILES = (0.5, 0.95, 0.99)
 
 
@@ -79,7 +80,7 @@ class Watch:
         starts = {(topic, partition): offset for topic in ends for partition, offset in ends[topic].items()}
         for partition in ends[topics.ALERTS.name]:
             starts[topics.ALERTS.name, partition] = 0  # all of it: what is open from before is shown too
-        self._tail = KafkaTail(self._kafka, (), start=starts, client_id=CLIENT_ID)
+        self._tail = KafkaTail(self._kafka, (), start=starts, client_id=CLIENT_ID, gather_seconds=GATHER_SECONDS)
         for work in (self._read, self._ask):
             thread = threading.Thread(target=work, name=f"up-{work.__name__.strip('_')}", daemon=True)
             self._threads.append(thread)
