@@ -50,16 +50,16 @@ _DRIFT = (
 KINDS: tuple[Kind, ...] = (
     Kind(
         AnomalyKind.LATENCY_SHIFT,
-        "The 95 % quantile of latency leaves its band upwards.",
+        "The 95 % quantile of latency, of answers for which something was computed, leaves its band upwards.",
         _SERIES,
-        ("total_ms_p95", "total_ms_p50", "answered"),
+        ("total_ms_p95", "total_ms_p50", "answered", "uncomputed"),
         "up",
         "`forecast_residual`: a slow level and its usual deviation. `open_windows` windows in a row in which "
         "the median "
         "is as slow as the slowest usually are, or `tail_windows` without that. The rise must be `latency_ms_min` and "
         "`latency_share_min` of the level.",
-        "In a series' first `learning_windows` windows, in windows with fewer than `requests_min` answers, and just "
-        "after a gap.",
+        "In a series' first `learning_windows` windows, in windows with fewer than `requests_min` computed answers, "
+        "and just after a gap.",
         (
             "Compare `queue_ms_p95` with `compute_ms_p95`: a queue needs workers, compute a look at the model.",
             "Look at `batch_size`, `padding_share` and `cached` of the requests before and after the onset.",

@@ -57,6 +57,8 @@ class SeriesWindow:
     repeated: int = 0
     of_requests: int = 0
     """Requests of all series of the source partitions that had broken ones."""
+    uncomputed: int = 0
+    """Answers that no latency is kept of: nothing was computed for them."""
 
 
 def name_of(key: SeriesKey) -> str:
@@ -102,6 +104,7 @@ def merged(window: WindowId, series: str, shares: Mapping[int, Share], revision:
         histograms=histograms,
         repeated=totals["repeated"],
         of_requests=totals["of_requests"],
+        uncomputed=totals["uncomputed"],
     )
 
 
@@ -146,4 +149,5 @@ def _values(window: WindowId, totals: Mapping[str, Any], partials: Sequence[Part
         "schema_share": totals["schema_broken"] / max(totals["of_requests"], 1),
         "empty_share": totals["empty"] / max(totals["answered"], 1),
         "repeated_share": totals["repeated"] / max(requests + totals["repeated"], 1),
+        "uncomputed_share": totals["uncomputed"] / max(totals["answered"], 1),
     }

@@ -24,7 +24,7 @@ GIVEN_UP_LOOKS = 10
 
 
 def latency_shift(settings: JobSettings) -> Metric:
-    """The 95 % latency, confirmed by the median."""
+    """The 95 % latency of computed answers, confirmed by the median."""
     name = "total_ms_p95"
     residual = _residual(
         settings,
@@ -34,7 +34,7 @@ def latency_shift(settings: JobSettings) -> Metric:
         unit_min=20.0,
     )
     alert = _alert(settings, AnomalyKind.LATENCY_SHIFT, name, settings.open_windows, NEVER)
-    return Metric(name, Weight.ANSWERED, settings.requests_min, residual, alert, confirmed_by="total_ms_p50")
+    return Metric(name, Weight.COMPUTED, settings.requests_min, residual, alert, confirmed_by="total_ms_p50")
 
 
 def error_burst(settings: JobSettings) -> Metric:

@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 OVERFLOW = SeriesKey(model="", version="", scenario="(other)")
 """The series that takes what is above the bound. Not a scenario's name: those have no brackets."""
 COUNTS = ("answered", "failed", "shed", "dead_lettered", "inputs", "tokens", "padded_tokens", "truncated")
-RARE = ("timed_out", "out_of_memory", "schema_broken", "empty", "repeated")
+RARE = ("timed_out", "out_of_memory", "schema_broken", "empty", "repeated", "uncomputed")
 """Counts that are usually 0."""
 SUMS = ("unknown_share_sum", "row_score_sum")
 MAXIMA = ("row_score_max", "queue_depth_max", "memory_bytes_max")
@@ -101,7 +101,10 @@ class OpenWindow:
         np.maximum.at(numbers["row_score_max"], at, rows.row_score)
         np.maximum.at(numbers["queue_depth_max"], at, rows.queue_depth)
         np.maximum.at(numbers["memory_bytes_max"], at, rows.memory_bytes)
-        masks = {"total_ms": rows.outcome == 0, "queue_ms": rows.in_batch, "compute_ms": rows.in_batch}
+        answered = rows.outcome == 0
+        # A hit takes microseconds: among the latencies it would hide a slow model.
+        np.add.at(numbers["uncomputed"], at[answered & ~rows.in_batch], 1)
+        masks = {"total_ms": answered & rows.in_batch, "queue_ms": rows.in_batch, "compute_ms": rows.in_batch}
         for name, sketches in self._latencies.items():
             mask = masks[name]
             if mask.all():
