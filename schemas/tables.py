@@ -129,10 +129,10 @@ WINDOWS = Table(
         ("shed", "UInt64", "Shed requests."),
         ("dead_lettered", "UInt64", "Requests that could not be read."),
         ("requests_per_second", "Float64", "Requests over the window's length."),
-        ("total_ms_p50", "Float64", "Median latency, milliseconds, within 1 %."),
-        ("total_ms_p95", "Float64", "95 % quantile of latency, milliseconds."),
-        ("total_ms_p99", "Float64", "99 % quantile of latency, milliseconds."),
-        ("total_ms_max", "Float64", "Largest latency, milliseconds."),
+        ("total_ms_p50", "Float64", "Median latency of computed answers, milliseconds, within 1 %."),
+        ("total_ms_p95", "Float64", "95 % quantile of latency of computed answers, milliseconds."),
+        ("total_ms_p99", "Float64", "99 % quantile of latency of computed answers, milliseconds."),
+        ("total_ms_max", "Float64", "Largest latency of a computed answer, milliseconds."),
         ("queue_ms_p95", "Float64", "95 % quantile of waiting, milliseconds."),
         ("compute_ms_p95", "Float64", "95 % quantile of batch compute over requests, milliseconds."),
         ("tokens", "UInt64", "Tokens computed."),
@@ -159,6 +159,8 @@ WINDOWS = Table(
         ("unknown_bins", "Array(UInt64)", "Requests by share of unknown tokens, of 8 bins."),
         ("confidence_bins", "Array(UInt64)", "Answers by confidence, of 10 bins."),
         ("norm_bins", "Array(UInt64)", "Answers by output norm, of 26 bins."),
+        ("uncomputed", "UInt64", "Answers for which nothing was computed: from the cache, or of ready-made vectors."),
+        ("uncomputed_share", "Float64", "Such over all answers: the share of cache hits."),
     ),
 )
 LATENCY_CAUSES = Table(

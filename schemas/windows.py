@@ -129,7 +129,9 @@ class PartialSeries(Part):
     row_score_max: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     queue_depth_max: Count = 0
     memory_bytes_max: Count = 0
-    total_ms: Sketch = Sketch()
+    total_ms: Sketch = Field(
+        default=Sketch(), description="Latency of answers for which something was computed; until 1.1 of all answers."
+    )
     queue_ms: Sketch = Sketch()
     compute_ms: Sketch = Sketch()
     timed_out: Count = Field(default=0, description="Shed as too late, or failed with a timeout. Since 1.1.")
@@ -138,6 +140,10 @@ class PartialSeries(Part):
     empty: Count = Field(default=0, description="Answered with an output of neither length nor probability.")
     repeated: Count = Field(
         default=0, description="Outcomes told again, and requests whose id another of the same event has."
+    )
+    uncomputed: Count = Field(
+        default=0,
+        description="Answers for which nothing was computed: from the cache, or of ready-made vectors. Since 1.2.",
     )
     of_requests: Count = Field(
         default=0, description="Requests of all series of this source and window, where `schema_broken` is not 0."

@@ -31,7 +31,8 @@ _FAILED, _DEAD_LETTERED = OUTCOMES.index(Outcome.FAILED), OUTCOMES.index(Outcome
 
 
 def rare_of(outcome: Ints, errors: Sequence[str], request_ids: Sequence[str], empty: Bools) -> dict[str, Bools]:
-    """Which of n requests are of each sort in `stream_jobs.windows.RARE`; sorts that have none are left out.
+    """Which of n requests are of each sort in `stream_jobs.windows.RARE`; sorts that have none are left out, and
+    `uncomputed`, which the window sees by itself.
 
     `outcome` (n,) as in `WindowRows`. Only those that were not answered are looked at one by one.
     """

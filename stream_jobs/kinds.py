@@ -52,16 +52,16 @@ _DRIFT = (
 KINDS: tuple[Kind, ...] = (
     Kind(
         AnomalyKind.LATENCY_SHIFT,
-        "The 95 % quantile of latency leaves its band upwards.",
+        "The 95 % quantile of latency, of answers for which something was computed, leaves its band upwards.",
         _SERIES,
-        ("total_ms_p95", "total_ms_p50", "answered"),
+        ("total_ms_p95", "total_ms_p50", "answered", "uncomputed"),
         "up",
         "`forecast_residual` as trigger: a slow level and its usual deviation; the rise must be `latency_ms_min` and "
         "`latency_share_min` of the level. `open_windows` windows in a row in which the median is as slow as the "
         "slowest usually are: a fact. Without that `tail_windows` in a row, the first of them scored among the most "
         "unusual 1 in 100 of the series' own past by `detector` (once it has learnt 200), and the alert budget.",
-        "In a series' first `learning_windows` windows, in windows with fewer than `requests_min` answers, and just "
-        "after a gap.",
+        "In a series' first `learning_windows` windows, in windows with fewer than `requests_min` computed answers, "
+        "and just after a gap.",
         (
             "Read the alert's summary: it says which cause explains how much of the rise of the mean, and "
             "`latency_causes` has the parts window by window.",

@@ -60,6 +60,8 @@ class Weight(StrEnum):
     """What a window must have enough of for a metric to be judged."""
 
     ANSWERED = "answered"
+    COMPUTED = "computed"
+    """Answers for which something was computed: those that latencies are kept of."""
     REQUESTS = "requests"
     TOLD = "told"
     """Requests, and outcomes told again."""
@@ -132,6 +134,8 @@ class Metric:
     def _amount(self, window: SeriesWindow) -> int:
         if self.weight is Weight.ANSWERED:
             return window.answered
+        if self.weight is Weight.COMPUTED:
+            return window.answered - window.uncomputed
         if self.weight is Weight.OF_ALL:
             return window.of_requests
         return window.requests + (window.repeated if self.weight is Weight.TOLD else 0)

@@ -61,6 +61,8 @@ class SeriesWindow:
     repeated: int = 0
     of_requests: int = 0
     """Requests of all series of the source partitions that had broken ones."""
+    uncomputed: int = 0
+    """Answers that no latency is kept of: nothing was computed for them."""
     latency: LatencySums = field(default_factory=LatencySums)
     causes: LatencyCauses | None = None
     """What explains its latency; None: nothing can be said, or it was not asked yet."""
@@ -116,6 +118,7 @@ def merged(window: WindowId, series: str, shares: Mapping[int, Share], revision:
         histograms=histograms,
         repeated=totals["repeated"],
         of_requests=totals["of_requests"],
+        uncomputed=totals["uncomputed"],
         latency=merged_sums([one.latency for one in partials]),
     )
 
@@ -161,4 +164,5 @@ def _values(window: WindowId, totals: Mapping[str, Any], partials: Sequence[Part
         "schema_share": totals["schema_broken"] / max(totals["of_requests"], 1),
         "empty_share": totals["empty"] / max(totals["answered"], 1),
         "repeated_share": totals["repeated"] / max(requests + totals["repeated"], 1),
+        "uncomputed_share": totals["uncomputed"] / max(totals["answered"], 1),
     }

@@ -27,7 +27,7 @@ GIVEN_UP_LOOKS = 10
 
 
 def latency_shift(settings: JobSettings) -> Metric:
-    """The 95 % latency, confirmed by the median."""
+    """The 95 % latency of computed answers, confirmed by the median."""
     name = "total_ms_p95"
     residual = _residual(
         settings,
@@ -39,7 +39,7 @@ def latency_shift(settings: JobSettings) -> Metric:
     alert = _alert(settings, AnomalyKind.LATENCY_SHIFT, name, settings.open_windows, NEVER)
     return Metric(
         name,
-        Weight.ANSWERED,
+        Weight.COMPUTED,
         settings.requests_min,
         residual,
         alert,

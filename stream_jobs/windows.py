@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 OVERFLOW = SeriesKey(model="", version="", scenario="(other)")
 """The series that takes what is above the bound. Not a scenario's name: those have no brackets."""
 COUNTS = ("answered", "failed", "shed", "dead_lettered", "inputs", "tokens", "padded_tokens", "truncated")
-RARE = ("timed_out", "out_of_memory", "schema_broken", "empty", "repeated")
+RARE = ("timed_out", "out_of_memory", "schema_broken", "empty", "repeated", "uncomputed")
 """Counts that are usually 0."""
 SUMS = ("unknown_share_sum", "row_score_sum")
 MAXIMA = ("row_score_max", "queue_depth_max", "memory_bytes_max")
@@ -127,7 +127,10 @@ class OpenWindow:
         loops.raise_floats_at(at, rows.row_score, numbers["row_score_max"])
         loops.raise_at(at, rows.queue_depth, numbers["queue_depth_max"])
         loops.raise_at(at, rows.memory_bytes, numbers["memory_bytes_max"])
-        masks = {"total_ms": rows.outcome == 0, "queue_ms": rows.in_batch, "compute_ms": rows.in_batch}
+        answered = rows.outcome == 0
+        # A hit takes microseconds: among the latencies it would hide a slow model.
+        np.add.at(numbers["uncomputed"], at[answered & ~rows.in_batch], 1)
+        masks = {"total_ms": answered & rows.in_batch, "queue_ms": rows.in_batch, "compute_ms": rows.in_batch}
         for name, sketches in self._latencies.items():
             sketches.add(at, rows.latencies[name], masks[name])
         for name, which in rows.rare.items():
