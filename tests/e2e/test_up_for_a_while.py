@@ -17,7 +17,7 @@ def test_the_books_of_a_run_balance_and_the_folder_serves_again(start):
         folder = pipeline.folder
         books = summary["books"]
         assert books["balanced"], summary
-        assert books["sent"] > 120 * seconds
+        assert books["sent"] > 60 * seconds  # arrivals are those of a trace: some seconds have few
         assert books["sent"] == sum(books[name] for name in ("answered", "failed", "shed", "dead_lettered", "owed"))
         assert books["answered"] == books["telemetry_rows"] == books["table_rows"]
         assert books["dead_lettered"] > 0
