@@ -105,6 +105,7 @@ class Observer:
         self.readiness.owed(waiting + computing, oldest_seconds, now)
         self.readiness.published(outbox.pending, outbox.delivered, now)
         self.pace.turn(waiting, now)
+        self._sampler.sample()  # also while there is nothing to tell: the gauges are looked at all the time
         if self._events and (now >= self._meter_due or len(self._events) >= METER_EVENTS_MAX):
             self._count_events()
             self._meter_due = now + METER_SECONDS

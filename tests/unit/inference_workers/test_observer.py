@@ -186,3 +186,12 @@ def test_a_busy_loop_is_looked_at_now_and_then_and_an_idle_one_always(worker):
     assert due(5)
     look(5)
     assert worker.observer.is_due(5, worker.clock.now_ms() - 3_600_000), "a clock that is put back holds nothing up"
+
+
+def test_an_idle_worker_shows_its_process(worker):
+    metrics.PROCESS_CPU_RATIO.set(None)
+    outbox = {"waiting": 0, "waiting_bytes": 0, "computing": 0, "oldest_seconds": None, "outbox": worker.outbox}
+    for _ in range(3):
+        worker.observer.turned(**outbox)
+        worker.clock.advance(1.1)
+    assert metrics.PROCESS_CPU_RATIO.labels().read() is not None
