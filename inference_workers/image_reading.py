@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from inference_workers.compute import Row
 from inference_workers.image_pool import ImageReads
 from inference_workers.items import Expired, Part, Refused
 from inference_workers.ports import Item
@@ -57,7 +58,8 @@ class ImageReading:
 
     reads: ImageReads
     held_bytes: int = 0
-    """Of images that are read, while others of the same request are not."""
+    """Of requests that wait: their texts, the vectors that they brought, and their images that are read."""
+    _shadows: int = 0
     _drafts: dict[int, _Reading] = field(default_factory=dict)
     _tickets: dict[int, tuple[int, int]] = field(default_factory=dict)  # of reads under way: number of draft, of part
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
@@ -68,24 +70,30 @@ class ImageReading:
 
     def waiting(self) -> int:
         """Requests that wait for images and are owed an answer."""
-        return sum(not one.draft.shadow for one in self._drafts.values())
+        return len(self._drafts) - self._shadows
 
     def first_appended_ms(self) -> list[int]:
         """When the oldest that is owed an answer was appended to its topic; empty without any."""
-        return [one.draft.asked.appended_ms for one in self._drafts.values() if not one.draft.shadow][:1]
+        owed = (one.draft.asked.appended_ms for one in self._drafts.values() if not one.draft.shadow)
+        return list(itertools.islice(owed, 1))
 
     def add(self, draft: Draft) -> None:
         """Let a draft that names images wait for them."""
-        if draft.shadow and len(self._drafts) - self.waiting() >= SHADOWS_MAX:
+        if draft.shadow and self._shadows >= SHADOWS_MAX:
             return
         places = deque(i for i, part in enumerate(draft.parts) if isinstance(part, ImageReference))
-        self._drafts[next(self._numbers)] = _Reading(draft, places, len(places))
+        size = draft.asked.input_bytes + sum(part.value.nbytes for part in draft.parts if isinstance(part, Row))
+        self._drafts[next(self._numbers)] = _Reading(draft, places, len(places), size)
+        self._shadows += draft.shadow
+        self.held_bytes += size
 
     def step(self, now_ms: int, bytes_max: int) -> list[Draft]:
         """Take what was read, read on, and give the drafts that wait no more: complete, or with a refusal.
 
         While more than `bytes_max` bytes are held only the oldest reads on: so it gets done, and makes room.
         """
+        if not self._drafts and not self._tickets:  # every step of a worker without images
+            return []
         gone = self._late(now_ms) + self._taken()
         self._read_on(bytes_max)
         return gone
@@ -135,8 +143,9 @@ class ImageReading:
                 return
             read = one.draft.route.servable.read_image
             assert read is not None  # `parts_of` refuses images of models without
-            for place in itertools.islice(list(one.todo), room):
-                reference = one.draft.parts[one.todo.popleft()]
+            while one.todo and room > 0:
+                place = one.todo.popleft()
+                reference = one.draft.parts[place]
                 assert isinstance(reference, ImageReference)
                 ticket = next(self._numbers)
                 self._tickets[ticket] = number, place
@@ -146,6 +155,7 @@ class ImageReading:
     def _leave(self, number: int) -> Draft:
         one = self._drafts.pop(number)
         self.held_bytes -= one.bytes_held
+        self._shadows -= one.draft.shadow
         return one.draft
 
 

@@ -45,7 +45,7 @@ class Outcomes:
         if fault is not None:
             self._log_failure(asked, fault, now_ms)
         first = rows[0]
-        norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # mostly one, and no call
+        norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # one, nearly always
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
         self.telemetry.add(
             asked,

@@ -39,6 +39,7 @@ SCENARIOS_MAX = 256
 MODELS_MAX = 250
 """Below what an event may hold: a row may bring two models, its own and its batch's."""
 OUTCOMES = tuple(Outcome)
+"""A row has an outcome's place among these."""
 OUTCOME_NUMBERS = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 ANSWERED = OUTCOME_NUMBERS[Outcome.ANSWERED]
 WHOLE = ("offset", "appended_ms", "scenario", "model", "batch", "inputs", "input_bytes", "tokens", "outcome")
@@ -50,9 +51,9 @@ _ROW = np.dtype([("whole", "=i8", len(WHOLE)), ("real", "=f8", len(REAL)), ("tru
 OPTIONAL = frozenset({"cached", "confidence", "margin", "entropy"})
 """Left empty when they hold only zeros."""
 MILLISECONDS_MAX = NORM_MAX = 1e12
-DECIMALS = np.array([[3], [3]] + [[4]] * (len(REAL) - 2))
-_LARGEST = np.array([[MILLISECONDS_MAX], [MILLISECONDS_MAX], [1.0], [NORM_MAX]] + [[1.0]] * 4)
-_SCALE = 10.0**DECIMALS
+_LARGEST = np.array([[MILLISECONDS_MAX], [MILLISECONDS_MAX], [1.0], [NORM_MAX]] + [[1.0]] * (len(REAL) - 4))
+_SCALE = np.array([[1e3], [1e3]] + [[1e4]] * (len(REAL) - 2))
+"""Of each of REAL, [REAL, 1]: its largest value, as the message allows, and one over its precision."""
 
 
 @dataclass(slots=True, eq=False)
@@ -89,9 +90,9 @@ class BatchFacts:
 
 @dataclass(slots=True, eq=False)
 class Page:
-    """A partition's rows that wait to be told, `packed`. `trouble` has the error and the
-    fingerprint of the rows, by number, that have one. Tables are told apart by identity: a batch is one object, and to
-    compare models costs more than all else."""
+    """A partition's rows that wait to be told, `packed`. `trouble` has the error and the fingerprint of the rows, by
+    number, that have one. Models and batches are told apart by identity: a batch is one object, and to compare models
+    costs more than all else."""
 
     since_ms: int
     place: Place
@@ -123,7 +124,8 @@ class Page:
         return place
 
     def new_batch(self, facts: BatchFacts) -> int:
-        """Its place in the event's table, where it was not. A batch that only failures came of names its model too."""
+        """Its place in the event's table, where it was not. Its model goes to the other table, where that was not: a
+        batch that only failures came of names its model too."""
         self.batches[id(facts)] = place = len(self.batch_facts)
         self.batch_facts.append(facts)
         self.bytes_left -= BATCH_BYTES

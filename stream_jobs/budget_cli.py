@@ -86,7 +86,7 @@ def _of_file(file: Path, metrics: tuple[str, ...], sizes: tuple[int, ...], detec
     from stream_jobs.history.reading import HistoryFile
 
     history = HistoryFile(file, metrics)
-    found = _scored(history, history.columns.metrics, sizes, str(file), detector)
+    found = _scored(history, history.columns.metrics, sizes, str(file), detector, {})
     return found, history.broken.count
 
 
@@ -98,23 +98,32 @@ def _of_pipeline(since: float, sizes: tuple[int, ...], detector: str) -> Costs:
     from infra.settings import load
     from stream_jobs.detectors.base import VALUE_KEY
     from stream_jobs.history.stored_windows import StoredWindows
-    from stream_jobs.metrics import metrics_of
+    from stream_jobs.metrics import detector_options, metrics_of
     from stream_jobs.settings import JobSettings
 
-    scored = [metric.name for metric in metrics_of(load(JobSettings)) if metric.scored]
+    settings = load(JobSettings)
+    scored = [metric.name for metric in metrics_of(settings) if metric.scored]
     server, now_ms = ClickHouse(clickhouse_connection()), SystemClock().now_ms()
     try:
         history = StoredWindows(server, scored, now_ms - round(since * 1000), now_ms)
-        return _scored(history, (VALUE_KEY,), sizes, "window_scores", detector)
+        options = detector_options(detector, settings)
+        return _scored(history, (VALUE_KEY,), sizes, "window_scores", detector, options)
     finally:
         server.close()
 
 
-def _scored(history: History, channels: tuple[str, ...], sizes: Iterable[int], source: str, detector: str) -> Costs:
+def _scored(
+    history: History,
+    channels: tuple[str, ...],
+    sizes: Iterable[int],
+    source: str,
+    detector: str,
+    options: dict[str, float],
+) -> Costs:
     from stream_jobs.history.budget_costs import SIZES, costs_of
     from stream_jobs.history.scoring import HistoryScorer
 
-    scorer = HistoryScorer(lambda: detector_named(detector, channels))
+    scorer = HistoryScorer(lambda: detector_named(detector, channels, **options))
     with _progress(history) as show:
         for batch in history:
             scorer.score(batch)

@@ -27,29 +27,14 @@ def count_outcomes(slots: Ints, outcome: Ints, answered: Ints, failed: Ints, she
 
 
 @compiled
-def add_at(slots: Ints, values: Ints, sums: Ints) -> None:
+def add_at(slots: Ints, values: Ints | Floats, sums: Ints | Floats) -> None:
     """`sums[slots[i]] += values[i]`, one after the other."""
     for row in range(len(slots)):
         sums[slots[row]] += values[row]
 
 
 @compiled
-def add_floats_at(slots: Ints, values: Floats, sums: Floats) -> None:
-    """`sums[slots[i]] += values[i]`, one after the other."""
-    for row in range(len(slots)):
-        sums[slots[row]] += values[row]
-
-
-@compiled
-def raise_at(slots: Ints, values: Ints, most: Ints) -> None:
-    """`most[slots[i]]` becomes the larger of itself and `values[i]`."""
-    for row in range(len(slots)):
-        if values[row] > most[slots[row]]:
-            most[slots[row]] = values[row]
-
-
-@compiled
-def raise_floats_at(slots: Ints, values: Floats, most: Floats) -> None:
+def raise_at(slots: Ints, values: Ints | Floats, most: Ints | Floats) -> None:
     """`most[slots[i]]` becomes the larger of itself and `values[i]`."""
     for row in range(len(slots)):
         if values[row] > most[slots[row]]:

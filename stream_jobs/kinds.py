@@ -99,7 +99,7 @@ KINDS: tuple[Kind, ...] = (
         "unusual 1 in 100 of the series' own past for `detector` (once it has learnt 200), and the alert budget lets "
         "it through. A window without the series counts as none.",
         "In the first `learning_windows` windows, in windows that are not complete, and once the series has had no "
-        "requests for `idle_seconds`.",
+        "requests for `idle_seconds`; and when another version answers at least half of what a silent one used to.",
         (
             "Look whether less is asked (the request topic grows more slowly) or less is answered (its lag grows).",
             "If less is asked, ask the callers. If less is answered, look at stall and lag.",

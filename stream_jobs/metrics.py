@@ -21,15 +21,20 @@ SMOOTH_WINDOWS = 2.0
 """A window is a summary already. The default detector's own smoothing, of minutes, would hide a fault for minutes."""
 
 
+def detector_options(name: str, settings: JobSettings) -> dict[str, float]:
+    """How a detector of windows differs from one of any series. The default one learns as long as the triggers do;
+    others are as they are."""
+    if name != registry.DEFAULT:
+        return {}
+    return {
+        "learning_points": float(settings.learning_windows),
+        "smooth_seconds": SMOOTH_WINDOWS * settings.window_seconds,
+    }
+
+
 def bank_of(settings: JobSettings) -> DetectorBank:
-    """The detectors of the scored metrics. The default one learns as long as the triggers do; others as they must."""
-    if settings.detector != registry.DEFAULT:
-        return bank_named(settings.detector)
-    return bank_named(
-        settings.detector,
-        learning_points=float(settings.learning_windows),
-        smooth_seconds=SMOOTH_WINDOWS * settings.window_seconds,
-    )
+    """The detectors of the scored metrics."""
+    return bank_named(settings.detector, **detector_options(settings.detector, settings))
 
 
 def scoring_of(settings: JobSettings, alerts_a_week: int) -> SeriesScoring:

@@ -19,9 +19,8 @@ from stream_jobs.pages import ENTRIES_PER_GROUP
 from stream_jobs.series_scoring import Look, SeriesScoring, Watched
 from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
-from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
+from stream_jobs.window_rows import RATE, SeriesWindow, WindowId, name_of
 
-RATE = "requests_per_second"
 FOLLOWING_SHARE = 0.5
 """Another version must answer so much of what a silent one used to: a canary's share alone hides no fault."""
 RENEWED_NAMED = 20
@@ -193,7 +192,7 @@ class SeriesBook:
         rate, watched = heir.values.get(RATE), series.metrics.get(RATE)
         judgement = None if watched is None else watched.trigger.judge(0.0, window.end_ms)
         if rate is None or judgement is None:
-            return heir.key.version != series.key.version
+            return True  # what is usual for it is not known: nothing says that this is a fault
         return rate >= FOLLOWING_SHARE * judgement.expected
 
     def _rest(self, series: Series, window: WindowId, how: str, effects: WindowEffects) -> None:

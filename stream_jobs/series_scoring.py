@@ -182,6 +182,8 @@ class SeriesScoring:
         if elder is None:  # forgotten meanwhile
             watched.first = None
             return
+        if watched.first and window.end_ms <= watched.first[-1][0]:
+            return  # two windows of one end, after a change of their length: the detector takes no time twice
         watched.first.append((window.end_ms, float(look.value)))
         if len(watched.first) >= FIRST_MIN:
             times, values = zip(*watched.first, strict=True)

@@ -13,6 +13,7 @@ from stream_jobs.attribution.regression import LatencyCauses, merged_sums
 from stream_jobs.sketch import merge, quantile
 from stream_jobs.windows import COUNTS, LATENCIES, MAXIMA, RARE, SUMS
 
+RATE = "requests_per_second"
 RESIDUAL = "latency_residual_ms"
 """Name of the value that `SeriesWindow.explained` adds: no column of `windows`, but of `latency_causes`."""
 
@@ -149,7 +150,7 @@ def _values(window: WindowId, totals: Mapping[str, Any], partials: Sequence[Part
     some = max(requests, 1)
     padded = totals["padded_tokens"]
     return {
-        "requests_per_second": requests * 1000.0 / (window.end_ms - window.start_ms),
+        RATE: requests * 1000.0 / (window.end_ms - window.start_ms),
         "total_ms_p50": quantile(total, 0.5),
         "total_ms_p95": quantile(total, 0.95),
         "total_ms_p99": quantile(total, 0.99),

@@ -12,7 +12,7 @@ from stream_jobs.detectors.memory_trend import TrendPolicy
 from stream_jobs.detectors.rare_rise import RisePolicy
 from stream_jobs.scored_metric import Fact, Metric, Weight
 from stream_jobs.settings import JobSettings
-from stream_jobs.window_rows import RESIDUAL
+from stream_jobs.window_rows import RATE, RESIDUAL
 
 NEVER = 2.0
 """A score is at most 1: no single window opens the incident."""
@@ -73,7 +73,7 @@ def error_burst(settings: JobSettings) -> Metric:
 
 def throughput_drop(settings: JobSettings) -> Metric:
     """Requests a second; none in a window without the series."""
-    name = "requests_per_second"
+    name = RATE
     residual = _residual(
         settings,
         direction=-1,

@@ -122,9 +122,9 @@ class OpenWindow:
             loops.add_at(at, values, numbers[name])
         padded = np.bincount(rows.series, weights=rows.padded_tokens, minlength=len(slots))
         np.add.at(numbers["padded_tokens"], slots, (padded + 0.5).astype(np.int64))
-        loops.add_floats_at(at, rows.unknown_share, numbers["unknown_share_sum"])
-        loops.add_floats_at(at, rows.row_score, numbers["row_score_sum"])
-        loops.raise_floats_at(at, rows.row_score, numbers["row_score_max"])
+        loops.add_at(at, rows.unknown_share, numbers["unknown_share_sum"])
+        loops.add_at(at, rows.row_score, numbers["row_score_sum"])
+        loops.raise_at(at, rows.row_score, numbers["row_score_max"])
         loops.raise_at(at, rows.queue_depth, numbers["queue_depth_max"])
         loops.raise_at(at, rows.memory_bytes, numbers["memory_bytes_max"])
         answered = rows.outcome == 0

@@ -47,12 +47,12 @@ def pipeline_figures(
         },
     }
     for name, runs in peers.items():
-        told[f"ratio_to_{name}"] = _rounded(
-            paired_ratio([one.per_second for one in main], [one.per_second for one in runs])
-        )
-        told[f"cpu_ratio_to_{name}"] = _rounded(
-            paired_ratio([1 / one.cpu_us_per_row for one in main], [1 / one.cpu_us_per_row for one in runs])
-        )
+        told[f"ratio_to_{name}"] = paired_ratio(
+            [one.per_second for one in main], [one.per_second for one in runs]
+        ).as_json()
+        told[f"cpu_ratio_to_{name}"] = paired_ratio(
+            [1 / one.cpu_us_per_row for one in main], [1 / one.cpu_us_per_row for one in runs]
+        ).as_json()
     return told
 
 
@@ -85,7 +85,3 @@ def _line(name: str, one: Figures) -> str:
         f"{name}: {one['rows_per_second']:,.0f} rows/s on one core ({one['core_share']:.0%} of it used{waited}), "
         f"{one['rows_per_cpu_second']:,.0f} rows a second of processor time"
     )
-
-
-def _rounded(ratio: Spread) -> dict[str, object]:
-    return ratio.as_json()

@@ -15,8 +15,8 @@ from stream_jobs.detectors.base import Floats
 from stream_jobs.detectors.two_heads import DEFAULT, TwoHeadsPolicy, run_many
 
 FIRST_MIN = 12
-"""Values of the new version that its level is the median of: two minutes of windows of ten seconds. They are judged by
-nobody."""
+"""Values of the new version that its level is the median of: two minutes of windows of ten seconds. They are judged
+as those of any new series."""
 WIDER_MAX = 20.0
 """The new version's values may vary so many times as much as the old one's and still borrow."""
 WIDER_MIN = 1.5

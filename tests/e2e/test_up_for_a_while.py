@@ -12,12 +12,12 @@ def run(start, seconds, folder=None):
 
 def test_the_books_of_a_run_balance_and_the_folder_serves_again(start):
     folder = None
-    for seconds in (6, 3):
+    for seconds in (6, 5):  # the simulator's own start is part of them
         pipeline, summary = run(start, seconds, folder)
         folder = pipeline.folder
         books = summary["books"]
         assert books["balanced"], summary
-        assert books["sent"] > 60 * seconds  # arrivals are those of a trace: some seconds have few
+        assert books["sent"] > 120 * seconds
         assert books["sent"] == sum(books[name] for name in ("answered", "failed", "shed", "dead_lettered", "owed"))
         assert books["answered"] == books["telemetry_rows"] == books["table_rows"]
         assert books["dead_lettered"] > 0

@@ -95,9 +95,18 @@ def test_a_version_that_is_noisier_from_the_start_is_given_its_own_width(seed):
     old, _ = old_version()
     before = old[at.SERIES + at.VARIANCE]
     noisier = new_version(old, seed, 300.0, deviation=30.0)[at.SERIES + at.VARIANCE]
-    assert noisier > 1.5 * before  # 2.3 to 100 times: so few values say little of a spread
+    assert noisier > 1.5 * before  # so few values say little of a spread; the next test has what they say mostly
     quieter = new_version(old, seed, 300.0, deviation=0.5)[at.SERIES + at.VARIANCE]
     assert quieter == pytest.approx(before, rel=0.02)
+
+
+def test_the_width_given_is_mostly_that_of_the_noise():
+    """Ten times the deviation is a hundred times the variance."""
+    old, _ = old_version()
+    before = old[at.SERIES + at.VARIANCE]
+    found = [new_version(old, seed, 300.0, deviation=30.0)[at.SERIES + at.VARIANCE] / before for seed in range(200)]
+    assert 16.0 < float(np.median(found)) < 100.0
+    assert sum(one > 4.0 for one in found) >= 190
 
 
 @given(st.integers(0, 10_000), st.floats(-1e6, 1e6))

@@ -41,9 +41,9 @@ class Reads:
         return done
 
 
-def draft_of(parts, deadline_ms=None, shadow=False):
+def draft_of(parts, deadline_ms=None, shadow=False, input_bytes=0):
     servable = SimpleNamespace(read_image=lambda reference: IMAGE)
-    asked = SimpleNamespace(deadline_ms=deadline_ms, appended_ms=0)
+    asked = SimpleNamespace(deadline_ms=deadline_ms, appended_ms=0, input_bytes=input_bytes)
     return Draft(asked, None, SimpleNamespace(servable=servable), list(parts), shadow)
 
 
@@ -98,3 +98,18 @@ def test_shadows_are_bounded_and_owed_nothing():
     assert (len(reading), reading.waiting()) == (SHADOWS_MAX + 1, 1)
     reading.drop(lambda one: one.shadow)
     assert (len(reading), reading.waiting()) == (1, 1)
+
+
+def test_what_waits_counts_with_its_texts_until_it_leaves():
+    reads = Reads()
+    reading = ImageReading(reads)
+    reading.add(draft_of([GOOD, "a long text"], input_bytes=5_000))
+    reading.add(draft_of([BAD, "a long text"], input_bytes=700))
+    assert reading.step(0, 10_000) == []
+    assert reading.held_bytes == 5_700
+    reads.finish(1, newest=False)
+    assert len(reading.step(1, 10_000)) == 1
+    assert reading.held_bytes == 700
+    reads.finish(1, newest=False)
+    assert len(reading.step(2, 10_000)) == 1
+    assert (reading.held_bytes, len(reading)) == (0, 0)

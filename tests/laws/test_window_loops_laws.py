@@ -29,8 +29,8 @@ def rows(draw):
 def test_sums_and_maxima_add_in_the_order_of_the_rows(given_rows):
     slots, values, _ = given_rows
     for loop, ufunc, column in (
-        (loops.add_floats_at, np.add, values),
-        (loops.raise_floats_at, np.maximum, values),
+        (loops.add_at, np.add, values),
+        (loops.raise_at, np.maximum, values),
         (loops.add_at, np.add, values.astype(np.int64)),
         (loops.raise_at, np.maximum, values.astype(np.int64)),
     ):

@@ -25,7 +25,7 @@ class Record:
 
 
 def facts(model):
-    return BatchFacts(model, 2, 8, 8, 0.1, 3.0004, BatchReason.FULL, 5, 100, 2)
+    return BatchFacts(model, 2, 7, 8, 0.1, 3.0004, BatchReason.FULL, 5, 100, 1, 0.4)
 
 
 def served_event(*rows):

@@ -138,6 +138,10 @@ def test_what_is_told_passes_the_checks_of_the_message(telemetry, add):
     assert (rows.request_id, rows.outcome) == (["a", "b"], [Outcome.FAILED, Outcome.ANSWERED])
     assert (rows.error, rows.fingerprint) == (["oom", ""], ["f", ""])
     assert (rows.cached, rows.truncated, rows.tokens) == ([0.5, 0], [True, False], [7, 0])
+    told = event.batches
+    assert (told.size, told.computed, told.tokens, told.padded_tokens) == ([2], [1], [7], [8])
+    assert (told.tokenise_ms, told.compute_ms, told.post_ms) == ([0.1], [3.0], [0.4])
+    assert (told.queue_depth, told.memory_bytes, told.reason) == ([5], [100], ["full"])
 
 
 def test_an_offset_that_comes_back_is_told_in_an_event_of_its_own(telemetry, add):

@@ -9,7 +9,8 @@ import pytest
 from schemas.anomalies import ANOMALY_KINDS, DetectorsRenewed
 from schemas.base import decode
 from schemas.windows import SeriesKey
-from stream_jobs.metrics import scoring_of, share_of_budget
+from stream_jobs.detectors.registry import detector_named
+from stream_jobs.metrics import bank_of, detector_options, scoring_of, share_of_budget
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects, Limit
@@ -304,3 +305,21 @@ def test_a_version_that_falls_silent_is_a_fault_unless_another_answers_what_it_d
 
     assert quiet_after(rate=100.0) == (True, [])
     assert quiet_after(rate=10.0) == (False, ["throughput_drop"])
+
+
+def test_two_windows_of_one_end_are_one_value_for_a_version_that_begins():
+    """After a change of the windows' length partitions may tell of both."""
+    live = Live()
+    live.usual(400)
+    for number in range(30):
+        live(140.0 + number, key=NEW)
+        live.number -= number % 2
+    new = live.book.series(name_of(NEW)).metrics["total_ms_p95"]
+    assert (new.first, new.learnt > 300) == (None, True)
+
+
+def test_history_is_judged_by_the_detector_that_windows_have():
+    settings = JobSettings(window_seconds=30, learning_windows=9)
+    history = detector_named(settings.detector, **detector_options(settings.detector, settings))
+    assert history.digest() == bank_of(settings).digest != detector_named(settings.detector).digest()
+    assert detector_options("fixed_threshold", settings) == {}
