@@ -124,9 +124,12 @@ def _made(count: int, seed: int, **shape: Any) -> Load:
     from benchmarks.queries import real_queries
 
     queries = real_queries()
-    texts = queries.choose(min(QUERIES_MAX, max(QUERIES_MIN, count)), seed)
+    count = min(QUERIES_MAX, max(QUERIES_MIN, count))
     wanted = LoadShape(**shape)
-    requests = requests_of(wanted, texts, min(QUERIES_MAX, max(QUERIES_MIN, count)), seed)
+    try:
+        requests = requests_of(wanted, queries.choose(count, seed), count, seed)
+    except ValueError as error:
+        raise click.UsageError(f"--items and --words: {error}") from None
     facts = {
         "task": wanted.task,
         "texts": queries.source if wanted.words is None else f"words of {queries.source}",

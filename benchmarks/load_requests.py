@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from schemas.base import VALUE_BYTES_MAX
+from producers.client import REQUEST_BYTES_MAX
+from schemas.base import encode
 from schemas.requests import INPUTS_MAX, InferenceRequested
 
 TEXTS_MAX = 200_000
@@ -19,6 +20,10 @@ TEXTS_MAX = 200_000
 FILE_REQUESTS_MAX, FILE_BYTES_MAX = 100_000, 512 * 1_048_576
 """A larger file is refused: all of it is held in memory, so that reading it slows no sending."""
 WORDS_MAX = 20_000
+"""Words of one text."""
+CHARACTERS_MAX = 64_000_000
+"""Of all texts that are made for one run: with long ones fewer requests are made."""
+KEY_BYTES_MAX = 32
 
 SENT = ("input", "scenario", "task", "query", "top_n", "encoding_format", "generation", "timeout_ms")
 """Fields of a request that its producer gives."""
@@ -52,11 +57,13 @@ class LoadShape:
 
 
 def requests_of(shape: LoadShape, texts: Sequence[str], count: int, seed: int) -> list[Request]:
-    """At most `count` requests of that shape from real `texts`; fewer when they have many items."""
+    """At most `count` requests of that shape from real `texts`; fewer when they have many items or long texts. Raises
+    ValueError when one is larger than a topic takes."""
     chance = random.Random(seed)
     words = [] if shape.words is None else [word for text in texts for word in text.split()]
     mean_items = sum(shape.items) / 2
     made: list[Request] = []
+    characters = 0
     for _ in range(max(1, min(count, int(TEXTS_MAX / mean_items)))):
         inputs = [_text(shape, texts, words, chance) for _ in range(chance.randint(*shape.items))]
         request: dict[str, Any] = {
@@ -69,7 +76,19 @@ def requests_of(shape: LoadShape, texts: Sequence[str], count: int, seed: int) -
         if shape.task == "generate":
             request["generation"] = {"max_tokens": shape.max_tokens, "seed": chance.randrange(2**31)}
         made.append(request)
+        length = sum(map(len, inputs))
+        if 2 * length > REQUEST_BYTES_MAX:  # only then may it be too large, and to look costs
+            _check_size(InferenceRequested.model_validate(request), "a request of that shape")
+        characters += length if words else 0
+        if characters > CHARACTERS_MAX:
+            break
     return made
+
+
+def _check_size(request: InferenceRequested, what: str) -> None:
+    size = len(encode(request)) + KEY_BYTES_MAX
+    if size > REQUEST_BYTES_MAX:
+        raise ValueError(f"{what}: {size} bytes as JSON, at most {REQUEST_BYTES_MAX} are taken")
 
 
 def _text(shape: LoadShape, texts: Sequence[str], words: Sequence[str], chance: random.Random) -> str:
@@ -104,14 +123,15 @@ def requests_of_file(path: Path, scenarios: Shares | None, seed: int) -> list[Re
 
 
 def _parsed(line: bytes, number: int) -> dict[str, Any]:
-    if len(line) > VALUE_BYTES_MAX:
-        raise ValueError(f"line {number}: {len(line)} bytes, a request has at most {VALUE_BYTES_MAX}")
+    if len(line) > REQUEST_BYTES_MAX:
+        raise ValueError(f"line {number}: {len(line)} bytes, at most {REQUEST_BYTES_MAX} are taken")
     try:
         request = InferenceRequested.model_validate_json(line)
     except ValidationError as error:
         (first, *_) = error.errors(include_url=False)
         where = ".".join(str(part) for part in first["loc"]) or "request"
         raise ValueError(f"line {number}: {where}: {first['msg']}") from None
+    _check_size(request, f"line {number}")
     return {name: getattr(request, name) for name in sorted(request.model_fields_set & set(SENT))}
 
 

@@ -69,7 +69,7 @@ class WorkerSettings(ModelSettings):
     image_threads: Annotated[int, Field(ge=1, le=32)] = Field(
         default=2,
         description="Images read at once, beside the loop and what is computed. Each may take the memory of one "
-        "largest image.",
+        "largest image; so may up to 8 more that hang.",
     )
     image_timeout_ms: Annotated[int, Field(ge=10, le=600_000)] = Field(
         default=5_000,

@@ -43,6 +43,8 @@ PENDING_RECORDS_MAX = 10_000
 PENDING_BYTES_MAX = 32 * 1_048_576
 BLOCK_SECONDS = 10.0
 NAME_CHARACTERS_MAX = 512
+REQUEST_BYTES_MAX = VALUE_BYTES_MAX - 4_096
+"""Of a request as JSON with its key: headers count for the topic's largest record, too."""
 AnyInput = str | TypedInput | Mapping[str, Any]
 
 
@@ -175,8 +177,8 @@ class Producer:
             raise InvalidRequest(f"traceparent: {traceparent!r} is no W3C trace context (00-<32 hex>-<16 hex>-<2 hex>)")
         value = encode(request)
         size = len(value) + len(key_bytes or b"")
-        if size > VALUE_BYTES_MAX - 4_096:  # headers count too
-            raise InvalidRequest(f"input: {size} bytes as JSON, at most {VALUE_BYTES_MAX - 4_096} are taken")
+        if size > REQUEST_BYTES_MAX:
+            raise InvalidRequest(f"input: {size} bytes as JSON, at most {REQUEST_BYTES_MAX} are taken")
         headers = headers_for(
             request,
             event_id=request_id,

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import load_requests
 from benchmarks.load_requests import (
     TEXTS_MAX,
     LoadShape,
@@ -18,6 +19,7 @@ from benchmarks.load_requests import (
     requests_of,
     requests_of_file,
 )
+from producers.client import REQUEST_BYTES_MAX
 from schemas.requests import InferenceRequested, TypedInput
 
 TEXTS = ("red shoes", "blue hat", "sofa", "a lamp for the desk")
@@ -58,6 +60,21 @@ def test_many_items_a_request_make_fewer_requests():
     made = requests_of(LoadShape(items=(64, 64)), TEXTS, 100_000, 1)
     assert len(made) == TEXTS_MAX // 64
     assert mean_inputs(made) == 64
+
+
+def test_what_a_topic_does_not_take_is_refused_before_anything_is_sent(tmp_path):
+    with pytest.raises(ValueError, match=r"a request of that shape: \d+ bytes as JSON, at most \d+ are taken"):
+        requests_of(LoadShape(items=(64, 64), words=parse_words("20000")), TEXTS, 2, 1)
+    file = tmp_path / "large.jsonl"
+    file.write_text(json.dumps({"input": "a" * (REQUEST_BYTES_MAX - 40), "scenario": "search"}))
+    with pytest.raises(ValueError, match=r"line 1: \d+ bytes"):
+        requests_of_file(file, None, 1)
+
+
+def test_long_texts_make_fewer_requests(monkeypatch):
+    monkeypatch.setattr(load_requests, "CHARACTERS_MAX", 10_000)
+    made = requests_of(LoadShape(words=parse_words("100")), TEXTS, 1_000, 1)
+    assert 10_000 < sum(len(request["input"]) for request in made) < 12_000
 
 
 def test_a_file_is_sent_as_it_is_with_the_scenarios_asked_for(tmp_path):
