@@ -21,7 +21,7 @@ from infra.ports import Clock
 from schemas.predictions import ModelRef
 from schemas.telemetry import ProcessSample
 
-TURN_MS = 20
+TURN_MS = 100
 METER_SECONDS = 1.0
 METER_EVENTS_MAX = 200
 """Telemetry events are counted together, once a second or when there are so many: each costs less then."""

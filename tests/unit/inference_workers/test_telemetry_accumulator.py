@@ -5,7 +5,7 @@ import pytest
 from inference_workers.ports import Place
 from inference_workers.served_page import EVENT_BYTES_MAX, MODELS_MAX
 from inference_workers.tasks.statistics import Statistics
-from inference_workers.telemetry import TelemetryAccumulator
+from inference_workers.telemetry import Line, TelemetryAccumulator
 from infra.progress import Progress, Receipt
 from schemas.predictions import ModelRef
 from schemas.telemetry import REQUESTS_PER_EVENT_MAX, InferenceServed, Outcome, ProcessSample
@@ -44,7 +44,7 @@ def add(telemetry):
     ):
         progress = assigned.setdefault((partition, assignment), Progress("t", partition, 1))
         record = Record(Receipt(progress, offset), Place("c", "t", partition, offset), scenario, model, request_id)
-        telemetry.add(record, outcome, now_ms, total_ms=total_ms, **more)
+        telemetry.add_all([Line(record, outcome, now_ms, total_ms=total_ms, **more)])
 
     return put
 
