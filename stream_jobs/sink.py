@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import orjson
 
 from infra.columns import Column, hash_into, joined
-from infra.metrics import ROWS_STORED
+from infra.metrics import BLOCKS_STORED, ROWS_STORED
 from infra.ports import InvalidRecord, Record, RetryLater, TableWriter
 from schemas.base import DecodeError, Reason
 
@@ -183,6 +183,7 @@ class RowSink:
                 wait_seconds = min(wait_seconds * 2, BACKOFF_SECONDS_MAX)
             else:
                 ROWS_STORED.labels(table).inc(stored)
+                BLOCKS_STORED.labels(table).inc()
                 return
 
     def _insert_blocking(self, table: str, block: dict[str, Column], token: str) -> int:
