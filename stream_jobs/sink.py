@@ -51,6 +51,16 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
+class _Block:
+    """Parts joined in the order of their partitions, and the token of their rows."""
+
+    parts: list[_Part]
+    live: list[_Part]
+    columns: dict[str, Column]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Refusal:
     row: int
     why: str
@@ -65,7 +75,7 @@ class RowSink:
         *,
         block_rows: int = BLOCK_ROWS,
         rows_max: int = ROWS_MAX,
-        threads: int = 2,
+        threads: int = 3,
         sleep: Callable[[float], Any] = asyncio.sleep,
     ) -> None:
         """`block_rows`: a block is stored as soon as a table has so many; `rows_max`: above, `room` waits."""
@@ -133,35 +143,53 @@ class RowSink:
             self._counts[table] += sum(part.rows for part in left)
 
     async def _store_table(self, table: str, parts: list[_Part]) -> None:
-        """Store block after block, removing what is stored from `parts`."""
-        while parts:
-            count, rows = 1, parts[0].rows
-            while count < len(parts) and rows + parts[count].rows <= self._block_rows:
-                rows += parts[count].rows
-                count += 1
-            await self._store_block(table, parts[:count])
-            del parts[:count]
+        """Store block after block, removing what is stored from `parts`. While one is on its way the next is made
+        ready: joining and hashing take a third as long as the server does."""
+        ready = self._making_ready(table, parts)
+        try:
+            while parts:
+                block = await ready
+                count = len(block.parts)
+                if count < len(parts):
+                    ready = self._making_ready(table, parts[count:])
+                await self._store_block(table, block)
+                del parts[:count]
+        finally:
+            ready.cancel()
 
-    async def _store_block(self, table: str, block: list[_Part]) -> None:
-        # By partition, as the tables are sorted: the server then need not sort what was taken in turns.
-        live = sorted((part for part in block if part.owner.alive), key=_place)
-        columns = _joined(live)
+    def _making_ready(self, table: str, parts: Sequence[_Part]) -> asyncio.Future[_Block]:
+        """The first block of these parts, of which there are some."""
+        count, rows = 1, parts[0].rows
+        while count < len(parts) and rows + parts[count].rows <= self._block_rows:
+            rows += parts[count].rows
+            count += 1
+        return asyncio.get_running_loop().run_in_executor(self._threads, _made_ready, table, list(parts[:count]))
+
+    async def _store_block(self, table: str, block: _Block) -> None:
+        if not all(part.owner.alive for part in block.live):  # lost meanwhile: its rows are another owner's
+            block = await self._making_ready(table, block.parts)
         refused: list[_Refusal] = []
-        if live:
-            await self._store(table, columns, 0, sum(part.rows for part in live), refused)
+        if block.live:
+            await self._store(table, block.columns, 0, sum(part.rows for part in block.live), refused, block.token)
         if refused:
-            self._bury(table, live, refused)
-        self._held -= sum(part.rows for part in block)
+            self._bury(table, block.live, refused)
+        self._held -= sum(part.rows for part in block.parts)
         if self._held < self._rows_max:
             self._room.set()
 
     async def _store(
-        self, table: str, columns: dict[str, Column], first: int, after: int, refused: list[_Refusal]
+        self,
+        table: str,
+        columns: dict[str, Column],
+        first: int,
+        after: int,
+        refused: list[_Refusal],
+        token: str | None = None,
     ) -> None:
         """Store rows `first` to `after`; halves that are refused again and again end as single refused rows."""
         block = {name: column[first:after] for name, column in columns.items()}
         try:
-            await self._insert(table, block)
+            await self._insert(table, block, token)
         except InvalidRecord as error:
             if after - first == 1:
                 refused.append(_Refusal(first, str(error)))
@@ -170,10 +198,11 @@ class RowSink:
             await self._store(table, columns, first, middle, refused)
             await self._store(table, columns, middle, after, refused)
 
-    async def _insert(self, table: str, block: dict[str, Column]) -> None:
+    async def _insert(self, table: str, block: dict[str, Column], token: str | None) -> None:
         wait_seconds = 0.1
         loop = asyncio.get_running_loop()
-        token = await loop.run_in_executor(self._threads, token_of, table, block)
+        if token is None:
+            token = await loop.run_in_executor(self._threads, token_of, table, block)
         while True:
             try:
                 stored = await loop.run_in_executor(self._threads, self._insert_blocking, table, block, token)
@@ -203,6 +232,14 @@ class RowSink:
     def close(self) -> None:
         """Release the threads. Rows not stored are dropped: their offsets were not committed."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _made_ready(table: str, parts: list[_Part]) -> _Block:
+    """In a thread."""
+    # By partition, as the tables are sorted: the server then need not sort what was taken in turns.
+    live = sorted((part for part in parts if part.owner.alive), key=_place)
+    columns = _joined(live)
+    return _Block(parts, live, columns, token_of(table, columns))
 
 
 def _place(part: _Part) -> tuple[int, int]:

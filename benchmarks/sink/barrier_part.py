@@ -81,7 +81,7 @@ def _once(
     tables = ClickHouse(clickhouse)
     try:
         with (
-            running_job(kafka, clickhouse, cluster, more) as job,
+            running_job(kafka, clickhouse, more) as job,
             LiveFeed(cluster, publisher, rate=rate, series=series),
         ):
             before = _windows(tables)

@@ -1,4 +1,4 @@
-"""The real score job under a live feed: its memory, its processor time, its own metrics, how far behind it is."""
+"""The real score job under a live feed: its memory, its processor time, its own metrics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,7 @@ import psutil
 from benchmarks.scoring.measured_process import MeasuredProcess
 from benchmarks.scoring.pipeline_part import JOB
 from benchmarks.scoring.storing import Watched
-from infra.kafka import KafkaCluster
-from infra.ports import RetryLater
 from infra.settings import ClickHouseSettings, KafkaSettings
-from schemas.topics import PARTITIONS, TELEMETRY
 
 GROUP = "stream-jobs-score"
 
@@ -30,7 +27,6 @@ class RunningJob:
     process: Watched
     memory: psutil.Process
     metrics_port: int
-    cluster: KafkaCluster
 
     def rss_bytes(self) -> int:
         """Resident memory."""
@@ -47,15 +43,6 @@ class RunningJob:
         with opener.open(url, timeout=10) as answer:
             return metric_of(answer.read().decode(), name)
 
-    def uncommitted(self) -> int:
-        """Telemetry records that it has not committed."""
-        try:
-            committed = self.cluster.committed(GROUP, TELEMETRY.name)
-            ends = self.cluster.ends({TELEMETRY.name: PARTITIONS})[TELEMETRY.name]
-        except RetryLater:
-            return -1
-        return sum(max(0, end - committed.get(number, 0)) for number, end in ends.items())
-
 
 def metric_of(text: str, name: str) -> float:
     """The sum of a metric's samples in the Prometheus text format."""
@@ -65,7 +52,7 @@ def metric_of(text: str, name: str) -> float:
 
 @contextmanager
 def running_job(
-    kafka: KafkaSettings, clickhouse: ClickHouseSettings, cluster: KafkaCluster, more: Mapping[str, str] | None = None
+    kafka: KafkaSettings, clickhouse: ClickHouseSettings, more: Mapping[str, str] | None = None
 ) -> Iterator[RunningJob]:
     """Started on entry, stopped in order on exit. `more`: settings of the job, by variable."""
     with socket.socket() as probe:
@@ -79,4 +66,4 @@ def running_job(
         **(more or {}),
     }
     with MeasuredProcess((*JOB, "--metrics-port", str(port)), environment, None) as process:
-        yield RunningJob(process.watched(), psutil.Process(process.pid), port, cluster)
+        yield RunningJob(process.watched(), psutil.Process(process.pid), port)

@@ -45,7 +45,7 @@ def test_the_barriers_share_is_of_the_jobs_processor_time():
 
 
 def test_every_part_has_its_line():
-    outage = Outage(120.0, 1e4, 10, 0, 0, 0, 5, 1, 2, 1, 9.0, 4e4, 4.0, 0, True, 3)
+    outage = Outage(120.0, 1e4, 10, 0, 0, 0, 5, 1, 2, 1, 9.0, 4e4, 4.0, 0, True, 3, 1e5)
     figures = rows_figures(Rounds(10, [90.0], [100.0], [10])) | {"outage": outage.as_json()}
     figures |= barrier_figures(BarrierRounds([cost(10.0, 0.3)], [cost(9.6, 0.0)]), 10_000)
     lines = lines_for_people(json.loads(json.dumps(figures))).splitlines()
@@ -78,15 +78,15 @@ def test_series_are_each_on_one_partition():
 def test_both_sides_store_the_same_rows():
     handed = made_rows(6_000, lambda text: None)
     blocks = bare_blocks(handed)
-    offsets = sorted(zip(*(list(block[name]) for name in ("partition", "offset")), strict=True) for block in blocks)
-    assert sum(len(one) for one in offsets) == 6_000
+    bare = [place for block in blocks for place in zip(block["partition"], block["offset"], strict=True)]
+    assert len(bare) == 6_000
     assert all(len(block["offset"]) <= BLOCK_ROWS for block in blocks)
     told = [
         place
         for _, rows in handed
         for place in zip(rows[REQUESTS.name]["partition"], rows[REQUESTS.name]["offset"], strict=True)
     ]
-    assert sorted(place for one in offsets for place in one) == sorted(told)
+    assert sorted(bare) == sorted(told)
 
 
 def test_metrics_are_added_over_their_labels():
