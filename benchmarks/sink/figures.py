@@ -14,17 +14,19 @@ Figures = dict[str, Any]
 
 def rows_figures(rounds: Rounds) -> Figures:
     """The sink's speed, its ratio to a bare insert in the same round, and its blocks."""
-    ratio = paired_ratio(rounds.sink, rounds.bare)
+    ratio, to_ready = paired_ratio(rounds.sink, rounds.bare), paired_ratio(rounds.sink, rounds.ready)
     return {
         "sink_rows_per_second": spread(rounds.sink).median,
         "bare_rows_per_second": spread(rounds.bare).median,
         "sink_ratio_to_bare": ratio.median,
+        "sink_ratio_to_ready_blocks": to_ready.median,
         "rows": rounds.rows,
         "blocks": block_figures(rounds.blocks),
         "spread": {
             "sink_rows_per_second": spread(rounds.sink).as_json(),
             "bare_rows_per_second": spread(rounds.bare).as_json(),
             "sink_ratio_to_bare": ratio.as_json(),
+            "sink_ratio_to_ready_blocks": to_ready.as_json(),
         },
     }
 
@@ -57,7 +59,8 @@ def lines_for_people(figures: Figures) -> str:
         blocks = figures["blocks"]
         lines.append(
             f"sink: {figures['sink_rows_per_second']:,.0f} rows/s, {figures['sink_ratio_to_bare']:.2f} of a bare "
-            f"columnar insert ({figures['bare_rows_per_second']:,.0f} rows/s); "
+            f"columnar insert ({figures['bare_rows_per_second']:,.0f} rows/s), "
+            f"{figures['sink_ratio_to_ready_blocks']:.2f} of blocks joined before; "
             f"{blocks['rows_per_block_median']:,.0f} rows a block, "
             f"{blocks['rows_in_blocks_of_10000']:.0%} of rows in blocks of at least 10,000"
         )
@@ -65,8 +68,9 @@ def lines_for_people(figures: Figures) -> str:
         one = Outage(**figures["outage"])
         lines.append(
             f"{one.outage_seconds:.0f} s without ClickHouse at {one.live_rate:,.0f} requests/s: {one.lost} lost, "
-            f"{one.visible_duplicates} seen twice of {one.told:,}; memory grew by "
-            f"{one.memory_growth_bytes / MIB:,.0f} MiB to {one.memory_peak_bytes / MIB:,.0f} MiB; caught up in "
+            f"{one.visible_duplicates} seen twice of {one.told:,}; memory {one.memory_before_bytes / MIB:,.0f} MiB "
+            f"before, {one.memory_outage_bytes / MIB:,.0f} in it ({one.memory_late_growth_bytes / MIB:+,.0f} in its "
+            f"second half), {one.memory_peak_bytes / MIB:,.0f} at most; caught up in "
             f"{one.catch_up_seconds:.0f} s at {one.catch_up_to_live:.1f} times the live rate"
         )
     if "barrier_cpu_share" in figures:

@@ -45,7 +45,12 @@ class Outage:
     behind_rows: int
     """Rows that were told and not visible when ClickHouse came back."""
     memory_before_bytes: int
+    memory_outage_bytes: int
+    """Most while ClickHouse was away."""
+    memory_late_growth_bytes: int
+    """Most in the second half of the outage, less most in the first: about 0 where memory is bounded."""
     memory_peak_bytes: int
+    """Most of all, while it caught up included."""
     memory_growth_bytes: int
     catch_up_seconds: float
     catch_up_rate: float
@@ -93,6 +98,8 @@ class _Measured:
     live_rate: float = 0.0
     behind: int = 0
     before_bytes: int = 0
+    first_half_bytes: int = 0
+    second_half_bytes: int = 0
     peak_bytes: int = 0
     catch_up_seconds: float = 0.0
     catch_up_rate: float = 0.0
@@ -116,7 +123,10 @@ def _outage(
     away = time.monotonic()
     stored = _rows(tables)
     server.kill()
-    _watch(seconds, job, found)
+    _watch(seconds / 2, job, found)
+    found.first_half_bytes, found.peak_bytes = found.peak_bytes, 0
+    _watch(seconds / 2, job, found)
+    found.second_half_bytes, found.peak_bytes = found.peak_bytes, max(found.peak_bytes, found.first_half_bytes)
     server.start()
     back = time.monotonic()
     found.outage_seconds = back - away
@@ -170,6 +180,8 @@ def _figures(measured: _Measured, found: Audited, told: int, raw_rows: int, audi
         altered=found.counts["altered"],
         behind_rows=measured.behind,
         memory_before_bytes=measured.before_bytes,
+        memory_outage_bytes=max(measured.first_half_bytes, measured.second_half_bytes),
+        memory_late_growth_bytes=measured.second_half_bytes - measured.first_half_bytes,
         memory_peak_bytes=measured.peak_bytes,
         memory_growth_bytes=measured.peak_bytes - measured.before_bytes,
         catch_up_seconds=measured.catch_up_seconds,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from benchmarks.embedded_clickhouse import own_clickhouse
@@ -68,11 +68,16 @@ class CountingWriter:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """Rows a second of both sides by round, and the sizes of the sink's blocks."""
+    """Rows a second of each side by round, and the sizes of the sink's blocks.
+
+    `bare`: the same rows, as they are handed over, joined into blocks of the same size and inserted one after the
+    other, without a token of their content, retry, bound or bisection. `ready`: blocks joined before the clock ran.
+    """
 
     rows: int
     sink: list[float]
     bare: list[float]
+    ready: list[float]
     blocks: list[int]
 
 
@@ -101,21 +106,22 @@ def made_rows(rows: int, say: Say) -> list[Handed]:
 def measure(rows: int, repeat: int, say: Say) -> Rounds:
     """Interleaved rounds on an engine of their own, each into a table that is made anew."""
     handed = made_rows(rows, say)
-    blocks = bare_blocks(handed)
+    blocks = list(bare_blocks(handed))
     count = sum(len(next(iter(block.values()))) for block in blocks)
-    found = Rounds(count, [], [], [])
+    found = Rounds(count, [], [], [], [])
     with own_clickhouse() as settings:
         tables = ClickHouse(settings)
         try:
             tables.command(f"CREATE TABLE template AS {REQUESTS.name}")
-            _bare(tables, blocks)  # the first inserts pay for the engine's start
+            _insert(tables, blocks)  # the first inserts pay for the engine's start
             for number in range(1, repeat + 1):
                 writer = CountingWriter(tables)
                 sides: list[tuple[list[float], Callable[[], None]]] = [
                     (found.sink, lambda writer=writer: asyncio.run(_sink(writer, handed))),  # type: ignore[misc]
-                    (found.bare, lambda: _bare(tables, blocks)),
+                    (found.bare, lambda: _insert(tables, bare_blocks(handed))),
+                    (found.ready, lambda: _insert(tables, blocks)),
                 ]
-                for rates, run in sides if number % 2 else reversed(sides):
+                for rates, run in sides[number % 3 :] + sides[: number % 3]:
                     _new_table(tables)
                     started = time.perf_counter()
                     run()
@@ -123,15 +129,17 @@ def measure(rows: int, repeat: int, say: Say) -> Rounds:
                     if (seen := count_rows(tables, REQUESTS.name)) != count:
                         raise failed(f"{count} rows were stored, and {seen} are there")
                 found.blocks.extend(writer.blocks)
-                say(f"round {number} of {repeat}: sink {found.sink[-1]:,.0f} rows/s, bare {found.bare[-1]:,.0f} rows/s")
+                say(
+                    f"round {number} of {repeat}: sink {found.sink[-1]:,.0f} rows/s, bare {found.bare[-1]:,.0f}, "
+                    f"ready blocks {found.ready[-1]:,.0f}"
+                )
         finally:
             tables.close()
     return found
 
 
-def bare_blocks(handed: Sequence[Handed]) -> list[dict[str, Column]]:
-    """The same rows as whole blocks of the sink's size, ready to be sent."""
-    found: list[dict[str, Column]] = []
+def bare_blocks(handed: Sequence[Handed]) -> Iterator[dict[str, Column]]:
+    """The same rows as whole blocks of the sink's size, joined one by one."""
     parts: list[dict[str, Column]] = []
     count = 0
     ordered = [rows[REQUESTS.name] for _, rows in handed if REQUESTS.name in rows]
@@ -139,12 +147,11 @@ def bare_blocks(handed: Sequence[Handed]) -> list[dict[str, Column]]:
         parts.append(columns)
         count += len(next(iter(columns.values())))
         if count + REQUESTS_PER_EVENT > BLOCK_ROWS or number == len(ordered) - 1:
-            found.append({name: joined([part[name] for part in parts]) for name in parts[0]})
+            yield {name: joined([part[name] for part in parts]) for name in parts[0]}
             parts, count = [], 0
-    return found
 
 
-def _bare(tables: ClickHouse, blocks: Sequence[dict[str, Column]]) -> None:
+def _insert(tables: ClickHouse, blocks: Iterable[dict[str, Column]]) -> None:
     for number, block in enumerate(blocks):
         tables.insert(REQUESTS.name, block, token=f"bare-{number}")
 

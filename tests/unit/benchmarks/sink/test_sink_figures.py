@@ -20,8 +20,13 @@ from tests.telemetry_events import record
 
 
 def test_ratios_are_of_the_same_round():
-    found = rows_figures(Rounds(10, sink=[90.0, 45.0, 80.0], bare=[100.0, 50.0, 100.0], blocks=[100_000, 20_000]))
+    found = rows_figures(
+        Rounds(
+            10, sink=[90.0, 45.0, 80.0], bare=[100.0, 50.0, 100.0], ready=[180.0, 90.0, 100.0], blocks=[100_000, 20_000]
+        )
+    )
     assert found["sink_ratio_to_bare"] == 0.9
+    assert found["sink_ratio_to_ready_blocks"] == 0.5
     assert found["sink_rows_per_second"] == 80.0
     assert found["blocks"]["rows_in_blocks_of_10000"] == 1.0
     assert found["spread"]["sink_ratio_to_bare"]["least"] == 0.8
@@ -45,8 +50,8 @@ def test_the_barriers_share_is_of_the_jobs_processor_time():
 
 
 def test_every_part_has_its_line():
-    outage = Outage(120.0, 1e4, 10, 0, 0, 0, 5, 1, 2, 1, 9.0, 4e4, 4.0, 0, True, 3, 1e5)
-    figures = rows_figures(Rounds(10, [90.0], [100.0], [10])) | {"outage": outage.as_json()}
+    outage = Outage(120.0, 1e4, 10, 0, 0, 0, 5, 1, 2, 0, 2, 1, 9.0, 4e4, 4.0, 0, True, 3, 1e5)
+    figures = rows_figures(Rounds(10, [90.0], [100.0], [110.0], [10])) | {"outage": outage.as_json()}
     figures |= barrier_figures(BarrierRounds([cost(10.0, 0.3)], [cost(9.6, 0.0)]), 10_000)
     lines = lines_for_people(json.loads(json.dumps(figures))).splitlines()
     assert [line.partition(":")[0] for line in lines] == [
@@ -77,7 +82,7 @@ def test_series_are_each_on_one_partition():
 
 def test_both_sides_store_the_same_rows():
     handed = made_rows(6_000, lambda text: None)
-    blocks = bare_blocks(handed)
+    blocks = list(bare_blocks(handed))
     bare = [place for block in blocks for place in zip(block["partition"], block["offset"], strict=True)]
     assert len(bare) == 6_000
     assert all(len(block["offset"]) <= BLOCK_ROWS for block in blocks)
