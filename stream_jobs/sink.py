@@ -28,7 +28,7 @@ BLOCK_ROWS = 100_000
 """About 25 MB. The server stores a row of such a block at two thirds of what it takes in blocks of 20,000, and merges
 fewer parts later."""
 ROWS_MAX = 300_000
-"""A block on its way, one that waits, and one that fills: about 75 MB."""
+"""A block on its way, one that waits, and one that fills: about 75 MB, and as much again once they are joined."""
 REFUSALS_LISTED_MAX = 20
 """Rows named in one dead letter; the count is always said."""
 
