@@ -32,7 +32,7 @@ HOOKS = (
     "inference_workers.observer:Observer.folded",
     "inference_workers.observer:Observer.told",
     "inference_workers.observer:Observer.sample",
-    "inference_workers.telemetry:TelemetryAccumulator.add",
+    "inference_workers.telemetry:TelemetryAccumulator.add_all",
     "inference_workers.telemetry:TelemetryAccumulator.take",
     "inference_workers.telemetry:TelemetryAccumulator.seconds_until_due",
     "inference_workers.answers:Answers.telemetry",

@@ -21,9 +21,10 @@ from inference_workers.ports import Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
 from inference_workers.served_page import BatchFacts
+from inference_workers.topic_ids import IdentityOf, TopicIds
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
-from infra.ports import Clock, Record, RetryLater
+from infra.ports import Clock, Record
 from infra.progress import Receipt
 from schemas.telemetry import ProcessSample
 
@@ -35,10 +36,6 @@ ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 BUSY_SECONDS, PREFETCHED_SECONDS = 0.004, 0.008
 """How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
 IDLE_SECONDS = 0.1
-IDENTITY_RETRY_SECONDS = 0.5
-
-IdentityOf = Callable[[str], tuple[str, str]]
-"""Topic name to (cluster id, topic id); may raise RetryLater."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +88,10 @@ class InferenceWork:
         observer: Observer | None = None,
     ) -> None:
         self._admission, self._lanes, self._compute, self._cache = admission, lanes, compute, cache
-        self._outcomes, self._identity_of, self._clock, self._limit = outcomes, identity_of, clock, limit
+        self._outcomes, self._clock, self._limit = outcomes, clock, limit
+        self._topics = TopicIds(identity_of, clock)
         self._models, self._observer = models or Models(), observer
-        self._topics: dict[tuple[str, int], tuple[str, str]] = {}
-        self._identity_due = 0.0
         self._incoming: deque[tuple[Record, Receipt, int]] = deque()  # with its size in bytes
-        self._unknown: PartitionSet = set()
         self._incoming_bytes = 0
         self._started: dict[int, _Started] = {}
         self._tickets = 0
@@ -104,16 +99,14 @@ class InferenceWork:
 
     def assigned(self, partitions: PartitionSet) -> None:
         """See `Work.assigned`: ask for the topic's id again, for it may have been made anew."""
-        for where in partitions:
-            self._topics.pop(where, None)
-        self._unknown |= {(record.topic, record.partition) for record, _, _ in self._incoming} - self._topics.keys()
+        self._topics.ask_again(partitions, {(record.topic, record.partition) for record, _, _ in self._incoming})
         if self._observer is not None:
             self._observer.joined()
 
     def dropped(self, partitions: PartitionSet) -> None:
         """See `Work.dropped`."""
         self._incoming = deque(one for one in self._incoming if (one[0].topic, one[0].partition) not in partitions)
-        self._unknown -= partitions
+        self._topics.drop(partitions)
         self._incoming_bytes = sum(size for _, _, size in self._incoming)
         for waiting in (self._lanes, self._images):
             waiting.drop(lambda one: one.shadow or _where(one.asked.receipt) in partitions)
@@ -124,9 +117,7 @@ class InferenceWork:
             size = size_of(record)
             self._incoming.append((record, receipt, size))
             self._incoming_bytes += size
-            where = record.topic, record.partition
-            if where not in self._topics:
-                self._unknown.add(where)
+            self._topics.want(record.topic, record.partition)
 
     def is_full(self) -> bool:
         """See `Work.is_full`."""
@@ -186,7 +177,7 @@ class InferenceWork:
         )
 
     def _seconds_until_next(self, now_ms: int, *, start: bool) -> float:
-        if start and self._incoming and self._clock.monotonic() >= self._identity_due:
+        if start and self._incoming and self._topics.may_ask():
             return 0.0
         due = self._outcomes.telemetry.seconds_until_due(now_ms)
         longest = BUSY_SECONDS if self._images else IDLE_SECONDS
@@ -223,7 +214,7 @@ class InferenceWork:
 
     def _admit(self, outbox: Outbox) -> None:
         """Decode and tokenise a bounded slice of what came in, and what was waiting for images."""
-        chosen = self._slice() if self._incoming and self._know_identities() else []
+        chosen = self._slice() if self._incoming and self._topics.all_known() else []
         room = 2 * self.waiting() < self._limit.requests_max  # shadows give way: they are computed only with room
         images = self._limit.bytes_max - self._lanes.held_bytes
         for one in self._admission.admit(chosen, shadows=room, image_bytes_max=images):
@@ -239,7 +230,7 @@ class InferenceWork:
         size = 0
         while self._incoming and len(chosen) < ADMITTED_MAX and size < ADMITTED_BYTES_MAX:
             record, receipt, record_bytes = self._incoming.popleft()
-            topic = self._topics[record.topic, record.partition]
+            topic = self._topics.of(record.topic, record.partition)
             chosen.append((record, receipt, Place(*topic, record.partition, record.offset)))
             size += record_bytes
         self._incoming_bytes -= size
@@ -251,24 +242,6 @@ class InferenceWork:
         elif not one.shadow:
             queue_ms = self._clock.now_ms() - one.asked.appended_ms
             self._outcomes.finished(one, rows_in_order(one, {}), outbox, batch=None, queue_ms=queue_ms)
-
-    def _know_identities(self) -> bool:
-        """Ask for the ids of newly assigned topics. False while the cluster does not answer."""
-        if not self._unknown:
-            return True
-        if self._clock.monotonic() < self._identity_due:
-            return False
-        try:
-            for topic in {topic for topic, _ in self._unknown}:
-                found = self._identity_of(topic)
-                known = {where for where in self._unknown if where[0] == topic}
-                self._topics.update((where, found) for where in known)
-                self._unknown -= known
-        except RetryLater as error:
-            LOG.warning("the topic's id is not known yet: %s", error)
-            self._identity_due = self._clock.monotonic() + IDENTITY_RETRY_SECONDS
-            return False
-        return True
 
     def _start(self, outbox: Outbox) -> None:
         """Shed what is too late; give the compute thread batches while it has room."""
@@ -312,13 +285,16 @@ class InferenceWork:
         for item, result in zip(arrangement.items, computed.results, strict=True):
             if isinstance(result, Row):
                 self._cache.put(name, item.content, result)
+        told = []
         for one, place in zip(members, arrangement.places, strict=True):
             if one.shadow or not one.asked.receipt.is_alive():
                 continue  # a shadow answers nothing; or its partition went to another worker, who answers it
             results = {i: computed.results[number] for i, number in enumerate(place)}
             queue_ms = computed.started_ms - one.asked.appended_ms
-            self._outcomes.finished(one, rows_in_order(one, results), outbox, batch=facts, queue_ms=queue_ms)
+            rows = rows_in_order(one, results)
+            told.append(self._outcomes.answered(one, rows, outbox, batch=facts, queue_ms=queue_ms))
         facts.post_ms = (self._clock.monotonic() - start) * 1000
+        self._outcomes.telemetry.add_all(told)
         if self._observer is not None:
             self._observer.folded(facts)
 

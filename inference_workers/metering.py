@@ -6,6 +6,7 @@ The events say everything in columns already: to count from them costs a tenth o
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -70,18 +71,25 @@ class WorkerMeters:
         self._scenarios = Names(SCENARIOS_MAX)
         self._errors = Names(ERRORS_MAX)
 
-    def batch(self, facts: BatchFacts) -> None:
-        """A batch is answered; `post_ms` is known."""
-        model = self._models.bounded(facts.model.name, facts.model.version)
-        metrics.TOKENISE_SECONDS.labels(*model).observe(facts.tokenise_ms / 1000)
-        metrics.COMPUTE_SECONDS.labels(*model).observe(facts.compute_ms / 1000)
-        metrics.POST_SECONDS.labels(*model).observe(facts.post_ms / 1000)
-        metrics.BATCH_REQUESTS.labels(*model).observe(facts.size)
-        metrics.BATCHES.labels(*model, str(facts.reason)).inc()
-        metrics.TOKENS.labels(*model).inc(facts.tokens)
-        metrics.PADDED_TOKENS.labels(*model).inc(facts.padded_tokens)
-        metrics.COMPUTE_BUSY_SECONDS.labels(*model).inc(facts.compute_ms / 1000)
-        metrics.BATCH_MEMORY_BYTES.labels(*model).set(facts.memory_bytes)
+    def batches(self, batches: Sequence[BatchFacts]) -> None:
+        """Batches that are answered; their `post_ms` are known."""
+        of_model: dict[int, list[BatchFacts]] = {}
+        for facts in batches:
+            of_model.setdefault(id(facts.model), []).append(facts)
+        for those in of_model.values():
+            ref = those[0].model
+            model = self._models.bounded(ref.name, ref.version)
+            compute_seconds = [one.compute_ms / 1000 for one in those]
+            metrics.TOKENISE_SECONDS.labels(*model).observe_all([one.tokenise_ms / 1000 for one in those])
+            metrics.COMPUTE_SECONDS.labels(*model).observe_all(compute_seconds)
+            metrics.POST_SECONDS.labels(*model).observe_all([one.post_ms / 1000 for one in those])
+            metrics.BATCH_REQUESTS.labels(*model).observe_all([one.size for one in those])
+            for reason, count in Counter(str(one.reason) for one in those).items():
+                metrics.BATCHES.labels(*model, reason).inc(count)
+            metrics.TOKENS.labels(*model).inc(sum(one.tokens for one in those))
+            metrics.PADDED_TOKENS.labels(*model).inc(sum(one.padded_tokens for one in those))
+            metrics.COMPUTE_BUSY_SECONDS.labels(*model).inc(sum(compute_seconds))
+            metrics.BATCH_MEMORY_BYTES.labels(*model).set(those[-1].memory_bytes)
 
     def served(self, events: Sequence[Served]) -> int:
         """Outcomes of requests. Returns how many of them the model or the cache worked on. Many events at once cost

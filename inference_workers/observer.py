@@ -21,10 +21,10 @@ from infra.ports import Clock
 from schemas.predictions import ModelRef
 from schemas.telemetry import ProcessSample
 
-TURN_MS = 20
+TURN_MS = 100
 METER_SECONDS = 1.0
 METER_EVENTS_MAX = 200
-"""Telemetry events are counted together, once a second or when there are so many: each costs less then."""
+"""Telemetry events and batches are counted together, once a second or when there are so many: each costs less."""
 
 
 class Observer:
@@ -49,6 +49,7 @@ class Observer:
         self._sampler = ProcessSampler(usage, clock, device=device, publish_ms=self._publish_ms)
         self._outbox: Outbox | None = None
         self._events: list[Served] = []
+        self._batches: list[BatchFacts] = []
         self._meter_due, self._turn_due_ms = 0.0, 0
         self._waiting = self._waiting_bytes = 0
         metrics.QUEUE_DEPTH.follow(lambda: self._waiting)
@@ -106,7 +107,8 @@ class Observer:
         self.readiness.published(outbox.pending, outbox.delivered, now)
         self.pace.turn(waiting, now)
         self._sampler.sample()  # also while there is nothing to tell: the gauges are looked at all the time
-        if self._events and (now >= self._meter_due or len(self._events) >= METER_EVENTS_MAX):
+        many = max(len(self._events), len(self._batches)) >= METER_EVENTS_MAX
+        if many or (now >= self._meter_due and (self._events or self._batches)):
             self._count_events()
             self._meter_due = now + METER_SECONDS
 
@@ -115,7 +117,7 @@ class Observer:
         works then, on inputs that it cannot use."""
         self.readiness.answered(self._clock.monotonic())
         self.pace.done(0, facts.compute_ms / 1000)
-        self._meters.batch(facts)
+        self._batches.append(facts)
 
     def told(self, events: Sequence[Served]) -> None:
         """Telemetry events were made."""
@@ -131,6 +133,8 @@ class Observer:
 
     def _count_events(self) -> None:
         events, self._events = self._events, []
+        batches, self._batches = self._batches, []
+        self._meters.batches(batches)
         if events:
             self.pace.done(self._meters.served(events))
 

@@ -14,7 +14,7 @@ from inference_workers.ports import Item
 from inference_workers.served_page import BatchFacts
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
-from inference_workers.telemetry import TelemetryAccumulator, Unread
+from inference_workers.telemetry import Line, TelemetryAccumulator, Unread
 from infra.dead_letters import DeadLetters
 from infra.logs import traced
 from infra.outbox import Outbox, Outgoing
@@ -40,6 +40,13 @@ class Outcomes:
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
     ) -> None:
         """All parts of a request are there, in order: answer it, or say what failed."""
+        self.telemetry.add_all([self.answered(one, rows, outbox, batch=batch, queue_ms=queue_ms)])
+
+    def answered(
+        self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
+    ) -> Line:
+        """The same, but the outcome is handed back instead of being noted. To answer a whole batch and note its
+        outcomes then takes less time than to do both for each: the processor's cache holds one of the two programs."""
         asked, now_ms = one.asked, self.clock.now_ms()
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
         if fault is not None:
@@ -47,21 +54,21 @@ class Outcomes:
         first = rows[0]
         norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # one, nearly always
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
-        self.telemetry.add(
+        total_ms, cached = now_ms - asked.appended_ms, one.cached / len(one.parts)
+        told = one.tokens, one.unknown_share, one.truncated, cached
+        if fault is None:
+            return Line(asked, Outcome.ANSWERED, now_ms, total_ms, queue_ms, batch, *told, norm, statistics)
+        return Line(
             asked,
-            Outcome.ANSWERED if fault is None else Outcome.FAILED,
+            Outcome.FAILED,
             now_ms,
-            total_ms=now_ms - asked.appended_ms,
-            queue_ms=queue_ms,
-            batch=batch,
-            tokens=one.tokens,
-            unknown_share=one.unknown_share,
-            truncated=one.truncated,
-            cached=one.cached / len(one.parts),
-            output_norm=norm if fault is None else 0.0,
+            total_ms,
+            queue_ms,
+            batch,
+            *told,
             statistics=statistics,
-            error="" if fault is None else fault.code,
-            fingerprint="" if fault is None else fault.fingerprint,
+            error=fault.code,
+            fingerprint=fault.fingerprint,
         )
 
     def _answer(
@@ -103,7 +110,9 @@ class Outcomes:
         self._log_failure(asked, fault, now_ms)
         outbox.send(self.answers.failed(asked, fault, now_ms), [asked.receipt])
         waited_ms = now_ms - asked.appended_ms
-        self.telemetry.add(asked, Outcome.FAILED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=fault.code)
+        self.telemetry.add_all(
+            [Line(asked, Outcome.FAILED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=fault.code)]
+        )
 
     def unusable(self, one: Unusable, outbox: Outbox) -> None:
         """A record that could not be read."""
@@ -117,20 +126,16 @@ class Outcomes:
         appended_ms = append_time_ms(record, now_ms)
         read = Unread(one.receipt, one.identity, appended_ms, len(record.value or b""))
         waited_ms = now_ms - appended_ms
-        self.telemetry.add(
-            read,
-            Outcome.DEAD_LETTERED,
-            now_ms,
-            total_ms=waited_ms,
-            queue_ms=waited_ms,
-            error=error.reason.value,
-        )
+        outcome = Line(read, Outcome.DEAD_LETTERED, now_ms, waited_ms, waited_ms, error=error.reason.value)
+        self.telemetry.add_all([outcome])
 
     def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
         now_ms = self.clock.now_ms()
         outbox.send(self.answers.shed(asked, reason, message, now_ms), [asked.receipt])
         waited_ms = now_ms - asked.appended_ms
-        self.telemetry.add(asked, Outcome.SHED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=reason)
+        self.telemetry.add_all(
+            [Line(asked, Outcome.SHED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=reason)]
+        )
 
     def _log_failure(self, asked: Asked, fault: Fault, now_ms: int) -> None:
         """A line with the request's trace, now and then: a model that fails on everything must not fill the log."""

@@ -15,12 +15,13 @@ from inference_workers.compute import Compute
 from inference_workers.image_pool import ImagePool
 from inference_workers.image_reading import ImageReading
 from inference_workers.lanes import Lanes
-from inference_workers.loop import DELIVERIES_PER_RECORD, IdentityOf, InferenceWork, Models, WorkLimit
+from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, Models, WorkLimit
 from inference_workers.observer import Observer
 from inference_workers.outcomes import Outcomes
 from inference_workers.routing import RoutingTable
 from inference_workers.spec import WorkerSettings
 from inference_workers.telemetry import TelemetryAccumulator
+from inference_workers.topic_ids import IdentityOf
 from infra.batch_loop import BatchLoop, LoopLimit, OpenLog, Work
 from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox

@@ -96,8 +96,10 @@ class WorkerSettings(ModelSettings):
         description="Bytes of results kept for equal inputs, the least recently used go first; 0: none are kept. "
         "67108864 holds 32,000 vectors of 384 numbers. Off by default: hits hide how fast a model is.",
     )
-    telemetry_flush_ms: Annotated[int, Field(ge=1, le=200)] = Field(
-        default=200, description="Longest time that an outcome waits to be told, milliseconds."
+    telemetry_flush_ms: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=500,
+        description="Longest time that an outcome waits to be told, milliseconds. An event of many requests costs the "
+        "worker and the jobs less a request; a worker that dies leaves so much to be answered again.",
     )
     group: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         default="inference-workers", description="Consumer group; workers of one group share the requests."

@@ -5,9 +5,9 @@ Every request passes here: its numbers are copied, and columns are made for a wh
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inference_workers.ports import Place
 from inference_workers.served_page import (
@@ -52,6 +52,26 @@ class Consumed(Protocol):
     def input_bytes(self) -> int: ...
 
 
+class Line(NamedTuple):
+    """What became of one record, as in `RequestColumns`; `batch` is None for one that was in none, `cached` the share
+    of its inputs that the cache held."""
+
+    record: Consumed
+    outcome: Outcome
+    now_ms: int
+    total_ms: float
+    queue_ms: float = 0.0
+    batch: BatchFacts | None = None
+    tokens: int = 0
+    unknown_share: float = 0.0
+    truncated: bool = False
+    cached: float = 0.0
+    output_norm: float = 0.0
+    statistics: Statistics = NONE
+    error: str = ""
+    fingerprint: str = ""
+
+
 @dataclass(slots=True, eq=False)
 class Unread:
     """A `Consumed` of which nothing is known but where it is."""
@@ -79,72 +99,70 @@ class TelemetryAccumulator:
         self._full: list[Page] = []
         self._due_ms: int | None = None
 
-    def add(
-        self,
-        record: Consumed,
-        outcome: Outcome,
-        now_ms: int,
-        *,
-        total_ms: float,
-        queue_ms: float = 0.0,
-        batch: BatchFacts | None = None,
-        tokens: int = 0,
-        unknown_share: float = 0.0,
-        truncated: bool = False,
-        cached: float = 0.0,
-        output_norm: float = 0.0,
-        statistics: Statistics = NONE,
-        error: str = "",
-        fingerprint: str = "",
-    ) -> None:
-        """One offset's outcome, as in `RequestColumns`; `batch` is None for one that was in none, `cached` the share of
-        its inputs that the cache held. The record's receipt is handed back with the event that tells it."""
-        receipt, scenario, model, request_id = record.receipt, record.scenario, record.model, record.request_id
-        page = self._open.get(receipt.progress)
-        if page is None:
-            page = self._opened(receipt.progress, record.identity, now_ms)
-        # The three tables are looked up here and not by a method: a call takes longer than the looking up.
-        scenario_place = -1 if scenario is None else page.scenarios.get(scenario, NEW)
-        model_place = -1 if model is None else page.models.get(id(model), NEW)
-        batch_place = -1 if batch is None else page.batches.get(id(batch), NEW)
-        if scenario is not None and scenario_place == NEW:
-            scenario_place = page.new_scenario(scenario)
-        if model is not None and model_place == NEW:
-            model_place = page.new_model(model)
-        if batch is not None and batch_place == NEW:
-            batch_place = page.new_batch(batch)
-        page.rows.append(
-            packed(
-                record.identity[3],
-                record.appended_ms,
-                scenario_place,
-                model_place,
-                batch_place,
-                record.inputs,
-                record.input_bytes,
-                tokens,
-                OUTCOME_NUMBERS[outcome],
-                queue_ms,
-                total_ms,
-                unknown_share,
-                output_norm,
-                cached,
-                statistics.confidence,
-                statistics.margin,
-                statistics.entropy,
-                truncated,
+    def add_all(self, lines: Iterable[Line]) -> None:
+        """Offsets' outcomes. A record's receipt is handed back with the event that tells it."""
+        for (
+            record,
+            outcome,
+            now_ms,
+            total_ms,
+            queue_ms,
+            batch,
+            tokens,
+            unknown_share,
+            truncated,
+            cached,
+            output_norm,
+            statistics,
+            error,
+            fingerprint,
+        ) in lines:
+            receipt, scenario, model, request_id = record.receipt, record.scenario, record.model, record.request_id
+            page = self._open.get(receipt.progress)
+            if page is None:
+                page = self._opened(receipt.progress, record.identity, now_ms)
+            # The three tables are looked up here and not by a method: a call takes longer than the looking up.
+            scenario_place = -1 if scenario is None else page.scenarios.get(scenario, NEW)
+            model_place = -1 if model is None else page.models.get(id(model), NEW)
+            batch_place = -1 if batch is None else page.batches.get(id(batch), NEW)
+            if scenario is not None and scenario_place == NEW:
+                scenario_place = page.new_scenario(scenario)
+            if model is not None and model_place == NEW:
+                model_place = page.new_model(model)
+            if batch is not None and batch_place == NEW:
+                batch_place = page.new_batch(batch)
+            page.rows.append(
+                packed(
+                    record.identity[3],
+                    record.appended_ms,
+                    scenario_place,
+                    model_place,
+                    batch_place,
+                    record.inputs,
+                    record.input_bytes,
+                    tokens,
+                    OUTCOME_NUMBERS[outcome],
+                    queue_ms,
+                    total_ms,
+                    unknown_share,
+                    output_norm,
+                    cached,
+                    statistics.confidence,
+                    statistics.margin,
+                    statistics.entropy,
+                    truncated,
+                )
             )
-        )
-        if error or fingerprint:
-            page.trouble[len(page.receipts)] = error, fingerprint
-        page.receipts.append(receipt)
-        page.request_ids.append(request_id)
-        page.bytes_left -= ROW_BYTES + BYTES_PER_CHARACTER * (len(request_id) + len(error))
-        if page.bytes_left < LARGEST_ROW_BYTES:
-            self._full.append(self._open.pop(receipt.progress))
+            if error or fingerprint:
+                page.trouble[len(page.receipts)] = error, fingerprint
+            page.receipts.append(receipt)
+            page.request_ids.append(request_id)
+            page.bytes_left -= ROW_BYTES + BYTES_PER_CHARACTER * (len(request_id) + len(error))
+            if page.bytes_left < LARGEST_ROW_BYTES:
+                self._full.append(self._open.pop(receipt.progress))
 
     def _opened(self, progress: Progress, place: Place, now_ms: int) -> Page:
-        page = self._open[progress] = Page(now_ms, place)
+        page = self._open[progress] = Page(place)
         if self._due_ms is None:
             self._due_ms = now_ms + self._flush_ms
         return page
@@ -152,19 +170,20 @@ class TelemetryAccumulator:
     def take(
         self, now_ms: int, *, everything: bool = False, sample: Callable[[], ProcessSample | None] = lambda: None
     ) -> list[tuple[Served, list[Receipt]]]:
-        """Events that are due, with the receipts of the offsets that they tell; `everything` does not wait. `sample`
-        is asked only when there are some."""
-        if not everything and not self._full and (self._due_ms is None or now_ms < self._due_ms):
+        """Events that are due, with the receipts of the offsets that they tell: full ones, and all once the oldest
+        outcome has waited for long enough. `everything` does not wait. `sample` is asked only when there are some."""
+        due = everything or (self._due_ms is not None and now_ms >= self._due_ms)
+        if not due and not self._full:
             return []
-        due = [key for key, page in self._open.items() if everything or now_ms - page.since_ms >= self._flush_ms]
-        pages = self._full + [self._open.pop(key) for key in due]
-        self._full = []
-        first = min((page.since_ms for page in self._open.values()), default=None)
-        self._due_ms = None if first is None else first + self._flush_ms
+        pages, self._full = self._full, []
+        if due:
+            # All partitions together: the numbers of all events are then made in one go, which costs a third.
+            pages += self._open.values()
+            self._open, self._due_ms = {}, None
         if not pages:
             return []
-        taken = sample()
-        return [(served(page, self._worker, taken), page.receipts) for page in pages]
+        events = served(pages, self._worker, sample())
+        return [(event, page.receipts) for event, page in zip(events, pages, strict=True)]
 
     def seconds_until_due(self, now_ms: int) -> float | None:
         """When `take` has something to give, or None while there is nothing."""

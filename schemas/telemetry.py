@@ -115,7 +115,7 @@ class ProcessSample(Part):
 
 
 class InferenceServed(Message):
-    """What one worker did for one request partition in the last 200 ms or less.
+    """What one worker did for one request partition in the last second or less.
 
     Sent to the same-numbered partition of the telemetry topic. Request (`cluster_id`, `topic_id`, `partition`,
     `requests.offset[i]`) had outcome `requests.outcome[i]`.

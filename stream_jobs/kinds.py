@@ -213,7 +213,7 @@ KINDS: tuple[Kind, ...] = (
         "windows in a row: what a worker that ended had in work is answered again, once.",
         "In the first `learning_windows` windows and in windows in which fewer than `requests_min` outcomes "
         "were told. An "
-        "id that comes again later than a telemetry event lasts (200 ms) is not seen.",
+        "id that comes again later than a telemetry event lasts (half a second) is not seen.",
         (
             "Look whether workers end and start again, or the group rebalances all the time.",
             "Look whether a producer sends again what it has an answer to.",

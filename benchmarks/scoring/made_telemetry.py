@@ -13,7 +13,7 @@ from inference_workers.answers import Answers
 from inference_workers.ports import Place
 from inference_workers.served_page import BatchFacts
 from inference_workers.tasks.statistics import Statistics
-from inference_workers.telemetry import TelemetryAccumulator
+from inference_workers.telemetry import Line, TelemetryAccumulator
 from infra.outbox import Outgoing
 from infra.progress import Progress, Receipt
 from infra.unique_ids import RANDOM_BYTES, uuid7
@@ -62,7 +62,7 @@ class TelemetryMaker:
             yield self._event(count)
 
     def _event(self, count: int) -> Outgoing:
-        accumulator = TelemetryAccumulator(WORKER, flush_ms=200)
+        accumulator = TelemetryAccumulator(WORKER, flush_ms=500)
         progress = Progress("inference.requests", self._place[2], 1)
         now_ms = self._began_ms + self.next_offset
         for first in range(0, count, BATCH_REQUESTS):
@@ -102,19 +102,23 @@ class TelemetryMaker:
                 input_bytes=5 * number + draw.randrange(5),
             )
             self.next_offset += 1
-            accumulator.add(
-                asked,
-                Outcome.FAILED if failed else Outcome.ANSWERED,
-                now_ms,
-                total_ms=queue_ms + batch.compute_ms + 2.0,
-                queue_ms=queue_ms,
-                batch=batch,
-                tokens=number,
-                unknown_share=0.0 if draw.random() < 0.7 else draw.random(),
-                output_norm=0.0 if failed else draw.gauss(5.0, 0.4),
-                statistics=Statistics(draw.random(), draw.random(), draw.random()),
-                error="ValueError" if failed else "",
-                fingerprint="5f2b" if failed else "",
+            accumulator.add_all(
+                [
+                    Line(
+                        asked,
+                        Outcome.FAILED if failed else Outcome.ANSWERED,
+                        now_ms,
+                        total_ms=queue_ms + batch.compute_ms + 2.0,
+                        queue_ms=queue_ms,
+                        batch=batch,
+                        tokens=number,
+                        unknown_share=0.0 if draw.random() < 0.7 else draw.random(),
+                        output_norm=0.0 if failed else draw.gauss(5.0, 0.4),
+                        statistics=Statistics(draw.random(), draw.random(), draw.random()),
+                        error="ValueError" if failed else "",
+                        fingerprint="5f2b" if failed else "",
+                    )
+                ]
             )
 
 

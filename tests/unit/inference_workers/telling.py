@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from inference_workers.ports import Place
 from inference_workers.served_page import BatchFacts
-from inference_workers.telemetry import TelemetryAccumulator
+from inference_workers.telemetry import Line, TelemetryAccumulator
 from infra.progress import Progress, Receipt
 from schemas.predictions import ModelRef
 from schemas.telemetry import BatchReason, WorkerRef
@@ -35,6 +35,8 @@ def served_event(*rows):
     for offset, (outcome, scenario, model, batched, total_ms, queue_ms, inputs, cached, error) in enumerate(rows):
         record = Record(Receipt(progress, offset), Place("c", "t", 0, offset), scenario, model, inputs=inputs)
         batch = batches[id(model)] if batched else None
-        telemetry.add(record, outcome, 0, total_ms=total_ms, queue_ms=queue_ms, batch=batch, cached=cached, error=error)
+        telemetry.add_all(
+            [Line(record, outcome, 0, total_ms=total_ms, queue_ms=queue_ms, batch=batch, cached=cached, error=error)]
+        )
     [(event, _)] = telemetry.take(0, everything=True)
     return event

@@ -37,8 +37,8 @@ def answered(model, scenario="search"):
 
 def test_a_batch_is_counted_once(meters, model):
     facts = BatchFacts(model, 8, 100, 120, 1.5, 30.0, BatchReason.FULL, 3, 5_000, 7, post_ms=2.0)
-    meters.batch(facts)
-    meters.batch(facts)
+    meters.batches([facts])
+    meters.batches([facts])
     labels = model.name, "1"
     assert value(metrics.COMPUTE_SECONDS, *labels)[1] == pytest.approx(0.06)
     assert value(metrics.TOKENISE_SECONDS, *labels)[1] == pytest.approx(0.003)
@@ -48,6 +48,18 @@ def test_a_batch_is_counted_once(meters, model):
     assert (value(metrics.TOKENS, *labels), value(metrics.PADDED_TOKENS, *labels)) == (200, 240)
     assert value(metrics.COMPUTE_BUSY_SECONDS, *labels) == pytest.approx(0.06)
     assert value(metrics.BATCH_MEMORY_BYTES, *labels) == 5_000
+
+
+def test_batches_of_models_are_counted_apart(meters, model):
+    other = ModelRef(name=model.name, version="2")
+    full, late = BatchReason.FULL, BatchReason.TIMEOUT
+    made = [(model, 8, full), (other, 3, late), (model, 2, late), (model, 4, late)]
+    meters.batches([BatchFacts(ref, size, 10 * size, 12, 1.0, 5.0, why, 1, size, size) for ref, size, why in made])
+    assert value(metrics.BATCHES, model.name, "1", "full") == 1
+    assert value(metrics.BATCHES, model.name, "1", "timeout") == 2
+    assert value(metrics.BATCHES, model.name, "2", "timeout") == 1
+    assert value(metrics.TOKENS, model.name, "1") == 140
+    assert value(metrics.BATCH_MEMORY_BYTES, model.name, "1") == 4
 
 
 def test_answers_of_one_scenario_and_model(meters, model):
@@ -119,7 +131,7 @@ def test_a_flood_of_scenarios_and_models_makes_a_bounded_number_of_series(meters
 
 def test_a_retired_model_leaves_no_series(meters, model):
     meters.served([served_event(answered(model))])
-    meters.batch(BatchFacts(model, 8, 100, 120, 1.5, 30.0, BatchReason.FULL, 3, 5_000, 7))
+    meters.batches([BatchFacts(model, 8, 100, 120, 1.5, 30.0, BatchReason.FULL, 3, 5_000, 7)])
     meters.retired(model)
     families = [one for one in metrics.CATALOGUE.families if "model_name" in one.description.labels]
     assert len(families) > 10

@@ -5,7 +5,7 @@ import pytest
 from inference_workers.ports import Place
 from inference_workers.served_page import EVENT_BYTES_MAX, MODELS_MAX
 from inference_workers.tasks.statistics import Statistics
-from inference_workers.telemetry import TelemetryAccumulator
+from inference_workers.telemetry import Line, TelemetryAccumulator
 from infra.progress import Progress, Receipt
 from schemas.predictions import ModelRef
 from schemas.telemetry import REQUESTS_PER_EVENT_MAX, InferenceServed, Outcome, ProcessSample
@@ -44,22 +44,39 @@ def add(telemetry):
     ):
         progress = assigned.setdefault((partition, assignment), Progress("t", partition, 1))
         record = Record(Receipt(progress, offset), Place("c", "t", partition, offset), scenario, model, request_id)
-        telemetry.add(record, outcome, now_ms, total_ms=total_ms, **more)
+        telemetry.add_all([Line(record, outcome, now_ms, total_ms=total_ms, **more)])
 
     return put
 
 
-def test_events_are_due_after_the_flush_time_one_a_partition(telemetry, add):
+def test_events_are_due_together_after_the_flush_time_one_a_partition(telemetry, add):
     assert telemetry.seconds_until_due(0) is None
     add(0, 10)
     add(0, 50, partition=1)
     assert (telemetry.seconds_until_due(20), telemetry.take(209)) == (0.19, [])
-    [(event, receipts)] = telemetry.take(210)
-    assert (event.place.partition, event.column("offset"), [one.offset for one in receipts]) == (0, [0], [0])
-    assert len(telemetry) == 1
-    [(event, _)] = telemetry.take(210, everything=True)
-    assert decoded(event).partition == 1
-    assert len(telemetry) == 0
+    (first, receipts), (second, _) = telemetry.take(210)
+    assert (first.place.partition, first.column("offset"), [one.offset for one in receipts]) == (0, [0], [0])
+    assert decoded(second).partition == 1
+    assert (len(telemetry), telemetry.seconds_until_due(300)) == (0, None)
+    add(1, 500)
+    assert (telemetry.take(699), telemetry.seconds_until_due(600)) == ([], 0.1)
+    assert len(telemetry.take(699, everything=True)) == 1
+
+
+def test_each_event_has_the_rows_of_its_own_partition(telemetry, add):
+    for offset in (7, 3, 5):
+        for partition in (2, 0, 1):
+            add(offset, partition=partition, total_ms=100 * partition + offset, request_id=f"{partition}/{offset}")
+    add(4, partition=1, error="E", outcome=Outcome.FAILED)
+    events = {event.place.partition: event for event, _ in telemetry.take(0, everything=True)}
+    for partition, event in events.items():
+        told = decoded(event)
+        offsets = [3, 4, 5, 7] if partition == 1 else [3, 5, 7]
+        assert told.requests.offset == offsets
+        assert told.requests.request_id == ["" if one == 4 else f"{partition}/{one}" for one in offsets]
+        assert told.requests.total_ms == [12.5 if one == 4 else 100 * partition + one for one in offsets]
+        assert told.requests.error == ["E" if one == 4 else "" for one in offsets]
+    assert sorted(events) == [0, 1, 2]
 
 
 def test_offsets_rise_and_batches_and_scenarios_are_indexed(telemetry, add):

@@ -47,7 +47,7 @@ def test_impossible_settings_are_refused_with_ways_out(values, check, named):
 
 
 def test_wrong_values_are_refused(monkeypatch):
-    monkeypatch.setenv("INFERWATCH_WORKER_TELEMETRY_FLUSH_MS", "500")
+    monkeypatch.setenv("INFERWATCH_WORKER_TELEMETRY_FLUSH_MS", "1001")
     with pytest.raises(SettingsError, match="INFERWATCH_WORKER_TELEMETRY_FLUSH_MS"):
         load(WorkerSettings)
 
