@@ -15,3 +15,8 @@ class SystemClock:
     def monotonic(self) -> float:
         """Seconds, never going back."""
         return time.monotonic()
+
+
+def thread_cpu_seconds() -> float:
+    """Processor time of the calling thread since some start."""
+    return time.thread_time()

@@ -149,8 +149,19 @@ SERVICE_RATE = _gauge(
 )
 
 ROWS_STORED = _counter(JOBS, "inferwatch_rows_stored_total", "Rows that ClickHouse accepted, by table.", ["table"])
+BLOCKS_STORED = _counter(
+    JOBS,
+    "inferwatch_blocks_stored_total",
+    "Blocks that they came in: rows over blocks is a block's mean size, at least 10,000 under load.",
+    ["table"],
+)
 BARRIER_SECONDS = _histogram(
     JOBS, "inferwatch_barrier_duration_seconds", "One commit barrier, all four steps.", LATENCY_BUCKETS_SECONDS
+)
+BARRIER_CPU_SECONDS = _counter(
+    JOBS,
+    "inferwatch_barrier_cpu_seconds_total",
+    "Processor time of barriers' own work: state made into pages, framed and handed to Kafka.",
 )
 BARRIER_FAILURES = _counter(JOBS, "inferwatch_barrier_failures_total", "Barriers that failed and were tried again.")
 STATE_FALLBACKS = _counter(

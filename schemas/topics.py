@@ -14,6 +14,7 @@ from schemas.drills import DRILL_KINDS
 from schemas.logs import LOG_KINDS
 from schemas.predictions import PREDICTION_KINDS
 from schemas.requests import InferenceRequested
+from schemas.requeues import REQUEUE_KINDS
 from schemas.telemetry import TELEMETRY_KINDS
 from schemas.windows import WINDOW_KINDS
 
@@ -148,6 +149,16 @@ DEPLOYMENTS = Topic(
     partitions=1,
     processed=True,
 )
+REQUEUES = Topic(
+    "control.requeues",
+    "Which dead letters were put back, and where: so that none is put back twice. Kept for longer than dead letters.",
+    REQUEUE_KINDS,
+    "the requeue's id",
+    retention_ms=30 * DAY_MS,
+    retention_bytes=32 * MIB,
+    cleanup=Cleanup.BOTH,
+    partitions=1,
+)
 MODEL_EVENTS = Topic(
     "model.events",
     "What workers made of the models they were told to load: ready, refused and why, retired.",
@@ -206,6 +217,7 @@ _SOURCES = (
     ALERTS,
     DRILLS,
     DEPLOYMENTS,
+    REQUEUES,
     MODEL_EVENTS,
     LOGS,
     REQUEST_STATE,

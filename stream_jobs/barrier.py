@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from typing import Protocol
 
-from infra.metrics import BARRIER_FAILURES, BARRIER_SECONDS
+from infra.clock import thread_cpu_seconds
+from infra.metrics import BARRIER_CPU_SECONDS, BARRIER_FAILURES, BARRIER_SECONDS
 from infra.ports import Clock, RetryLater
 from stream_jobs.partition_runner import Cut, PartitionRunner
 from stream_jobs.sink import RowSink
@@ -66,10 +67,11 @@ class Barrier:
     async def run(self) -> bool:
         """One barrier over all partitions that moved. False when some must be tried again."""
         async with self._running:
+            started, cpu = self._clock.monotonic(), thread_cpu_seconds()
             cuts = [runner.cut() for runner in self._owned.runners() if runner.moved]
             if not cuts:
                 return True
-            started = self._clock.monotonic()
+            BARRIER_CPU_SECONDS.inc(thread_cpu_seconds() - cpu)
             # 1 rows stored
             await self._sink.flush()
             # 2 events delivered: dead letters of rows refused in step 1 are among them
@@ -90,7 +92,7 @@ class Barrier:
             return False
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._threads, runner.state.write, cut.pages, cut.next_offset)
+            await loop.run_in_executor(self._threads, _write, cut)
         except RetryLater as error:
             LOG.warning("%s[%d]: snapshot is tried again: %s", runner.topic, runner.partition, error)
             return False
@@ -121,3 +123,12 @@ class Barrier:
                 for cut in these:
                     cut.runner.committed = cut.next_offset
         return whole
+
+
+def _write(cut: Cut) -> None:
+    """Make the cut's snapshot durable. In a thread."""
+    cpu = thread_cpu_seconds()
+    try:
+        cut.runner.state.write(cut.pages, cut.next_offset)
+    finally:
+        BARRIER_CPU_SECONDS.inc(thread_cpu_seconds() - cpu)

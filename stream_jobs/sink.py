@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import orjson
 
 from infra.columns import Column, hash_into, joined
-from infra.metrics import ROWS_STORED
+from infra.metrics import BLOCKS_STORED, ROWS_STORED
 from infra.ports import InvalidRecord, Record, RetryLater, TableWriter
 from schemas.base import DecodeError, Reason
 
@@ -28,7 +28,7 @@ BLOCK_ROWS = 100_000
 """About 25 MB. The server stores a row of such a block at two thirds of what it takes in blocks of 20,000, and merges
 fewer parts later."""
 ROWS_MAX = 300_000
-"""A block on its way, one that waits, and one that fills: about 75 MB."""
+"""A block on its way, one that waits, and one that fills: about 75 MB, and as much again once they are joined."""
 REFUSALS_LISTED_MAX = 20
 """Rows named in one dead letter; the count is always said."""
 
@@ -51,6 +51,16 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
+class _Block:
+    """Parts joined in the order of their partitions, and the token of their rows."""
+
+    parts: list[_Part]
+    live: list[_Part]
+    columns: dict[str, Column]
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Refusal:
     row: int
     why: str
@@ -65,13 +75,15 @@ class RowSink:
         *,
         block_rows: int = BLOCK_ROWS,
         rows_max: int = ROWS_MAX,
-        threads: int = 2,
+        threads: int = 3,
         sleep: Callable[[float], Any] = asyncio.sleep,
     ) -> None:
         """`block_rows`: a block is stored as soon as a table has so many; `rows_max`: above, `room` waits."""
         self._writer, self._block_rows, self._rows_max, self._sleep = writer, block_rows, rows_max, sleep
         self._parts: dict[str, list[_Part]] = defaultdict(list)
         self._counts: dict[str, int] = defaultdict(int)
+        self._ahead: dict[str, asyncio.Future[_Block]] = {}
+        """By table, the first block of what waits, made ready while the one before it is on its way."""
         self._held = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -101,6 +113,8 @@ class RowSink:
                 self._held += count
                 if self._counts[table] >= self._block_rows:
                     self._full.set()
+                    if table not in self._ahead:
+                        self._ahead[table] = self._making_ready(table, self._parts[table])
         if self._held >= self._rows_max:
             self._room.clear()
             self._full.set()
@@ -120,48 +134,70 @@ class RowSink:
         async with self._flushing:
             self._full.clear()
             parts, self._parts = self._parts, defaultdict(list)
+            ahead, self._ahead = self._ahead, {}
             self._counts.clear()
             try:
-                await asyncio.gather(*(self._store_table(table, held) for table, held in parts.items()))
+                await asyncio.gather(
+                    *(self._store_table(table, held, ahead.get(table)) for table, held in parts.items())
+                )
             except asyncio.CancelledError:
                 self._put_back(parts)
                 raise
 
     def _put_back(self, parts: Mapping[str, list[_Part]]) -> None:
+        self._ahead.clear()  # they are not the first any more
         for table, left in parts.items():
             self._parts[table] = left + self._parts[table]
             self._counts[table] += sum(part.rows for part in left)
 
-    async def _store_table(self, table: str, parts: list[_Part]) -> None:
-        """Store block after block, removing what is stored from `parts`."""
-        while parts:
-            count, rows = 1, parts[0].rows
-            while count < len(parts) and rows + parts[count].rows <= self._block_rows:
-                rows += parts[count].rows
-                count += 1
-            await self._store_block(table, parts[:count])
-            del parts[:count]
+    async def _store_table(self, table: str, parts: list[_Part], ahead: asyncio.Future[_Block] | None) -> None:
+        """Store block after block, removing what is stored from `parts`. While one is on its way the next is made
+        ready: joining and hashing take a fifth of the time that the server takes. `ahead`: the first one."""
+        ready = ahead or self._making_ready(table, parts)
+        try:
+            while parts:
+                block = await ready
+                count = len(block.parts)
+                if count < len(parts):
+                    ready = self._making_ready(table, parts[count:])
+                await self._store_block(table, block)
+                del parts[:count]
+        finally:
+            ready.cancel()
 
-    async def _store_block(self, table: str, block: list[_Part]) -> None:
-        # By partition, as the tables are sorted: the server then need not sort what was taken in turns.
-        live = sorted((part for part in block if part.owner.alive), key=_place)
-        columns = _joined(live)
+    def _making_ready(self, table: str, parts: Sequence[_Part]) -> asyncio.Future[_Block]:
+        """The first block of these parts, of which there are some."""
+        count, rows = 1, parts[0].rows
+        while count < len(parts) and rows + parts[count].rows <= self._block_rows:
+            rows += parts[count].rows
+            count += 1
+        return asyncio.get_running_loop().run_in_executor(self._threads, _made_ready, table, list(parts[:count]))
+
+    async def _store_block(self, table: str, block: _Block) -> None:
+        if not all(part.owner.alive for part in block.live):  # lost meanwhile: its rows are another owner's
+            block = await self._making_ready(table, block.parts)
         refused: list[_Refusal] = []
-        if live:
-            await self._store(table, columns, 0, sum(part.rows for part in live), refused)
+        if block.live:
+            await self._store(table, block.columns, 0, sum(part.rows for part in block.live), refused, block.token)
         if refused:
-            self._bury(table, live, refused)
-        self._held -= sum(part.rows for part in block)
+            self._bury(table, block.live, refused)
+        self._held -= sum(part.rows for part in block.parts)
         if self._held < self._rows_max:
             self._room.set()
 
     async def _store(
-        self, table: str, columns: dict[str, Column], first: int, after: int, refused: list[_Refusal]
+        self,
+        table: str,
+        columns: dict[str, Column],
+        first: int,
+        after: int,
+        refused: list[_Refusal],
+        token: str | None = None,
     ) -> None:
         """Store rows `first` to `after`; halves that are refused again and again end as single refused rows."""
         block = {name: column[first:after] for name, column in columns.items()}
         try:
-            await self._insert(table, block)
+            await self._insert(table, block, token)
         except InvalidRecord as error:
             if after - first == 1:
                 refused.append(_Refusal(first, str(error)))
@@ -170,10 +206,11 @@ class RowSink:
             await self._store(table, columns, first, middle, refused)
             await self._store(table, columns, middle, after, refused)
 
-    async def _insert(self, table: str, block: dict[str, Column]) -> None:
+    async def _insert(self, table: str, block: dict[str, Column], token: str | None) -> None:
         wait_seconds = 0.1
         loop = asyncio.get_running_loop()
-        token = await loop.run_in_executor(self._threads, token_of, table, block)
+        if token is None:
+            token = await loop.run_in_executor(self._threads, token_of, table, block)
         while True:
             try:
                 stored = await loop.run_in_executor(self._threads, self._insert_blocking, table, block, token)
@@ -183,6 +220,7 @@ class RowSink:
                 wait_seconds = min(wait_seconds * 2, BACKOFF_SECONDS_MAX)
             else:
                 ROWS_STORED.labels(table).inc(stored)
+                BLOCKS_STORED.labels(table).inc()
                 return
 
     def _insert_blocking(self, table: str, block: dict[str, Column], token: str) -> int:
@@ -201,7 +239,16 @@ class RowSink:
 
     def close(self) -> None:
         """Release the threads. Rows not stored are dropped: their offsets were not committed."""
+        self._ahead.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _made_ready(table: str, parts: list[_Part]) -> _Block:
+    """In a thread."""
+    # By partition, as the tables are sorted: the server then need not sort what was taken in turns.
+    live = sorted((part for part in parts if part.owner.alive), key=_place)
+    columns = _joined(live)
+    return _Block(parts, live, columns, token_of(table, columns))
 
 
 def _place(part: _Part) -> tuple[int, int]:

@@ -46,6 +46,11 @@ class MeasuredProcess:
         finally:
             self._log.close()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def watched(self) -> Watched:
         """For `storing.follow`."""
         return Watched(self._process.pid, lambda: self._process.poll() is None, self._last_words)

@@ -87,6 +87,22 @@ class KafkaCluster:
             found[pair.topic][pair.partition] = self._ask(partial(future.result, REQUEST_SECONDS)).offset
         return found
 
+    def offset_at(self, topic: str, partition: int, epoch_ms: int) -> int:
+        """The offset of a partition's first record appended at that time or later; its end when there is none.
+
+        Raises RetryLater.
+        """
+        pair = TopicPartition(topic, partition)
+        asked = {pair: OffsetSpec.for_timestamp(epoch_ms)}
+        future = self.admin.list_offsets(asked, request_timeout=REQUEST_SECONDS)[pair]
+        found = int(self._ask(lambda: future.result(REQUEST_SECONDS)).offset)
+        return found if found >= 0 else self._ask_end(pair)
+
+    def _ask_end(self, pair: TopicPartition) -> int:
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        futures = self.admin.list_offsets({pair: latest}, request_timeout=REQUEST_SECONDS)
+        return int(self._ask(lambda: futures[pair].result(REQUEST_SECONDS)).offset)
+
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater."""
         pairs = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]

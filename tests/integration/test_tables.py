@@ -53,7 +53,14 @@ def test_the_tables_are_as_declared(client, table):
         "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = {t:String}",
         {"t": table.name},
     )
-    for needed in ("ReplacingMergeTree", "TTL", "non_replicated_deduplication_window", "ttl_only_drop_parts"):
+    for needed in (
+        "ReplacingMergeTree",
+        "PARTITION BY",
+        "TTL",
+        "CODEC(",
+        "non_replicated_deduplication_window",
+        "ttl_only_drop_parts",
+    ):
         assert needed in rows[0][0]
 
 
