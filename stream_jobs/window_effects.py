@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from schemas.alerts import AlertChanged
-from schemas.anomalies import AnomalyDetected, DetectorsRenewed, WindowCorrected
+from schemas.anomalies import AnomalyDetected, DetectorsRenewed, SeriesBoundReached, WindowCorrected
 from schemas.base import Message, encode, headers_for
 from schemas.tables import ALERTS, ANOMALIES, LATENCY_CAUSES, WINDOW_SCORES, WINDOWS
 from schemas.topics import ALERTS as ALERTS_TOPIC
@@ -63,6 +63,11 @@ class WindowEffects:
         """Detectors learn anew."""
         event_id = f"renewed/{event.partition}/{event.at_ms}/{event.config_digest}"
         self._publish(ANOMALIES_TOPIC.name, event, event_id, f"detectors/{event.partition}", event.at_ms)
+
+    def bound(self, event: SeriesBoundReached) -> None:
+        """More series are known than are kept in memory."""
+        event_id = f"bound/{event.partition}/{event.at_ms}/{event.parked}/{event.parked_now}"
+        self._publish(ANOMALIES_TOPIC.name, event, event_id, f"series/{event.partition}", event.at_ms)
 
     def score(self, window: WindowId, seen: Observation, told: ToldScore, metric: str) -> None:
         """What was said of a metric."""
