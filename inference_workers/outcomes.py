@@ -46,6 +46,7 @@ class Outcomes:
             self._log_failure(asked, fault, now_ms)
         first = rows[0]
         norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # one, nearly always
+        direction = first.direction if isinstance(first, Row) else 0
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
         self.telemetry.add(
             asked,
@@ -59,6 +60,8 @@ class Outcomes:
             truncated=one.truncated,
             cached=one.cached / len(one.parts),
             output_norm=norm if fault is None else 0.0,
+            script=one.script,
+            direction=direction if fault is None else 0,
             statistics=statistics,
             error="" if fault is None else fault.code,
             fingerprint="" if fault is None else fault.fingerprint,

@@ -96,6 +96,8 @@ class TelemetryAccumulator:
         statistics: Statistics = NONE,
         error: str = "",
         fingerprint: str = "",
+        script: int = 0,
+        direction: int = 0,
     ) -> None:
         """One offset's outcome, as in `RequestColumns`; `batch` is None for one that was in none, `cached` the share of
         its inputs that the cache held. The record's receipt is handed back with the event that tells it."""
@@ -124,6 +126,8 @@ class TelemetryAccumulator:
                 record.input_bytes,
                 tokens,
                 OUTCOME_NUMBERS[outcome],
+                script,
+                direction,
                 queue_ms,
                 total_ms,
                 unknown_share,

@@ -47,6 +47,8 @@ class RequestArrays:
     entropy: Floats
     margin: Floats
     fingerprint: Coded
+    script: Ints
+    direction: Ints
     tells_model: bool
     tells_confidence: bool
 
@@ -98,6 +100,8 @@ def arrays_of(columns: RequestColumns) -> RequestArrays:
         entropy=floats(columns.entropy),
         margin=floats(columns.margin),
         fingerprint=Coded.of(columns.fingerprint or [""] * count),
+        script=ints(columns.script),
+        direction=ints(columns.direction),
         tells_model=bool(columns.model),
         tells_confidence=bool(columns.confidence),
     )
