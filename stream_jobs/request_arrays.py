@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+INTS, FLOATS, BOOLS, WORDS, TEXTS = 0, 1, 2, 3, 4
+"""Sorts of columns, as `compiled_requests` is told of them: words are texts of a closed list."""
 OUTCOMES: tuple[Outcome, ...] = (Outcome.ANSWERED, Outcome.FAILED, Outcome.SHED, Outcome.DEAD_LETTERED)
 _CODES = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 OUTCOME_NAMES = tuple(outcome.value for outcome in OUTCOMES)

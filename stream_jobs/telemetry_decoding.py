@@ -24,7 +24,17 @@ from schemas.telemetry import (
     RequestColumns,
     TelemetryTicked,
 )
-from stream_jobs.request_arrays import OUTCOME_NAMES, OUTCOMES, RequestArrays, arrays_of
+from stream_jobs.request_arrays import (
+    BOOLS,
+    FLOATS,
+    INTS,
+    OUTCOME_NAMES,
+    OUTCOMES,
+    TEXTS,
+    WORDS,
+    RequestArrays,
+    arrays_of,
+)
 
 UINT32_MAX = 2**32 - 1
 _BEGIN = b'"requests":{'
@@ -197,10 +207,10 @@ def _blob(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _kinds() -> list[int]:
-    """By column, as `stream_jobs.compiled_requests` numbers them."""
-    special = {"truncated": 2, "outcome": 3}
-    ints = [special.get(name, 0) for name in _INT_COLUMNS]
-    return [*ints, *(1 for _ in _FLOAT_COLUMNS), *(4 for _ in _TEXT_COLUMNS)]
+    """By column."""
+    special = {"truncated": BOOLS, "outcome": WORDS}
+    ints = [special.get(name, INTS) for name in _INT_COLUMNS]
+    return [*ints, *(FLOATS for _ in _FLOAT_COLUMNS), *(TEXTS for _ in _TEXT_COLUMNS)]
 
 
 if set(COLUMNS) != set(RequestColumns.model_fields):

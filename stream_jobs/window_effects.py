@@ -19,7 +19,7 @@ from stream_jobs.partial_events import SOURCE, moment
 from stream_jobs.rows import RowBuilder
 from stream_jobs.stage import Effects, Limit, Outgoing
 from stream_jobs.told_score import ToldScore, told_columns
-from stream_jobs.window_rows import SeriesWindow, WindowId, name_of, source_columns
+from stream_jobs.window_rows import SeriesWindow, WindowId, id_of, name_of, source_columns
 
 
 class WindowEffects:
@@ -55,8 +55,8 @@ class WindowEffects:
             values=series.values,
             inputs=list(series.inputs),
         )
-        text = "\x1f".join((window.topic_id, name_of(series.key), str(window.start_ms), str(window.end_ms)))
-        event_id = f"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}/{revision}"
+        corrected = id_of(window.topic_id, name_of(series.key), str(window.start_ms), str(window.end_ms))
+        event_id = f"{corrected}/{revision}"
         self._publish(ANOMALIES_TOPIC.name, event, event_id, str(series.key), window.end_ms)
 
     def renewed(self, event: DetectorsRenewed) -> None:

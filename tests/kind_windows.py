@@ -10,11 +10,11 @@ from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey, Sketch
 from stream_jobs.metrics import scoring_of
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
-from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Effects
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import Share, WindowId, merged, name_of
 from stream_jobs.windows import trimmed
+from tests.sketches import buckets_of
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
 NOBODY = SeriesKey(model="", version="", scenario="")

@@ -18,13 +18,13 @@ from stream_jobs.pages import COLD
 from stream_jobs.parked_series import OPEN, SERIES_PER_PAGE, SLACK_PAGES, Parked, ParkedSeries
 from stream_jobs.partition_runner import StageSpec, restored
 from stream_jobs.settings import JobSettings
-from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Limit
 from stream_jobs.state_log import PartitionState
 from stream_jobs.window_rows import name_of
 from stream_jobs.window_stage import WindowStage
 from tests.latency_windows import Work
 from tests.laws.test_state_log_laws import MemoryStore
+from tests.sketches import buckets_of
 from tests.telemetry_events import T0, record, stored
 
 LENGTH = 10_000
@@ -74,11 +74,19 @@ def log_of(seed, windows):
     """Records: each series has requests for a while, then none for a while."""
     random = Random(seed)
     lasts = {name_of(key): random.randint(-20, 20) for key in KEYS}
-    records = []
-    for number in range(windows):
+    there = []
+    for _ in range(windows):
         for name, last in lasts.items():
             lasts[name] = last - 1 if last > 0 else last + 1 if last < -1 else random.choice([-25, -12, 3, 6, 12])
-        found = [partial_series(key, random) for key in KEYS if lasts[name_of(key)] > 0]
+        there.append([key for key in KEYS if lasts[name_of(key)] > 0])
+    return log_with(there, random)
+
+
+def log_with(there, random):
+    """Records: a window after the other, with these series in each."""
+    records = []
+    for number, keys in enumerate(there):
+        found = [partial_series(key, random) for key in keys]
         start = T0 + number * LENGTH
         event = PartialWindowsClosed(
             source_topic_id="telemetry-1",
@@ -151,6 +159,19 @@ def test_a_bound_on_series_in_memory_changes_nothing_that_is_said_of_them(seed, 
                 bounded.restore(pages, number + 1)
                 assert dict(bounded.all_pages()) == pages
     assert len(whole._book) <= most or parked, "nothing was parked: the test shows nothing"
+
+
+def test_a_version_borrows_of_one_that_is_parked():
+    old, new = (SeriesKey(model="mini", version=version, scenario="search") for version in "12")
+    one_more, other = (SeriesKey(model="mini", version="1", scenario=scenario) for scenario in ("ads", "shop"))
+    there = [*40 * [[old]], *5 * [[]], *5 * [[one_more, other]], *5 * [[other]], *30 * [[new, other]]]
+    whole, bounded = stage(), stage(2)
+    for number, one in enumerate(log_with(there, Random(1))):
+        assert said(bounded.apply(one)) == said(whole.apply(one))
+        assert (name_of(old) in bounded._book.live.parked) == (number >= 45)
+    watched = bounded._book.series(name_of(new)).metrics["total_ms_p95"]
+    assert watched.first is None
+    assert watched.learnt > 30, "what the old version learnt counts"
 
 
 def test_one_series_too_many_with_requests_rests_early_and_is_told():

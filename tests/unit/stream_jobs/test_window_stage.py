@@ -18,11 +18,11 @@ from stream_jobs.metrics import bank_of, metrics_of
 from stream_jobs.open_windows import TOPICS_MAX
 from stream_jobs.pages import unpack
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
-from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Limit
 from stream_jobs.told_score import digest_of
 from stream_jobs.window_stage import CLOCKS_APART_MS_MAX, WindowStage
 from tests.alert_events import changed
+from tests.sketches import buckets_of
 from tests.telemetry_events import T0, record
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
