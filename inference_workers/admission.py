@@ -23,6 +23,7 @@ from inference_workers.items import (
 )
 from inference_workers.ports import Item, Place
 from inference_workers.routing import Route, RoutingTable
+from inference_workers.scripts import joined, scripts_of
 from inference_workers.servable import Servable
 from inference_workers.tasks.outputs import Wanted
 from infra.ports import Clock, Record
@@ -81,6 +82,8 @@ class Ready:
     waiting: Waiting
     size: int
     shadow: bool = False
+    script: int = 0
+    """Writing system of its texts, see `scripts_of`."""
 
     @property
     def items(self) -> list[Item]:
@@ -220,7 +223,8 @@ class Admission:
                 self._tokenise_each(servable, mine, texts)
                 continue
             each_ms = (self.clock.monotonic() - start) * 1000 / max(1, len(flat))
-            for draft, some in zip(mine, texts, strict=True):
+            scripts = scripts_of([joined(some) for some in texts])
+            for draft, some, draft.script in zip(mine, texts, scripts, strict=True):
                 draft.tokenised = [next(tokenised) for _ in some]
                 draft.tokenise_ms = each_ms * len(some)
 
@@ -257,6 +261,7 @@ class Admission:
             waiting=Waiting(costs or (0,), now_ms, asked.deadline_ms, now_ms - head_start_ms),
             size=_size(asked, parts),
             shadow=draft.shadow,
+            script=draft.script,
         )
 
     def _known(self, prepared: Prepared, servable: Servable) -> tuple[list[Item | Row], int]:

@@ -53,11 +53,13 @@ class Outcomes:
             self._log_failure(asked, fault, now_ms)
         first = rows[0]
         norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # one, nearly always
+        direction = first.direction if isinstance(first, Row) else 0
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
         total_ms, cached = now_ms - asked.appended_ms, one.cached / len(one.parts)
         told = one.tokens, one.unknown_share, one.truncated, cached
         if fault is None:
-            return Line(asked, Outcome.ANSWERED, now_ms, total_ms, queue_ms, batch, *told, norm, statistics)
+            sure = norm, statistics, "", "", one.script, direction
+            return Line(asked, Outcome.ANSWERED, now_ms, total_ms, queue_ms, batch, *told, *sure)
         return Line(
             asked,
             Outcome.FAILED,
@@ -69,6 +71,7 @@ class Outcomes:
             statistics=statistics,
             error=fault.code,
             fingerprint=fault.fingerprint,
+            script=one.script,
         )
 
     def _answer(

@@ -182,8 +182,8 @@ RECORDS_MISSING = _counter(
 LIMITS_REACHED = _counter(
     JOBS,
     "inferwatch_limits_reached_total",
-    "What bounds of the stream jobs left out, by bound: requests of window_series and row_models, known_series, "
-    "open_windows, offset_holes, request_topics.",
+    "What bounds of the stream jobs left out, by bound: requests of window_series and row_models, live_series "
+    "(parked, nothing is lost), active_series, known_series, open_windows, offset_holes, request_topics.",
     ["what"],
 )
 LATE_SERIES_DROPPED = _counter(

@@ -173,6 +173,7 @@ def score_specs(
     """The two stages of the score job, by topic."""
     from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
     from stream_jobs.metrics import share_of_budget
+    from stream_jobs.page_shelf import PageShelf
     from stream_jobs.request_stage import RequestStage
     from stream_jobs.window_stage import WindowStage
 
@@ -196,6 +197,7 @@ def score_specs(
             source_topic_id=telemetry_id,
             source_partitions=telemetry_partitions,
             alerts_a_week=share_of_budget(settings.alerts_a_week, partition, window_partitions),
+            new_shelf=PageShelf,
         )
 
     cluster_id = cluster.cluster_id
@@ -250,6 +252,7 @@ def new_spec(
 ) -> StageSpec:
     """A stage over `topic` with its state on `state_topic`."""
     from infra.metrics import STATE_FALLBACKS
+    from stream_jobs.page_shelf import PageShelf
     from stream_jobs.partition_runner import StageSpec
     from stream_jobs.state_log import PartitionState
     from stream_jobs.state_store import KafkaStateStore
@@ -265,6 +268,7 @@ def new_spec(
             source=source,
             digest=digest,
             on_broken=lambda why: STATE_FALLBACKS.labels(state_topic).inc(),
+            new_shelf=PageShelf,
         )
 
     return StageSpec(topic, source, digest, new_stage, new_state, ticks, recover)

@@ -45,8 +45,10 @@ _DRIFT = (
     "frozen as its "
     "reference. Every two minutes with 300 requests the population stability index against it, less what chance makes "
     "of it, must be `drift_psi_min` and twice the usual above the usual; Cliff's delta must be 0.15, and a "
-    "Kolmogorov-Smirnov test at one in a million must agree. Two such in a row open an alert. The event carries index "
-    "and delta of each histogram in `effects`."
+    "Kolmogorov-Smirnov test at one in a million must agree. Where bins are names (writing systems, directions), 0.15 "
+    "of the requests must have moved to other bins, and a chi-squared test must agree. Two such in a row open an "
+    "alert. The event carries in `effects` each histogram's index (`_psi`) and its delta (`_delta`) or the share that "
+    "moved (`_moved`)."
 )
 
 KINDS: tuple[Kind, ...] = (
@@ -159,13 +161,15 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         AnomalyKind.SCORE_DRIFT,
-        "Answers are otherwise sure of themselves than the version's first ones, or their vectors otherwise long.",
+        "Answers are otherwise sure of themselves than the version's first ones, or their vectors are otherwise long "
+        "or point elsewhere.",
         _SERIES,
-        ("confidence_bins", "norm_bins"),
+        ("confidence_bins", "norm_bins", "direction_bins"),
         "both",
         _DRIFT,
         "Until the reference is frozen, and where a task has neither confidence nor norms. A new version begins anew: "
-        "the change of version itself is no drift.",
+        "the change of version itself is no drift. Directions of a version whose reference was frozen before workers "
+        "told them. A drift of embeddings inside one of the 16 parts of space.",
         (
             "See whether the inputs drifted too: then the model answers other questions.",
             "If they did not, compare the weights' digest and the number type with the version's first day.",
@@ -174,12 +178,14 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         AnomalyKind.INPUT_DRIFT,
-        "Inputs are otherwise long than the version's first ones, or hold otherwise many unknown tokens.",
+        "Inputs are otherwise long than the version's first ones, hold otherwise many unknown tokens, or are written "
+        "in other writing systems: another language, mostly.",
         _SERIES,
-        ("token_bins", "unknown_bins"),
+        ("token_bins", "unknown_bins", "script_bins"),
         "both",
         _DRIFT,
-        "Until the reference is frozen. A change inside one bin (an octave of tokens) is not seen.",
+        "Until the reference is frozen. A change inside one bin (an octave of tokens, languages of one writing system) "
+        "is not seen, nor are writing systems of a version whose reference was frozen before workers told them.",
         (
             "Look at some requests from after the onset: another client, another language, another template.",
             "Decide whether the model was made for them; if so, deploy it as a new version to begin anew.",

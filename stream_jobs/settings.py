@@ -44,7 +44,14 @@ class JobSettings(Settings):
         default=60.0, description="A window waits so long for lagging partitions, seconds; later data is a revision."
     )
     series_max: Annotated[int, Field(ge=1, le=SERIES_MAX)] = Field(
-        default=10_000, description="Most series (scenario, model, version) a partition keeps; the rest share one."
+        default=10_000,
+        description="Most series (scenario, model, version) that a partition keeps in memory, and that a window has; "
+        "the rest of a window share one. Series at rest above it are parked in the state topic and come back exact.",
+    )
+    parked_series_max: Annotated[int, Field(ge=0, le=SERIES_MAX)] = Field(
+        default=50_000,
+        description="Most parked series of a partition; above it those parked longest ago are forgotten. Each takes "
+        "some 4 KB of the state topic and of this process's scratch file (in TMPDIR), and 0.4 KB of memory.",
     )
     learning_windows: Annotated[int, Field(ge=3, le=1_000)] = Field(
         default=6, description="Windows that a new series is only watched: no alarm, and its scores say that it learns."

@@ -5,7 +5,7 @@ Pure: a function of the partition's log. What is a repeat, complete, late or for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import orjson
@@ -17,7 +17,8 @@ from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
 from stream_jobs.decide import given_up
 from stream_jobs.metrics import scoring_of
 from stream_jobs.open_windows import Closed, OpenWindows
-from stream_jobs.pages import PagedStage, PageTracker, pack, unpack
+from stream_jobs.pages import COLD, PagedStage, PageTracker, pack, unpack
+from stream_jobs.parked_series import OPEN
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects, Limit
@@ -44,15 +45,18 @@ class WindowStage(PagedStage):
         source_partitions: int,
         alerts_a_week: int | None = None,
         next_offset: int = 0,
+        new_shelf: Callable[[], MutableMapping[str, bytes]] = dict,
     ) -> None:
-        """`alerts_a_week`: this partition's share of the budget; None: all of it."""
-        self.settings, self.partition = settings, partition
+        """`alerts_a_week`: this partition's share of the budget; None: all of it. `new_shelf` makes the place where
+        pages of parked series lie."""
+        self.settings, self.partition, self._new_shelf = settings, partition, new_shelf
         self.alerts_a_week = settings.alerts_a_week if alerts_a_week is None else alerts_a_week
         self.source_topic_id, self.source_partitions = source_topic_id, source_partitions
         self._pages = PageTracker(self._encode)
         self._windows: OpenWindows
         self._book: SeriesBook
         self._lost: list[AlertChanged]
+        self._parking = b""
         self._clear(next_offset)
 
     @property
@@ -131,13 +135,16 @@ class WindowStage(PagedStage):
         self._pages.touch(_PROGRESS)
         for group in self._windows.changed:
             self._pages.touch(group)
-        for number in self._book.changed:
+        for number in self._book.live.changed:
             self._pages.touch(f"series-{number}")
         if self._book.scoring.budget_changed:
             self._pages.touch(_BUDGET)
             self._book.scoring.budget_changed = False
+        for group in self._book.live.parked.changed:
+            self._pages.touch(group)
         self._windows.changed.clear()
-        self._book.changed.clear()
+        self._book.live.changed.clear()
+        self._book.live.parked.changed.clear()
 
     def _clear(self, next_offset: int) -> None:
         self.next_offset = next_offset
@@ -147,8 +154,9 @@ class WindowStage(PagedStage):
         self._windows = OpenWindows(self.source_partitions, lateness_ms, gap_ms_max)
         idle_ms = round(self.settings.idle_seconds * 1000)
         scoring = scoring_of(self.settings, self.alerts_a_week)
-        self._book = SeriesBook(scoring, self.settings.series_max, idle_ms, self.partition)
-        self._lost = []
+        series_max, parked_max = self.settings.series_max, self.settings.parked_series_max
+        self._book = SeriesBook(scoring, series_max, idle_ms, self.partition, parked_max, self._new_shelf())
+        self._lost, self._parking = [], b""
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
 
@@ -158,7 +166,8 @@ class WindowStage(PagedStage):
             _LOST,
             _BUDGET,
             *self._windows.groups(),
-            *(f"series-{number}" for number in self._book.groups()),
+            *(f"series-{number}" for number in self._book.live.groups()),
+            *self._book.live.parked.groups(),
         ]
 
     def _encode(self, group: str) -> list[bytes]:
@@ -168,8 +177,10 @@ class WindowStage(PagedStage):
             return pack(alert.model_dump(mode="json") for alert in self._lost)
         if group == _BUDGET:
             return pack(self._book.scoring.budget.entries())
+        if group == OPEN or group.startswith(COLD):
+            return self._book.live.parked.page(group)
         kind, _, number = group.partition("-")
-        return pack(self._book.entries(int(number)) if kind == "series" else self._windows.entries(group))
+        return pack(self._book.live.entries(int(number)) if kind == "series" else self._windows.entries(group))
 
     def _restore(self, groups: dict[str, list[bytes]]) -> None:
         series: list[Any] = []
@@ -177,6 +188,8 @@ class WindowStage(PagedStage):
         for group, pages in groups.items():
             if group.startswith("series-"):
                 series.extend(unpack(pages))
+            elif group == OPEN:
+                (self._parking,) = pages
             elif group == _LOST:
                 self._lost = [AlertChanged.model_validate_json(orjson.dumps(entry)) for entry in unpack(pages)]
             elif group == _BUDGET:
@@ -184,5 +197,14 @@ class WindowStage(PagedStage):
             elif group != _PROGRESS:
                 windows[group] = unpack(pages)
         self._windows.restore(unpack(groups[_PROGRESS]), windows)
-        self._book.restore(series)
+        self._book.live.restore(series)
         self._pages.restored(groups)
+
+    def _restore_cold(self, group: str, page: bytes) -> None:
+        self._book.live.restore_parked(group, page)
+
+    def _restored(self) -> None:
+        if self._parking:
+            self._book.live.restore_parked(OPEN, self._parking)
+        self._book.live.restored()
+        self._parking = b""
