@@ -96,7 +96,8 @@ def log_differences(books: Books, ends: Mapping[int, int], limit: int) -> list[D
 
 def row_differences(reader: TableReader, books: Books, ends: Mapping[int, int], limit: int) -> list[Difference]:
     """Answers without a row, rows without an answer, and rows that readers see twice. Raises as `TableReader.query`."""
-    found, owed = [], books.owed(ends)
+    found: list[Difference] = []
+    owed = books.owed(ends)
     for number, start in sorted(books.starts.items()):
         kept: dict[str, list[int]] = {kind: [] for kind in _ROWS}
         counts = dict.fromkeys(_ROWS, 0)
