@@ -35,7 +35,10 @@ class AnomalyKind(StrEnum):
 
 
 class InputRange(Part):
-    """The telemetry an event was made from: offsets `first_offset` to `next_offset`, the latter not included."""
+    """The telemetry an event was made from: offsets `first_offset` to `next_offset`, the latter not included.
+
+    Of a stall or lag it is requests: from the oldest owed on.
+    """
 
     partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
     first_offset: Count

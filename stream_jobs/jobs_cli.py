@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infra.cli import EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_TRY_AGAIN
+from stream_jobs.ledger_cli import ledger, start_ledger
 
 if TYPE_CHECKING:
     from infra.kafka import KafkaCluster
@@ -41,9 +42,13 @@ def jobs() -> None:
     """Run stream jobs: they score telemetry, store rows, and say what is wrong."""
 
 
+jobs.add_command(ledger)
+
+
 @jobs.command()
+@click.option("--ledger/--no-ledger", "with_ledger", default=False, help="Keep the books too: see `jobs ledger`.")
 @click.option("--metrics-port", type=click.IntRange(0, 65_535), default=0, help="Port of Prometheus metrics; 0: none.")
-def score(metrics_port: int) -> None:
+def score(with_ledger: bool, metrics_port: int) -> None:
     """Score telemetry as it comes: rows and windows to ClickHouse, anomalies and alerts to Kafka.
 
     Start as many as you like, in one group (INFERWATCH_JOBS_GROUP): they share the partitions. SIGTERM commits what is
@@ -60,10 +65,12 @@ def score(metrics_port: int) -> None:
 
     settings = load(JobSettings)
     kafka, clickhouse = connection()
-    sys.exit(run_score(settings, kafka, clickhouse, metrics_port))
+    sys.exit(run_score(settings, kafka, clickhouse, metrics_port, with_ledger))
 
 
-def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int) -> int:
+def run_score(
+    settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int, with_ledger: bool
+) -> int:
     """Run the score job until it is stopped; the exit code. Raises ConnectionError when Kafka or ClickHouse is away."""
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
@@ -110,6 +117,7 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         tick_seconds=settings.tick_seconds,
         tick=ticker(publisher, telemetry_source, clock),
     )
+    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process) if with_ledger else lambda: None
     readiness.loaded()
 
     def beat() -> None:
@@ -117,6 +125,7 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         readiness.joined(clock.monotonic())
 
     code = run_job(job, kafka, settings.group, client_id, list(specs), on_beat=beat)
+    finish()
     publisher.close(5.0)
     writer.close()
     return code

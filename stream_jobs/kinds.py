@@ -245,30 +245,35 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         AnomalyKind.STALL,
-        "Requests are owed and none gets an outcome (`ledger_triggers.stall`).",
-        "the request topic",
-        ("owed", "age of the oldest", "time since the last outcome"),
+        "Requests are owed and nothing is computed for any (`ledger_triggers.stall`), whatever the worker's health "
+        "port says. The ledger (`inferwatch jobs ledger`) tells it from Kafka alone.",
+        "scenario; model and version are empty, because nobody answered",
+        ("owed", "age of the oldest", "time since the last computed answer"),
         "up",
-        "A limit: 60 s in which something was owed and nothing came. The books of the ledger will ask it; the function "
-        "is there and tested. A job that stands still ends itself already.",
-        "While nothing is owed.",
+        "A limit: `stall_windows` in which something was owed and its worker computed nothing; twice that for some "
+        "partitions while the others are late as well, because then a turn comes late. It is looked at four times a "
+        "window and opens at once, so that it is told within two. Shed requests, cache hits and dead letters are no "
+        "sign of life.",
+        "While nothing is owed. Time in which the ledger was not heard, or Kafka was away, does not count. A new "
+        "ledger begins to count when it begins.",
         (
-            "Look at the workers' health port: it says whether answers come.",
-            "Look whether the group has members, and whether Kafka delivers.",
+            "The alert's summary names the worker and the partitions: look at its log, and whether it runs.",
+            "End it: another takes its partitions over, and nothing is lost. `inferwatch books` shows what is owed.",
+            "If no worker is named, none was ever there: look at the group's members.",
         ),
     ),
     Kind(
         AnomalyKind.LAG,
-        "The oldest request waits too long, although outcomes come (`ledger_triggers.lag`).",
-        "the request topic",
-        ("owed", "age of the oldest", "time since the last outcome"),
+        "The oldest request waits too long, although outcomes come (`ledger_triggers.lag`), told by the ledger.",
+        "scenario; model and version are empty",
+        ("owed", "age of the oldest", "time since the last computed answer"),
         "up",
-        "A limit: 30 s with at least 10 requests owed. The books of the ledger will ask it; the function is there and "
-        "tested.",
-        "While nothing comes: that is a stall. With fewer than 10 owed: those are single requests.",
+        "A limit: `lag_windows` with at least `lag_owed_min` requests owed, at `open_windows` looks in a row, four a "
+        "window.",
+        "While nothing comes: that is a stall. With fewer than `lag_owed_min` owed: those are single requests.",
         (
             "Add workers: the worker's health port says how many and why.",
-            "Look for a single partition that has it all: a hot key.",
+            "Look for a single partition that has it all: a hot key. `inferwatch books` shows them one by one.",
         ),
     ),
     Kind(

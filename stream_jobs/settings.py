@@ -122,6 +122,20 @@ class JobSettings(Settings):
     reference_windows: Annotated[int, Field(ge=3, le=100_000)] = Field(
         default=60, description="Windows of a version that drift is measured against, the first; then they are frozen."
     )
+    stall_windows: Annotated[float, Field(ge=0.5, le=1_000)] = Field(
+        default=1.5,
+        description="Requests that wait for so many windows without any answer are a stall. Above what the group takes "
+        "to notice a dead worker (INFERWATCH_KAFKA_SESSION_TIMEOUT_MS); at most 1.5 to be told of it within two.",
+    )
+    lag_windows: Annotated[float, Field(ge=0.5, le=10_000)] = Field(
+        default=3.0, description="The oldest request waits for so many windows although others are answered: lag."
+    )
+    lag_owed_min: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=10, description="Fewer owed requests of a scenario are no lag: single ones that take long."
+    )
+    ledger_seconds: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        default=1.0, description="Time between two reports of the ledger while something waits, seconds."
+    )
     open_windows: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=2, description="Anomalous windows in a row that open an alert. A fall of the rate needs two more."
     )
@@ -165,6 +179,11 @@ class JobSettings(Settings):
                 f"{WAITING_WINDOWS_MAX * self.window_seconds:.0f}, or make windows longer"
             )
         return self
+
+    @property
+    def ledger_group(self) -> str:
+        """Consumer group of the ledger."""
+        return f"{self.group}.ledger"
 
     @property
     def window_ms(self) -> int:

@@ -13,8 +13,10 @@ import orjson
 from infra.ports import Record
 from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
+from schemas.owed import OWED_KINDS, RequestsOwed
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
 from stream_jobs.decide import given_up
+from stream_jobs.ledger_watch import LedgerWatch
 from stream_jobs.metrics import scoring_of
 from stream_jobs.open_windows import Closed, OpenWindows
 from stream_jobs.pages import COLD, PagedStage, PageTracker, pack, unpack
@@ -29,7 +31,9 @@ CLOCKS_APART_MS_MAX = 300_000
 """How far a partial may be ahead of its own record's append time. It is closed after the telemetry that it covers was
 appended, so more than two brokers' clocks differ by is not to be believed: the source would be taken for so far ahead,
 and what it really says for repeats. Five minutes, because refusing a real partial loses a window."""
-_PROGRESS, _LOST, _BUDGET = "progress", "lost", "budget"
+_PROGRESS, _LOST, _BUDGET, _LEDGER = "progress", "lost", "budget", "ledger"
+
+_KINDS: tuple[type[PartialWindowsClosed | RequestsOwed], ...] = (*WINDOW_KINDS, *OWED_KINDS)
 
 
 class WindowStage(PagedStage):
@@ -55,6 +59,7 @@ class WindowStage(PagedStage):
         self._pages = PageTracker(self._encode)
         self._windows: OpenWindows
         self._book: SeriesBook
+        self._ledger: LedgerWatch
         self._lost: list[AlertChanged]
         self._parking = b""
         self._clear(next_offset)
@@ -75,13 +80,12 @@ class WindowStage(PagedStage):
         event = self._event(record)
         effects = WindowEffects()
         dropped = self._windows.late_dropped
-        taken = self._windows.take(event, record.timestamp_ms)
-        if taken is not None:
-            window, revised = taken
-            self._revise(window, revised, effects)
-            for closed in self._windows.close():
-                self._close(closed, effects)
-            self._touch_changed()
+        if isinstance(event, RequestsOwed):
+            self._ledger.take(event, record.timestamp_ms)
+        else:
+            self._take(event, record.timestamp_ms, effects)
+        self._ledger.look(record.timestamp_ms, effects)
+        self._touch_changed()
         given = Effects(late_series_dropped=self._windows.late_dropped - dropped)
         effects.into(given)
         self.next_offset = record.offset + 1
@@ -92,8 +96,20 @@ class WindowStage(PagedStage):
         self.next_offset = record.offset + 1
         return Effects()
 
-    def _event(self, record: Record) -> PartialWindowsClosed:
-        event = decode(record.headers, record.value, WINDOW_KINDS).data
+    def _take(self, event: PartialWindowsClosed, appended_ms: int, effects: WindowEffects) -> None:
+        taken = self._windows.take(event, appended_ms)
+        if taken is None:
+            return
+        window, revised = taken
+        self._revise(window, revised, effects)
+        for closed in self._windows.close():
+            self._close(closed, effects)
+        self._pages.touch(_PROGRESS)
+
+    def _event(self, record: Record) -> PartialWindowsClosed | RequestsOwed:
+        event = decode(record.headers, record.value, _KINDS).data
+        if isinstance(event, RequestsOwed):
+            return event
         if not event.window_start_ms < event.window_end_ms <= event.closed_through_ms:
             raise DecodeError(Reason.BAD_VALUE, "window_start_ms, window_end_ms and closed_through_ms do not rise")
         if event.chunk >= event.chunks or event.first_offset > event.next_offset:
@@ -132,7 +148,6 @@ class WindowStage(PagedStage):
         self.adopt(alert for alert in waiting if alert.changed_ms >= at_ms)
 
     def _touch_changed(self) -> None:
-        self._pages.touch(_PROGRESS)
         for group in self._windows.changed:
             self._pages.touch(group)
         for number in self._book.live.changed:
@@ -142,6 +157,9 @@ class WindowStage(PagedStage):
             self._book.scoring.budget_changed = False
         for group in self._book.live.parked.changed:
             self._pages.touch(group)
+        if self._ledger.changed:
+            self._pages.touch(_LEDGER)
+            self._ledger.changed = False
         self._windows.changed.clear()
         self._book.live.changed.clear()
         self._book.live.parked.changed.clear()
@@ -156,6 +174,7 @@ class WindowStage(PagedStage):
         scoring = scoring_of(self.settings, self.alerts_a_week)
         series_max, parked_max = self.settings.series_max, self.settings.parked_series_max
         self._book = SeriesBook(scoring, series_max, idle_ms, self.partition, parked_max, self._new_shelf())
+        self._ledger = LedgerWatch(self.settings)
         self._lost, self._parking = [], b""
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
@@ -165,6 +184,7 @@ class WindowStage(PagedStage):
             _PROGRESS,
             _LOST,
             _BUDGET,
+            _LEDGER,
             *self._windows.groups(),
             *(f"series-{number}" for number in self._book.live.groups()),
             *self._book.live.parked.groups(),
@@ -179,6 +199,8 @@ class WindowStage(PagedStage):
             return pack(self._book.scoring.budget.entries())
         if group == OPEN or group.startswith(COLD):
             return self._book.live.parked.page(group)
+        if group == _LEDGER:
+            return pack(self._ledger.entries())
         kind, _, number = group.partition("-")
         return pack(self._book.live.entries(int(number)) if kind == "series" else self._windows.entries(group))
 
@@ -194,6 +216,8 @@ class WindowStage(PagedStage):
                 self._lost = [AlertChanged.model_validate_json(orjson.dumps(entry)) for entry in unpack(pages)]
             elif group == _BUDGET:
                 self._book.scoring.budget.restore(unpack(pages))
+            elif group == _LEDGER:
+                self._ledger.restore(unpack(pages))
             elif group != _PROGRESS:
                 windows[group] = unpack(pages)
         self._windows.restore(unpack(groups[_PROGRESS]), windows)

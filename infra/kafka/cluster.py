@@ -73,6 +73,16 @@ class KafkaCluster:
         """The next offset of every partition of topics with so many partitions. Raises RetryLater."""
         return self._offsets(counts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
+    def offsets_at(self, topic: str, time_ms: int) -> dict[int, int]:
+        """The first offset of every partition appended at or after an epoch millisecond; its next offset where there is
+        none. Raises RetryLater."""
+        counts = {topic: self.partitions(topic)}
+        found = self._offsets(counts, OffsetSpec.for_timestamp(time_ms))[topic]
+        if all(offset >= 0 for offset in found.values()):
+            return found
+        ends = self.ends(counts)[topic]
+        return {number: offset if offset >= 0 else ends[number] for number, offset in found.items()}
+
     def _offsets(self, counts: Mapping[str, int], spec: OffsetSpec) -> dict[str, dict[int, int]]:
         found: dict[str, dict[int, int]] = {topic: {} for topic in counts}
         pairs = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
