@@ -42,8 +42,12 @@ def jobs() -> None:
 
 
 @jobs.command()
-@click.option("--metrics-port", type=click.IntRange(0, 65_535), default=0, help="Port of Prometheus metrics; 0: none.")
-def score(metrics_port: int) -> None:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    help="Port of health and Prometheus metrics; 0: none. Default: INFERWATCH_JOBS_METRICS_PORT.",
+)
+def score(metrics_port: int | None) -> None:
     """Score telemetry as it comes: rows and windows to ClickHouse, anomalies and alerts to Kafka.
 
     Start as many as you like, in one group (INFERWATCH_JOBS_GROUP): they share the partitions. SIGTERM commits what is
@@ -60,7 +64,8 @@ def score(metrics_port: int) -> None:
 
     settings = load(JobSettings)
     kafka, clickhouse = connection()
-    sys.exit(run_score(settings, kafka, clickhouse, metrics_port))
+    port = settings.metrics_port if metrics_port is None else metrics_port
+    sys.exit(run_score(settings, kafka, clickhouse, port))
 
 
 def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int) -> int:
@@ -72,9 +77,10 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
     from infra.meters import Exposition
-    from infra.metrics import CATALOGUE, EVERY, JOBS
+    from infra.metrics import CATALOGUE, EVERY, JOBS, RECORDS_MISSING
     from infra.settings import HealthSettings, load
     from schemas.topics import REQUESTS
+    from stream_jobs.job_health import JobHealth
     from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
     from stream_jobs.warming import warm_up
@@ -86,9 +92,11 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
     health = load(HealthSettings)
     readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")
+    told: list[JobHealth] = []
     if metrics_port:
         shown = Exposition(CATALOGUE, {EVERY, JOBS})
-        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
+        details = lambda: told[0].details() if told else {}  # noqa: E731
+        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id, details=details)
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
     check_topics(cluster, settings)
@@ -110,6 +118,10 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         tick_seconds=settings.tick_seconds,
         tick=ticker(publisher, telemetry_source, clock),
     )
+    told.append(JobHealth(job, clock))
+    told[0].follow()
+    for topic in specs:  # what must stay 0 is shown as 0, too
+        RECORDS_MISSING.labels(topic)
     readiness.loaded()
 
     def beat() -> None:

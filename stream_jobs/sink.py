@@ -73,6 +73,7 @@ class RowSink:
         self._parts: dict[str, list[_Part]] = defaultdict(list)
         self._counts: dict[str, int] = defaultdict(int)
         self._held = 0
+        self._storing = 0
         self._room = asyncio.Event()
         self._room.set()
         self._full = asyncio.Event()
@@ -87,6 +88,16 @@ class RowSink:
     def is_full(self) -> bool:
         """Whether `room` waits. From any thread."""
         return not self._room.is_set()
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether a block is with the server, or waits to be sent again. From any thread."""
+        return self._storing > 0
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Rows not stored yet, and how many make `room` wait. From any thread."""
+        return self._held, self._rows_max
 
     def add(self, owner: RowOwner, record: Record, rows: Mapping[str, dict[str, Column]]) -> None:
         """Take rows that `record` gave, by table; columns of equal length. Raises ValueError when they are not."""
@@ -171,6 +182,13 @@ class RowSink:
             await self._store(table, columns, middle, after, refused)
 
     async def _insert(self, table: str, block: dict[str, Column]) -> None:
+        self._storing += 1
+        try:
+            await self._insert_until_taken(table, block)
+        finally:
+            self._storing -= 1
+
+    async def _insert_until_taken(self, table: str, block: dict[str, Column]) -> None:
         wait_seconds = 0.1
         loop = asyncio.get_running_loop()
         token = await loop.run_in_executor(self._threads, token_of, table, block)
