@@ -192,14 +192,14 @@ HELD = _gauge(
     JOBS,
     "inferwatch_held",
     "What a bounded queue holds, by queue: rows waiting to be stored, events and event_bytes waiting to be delivered.",
-    ["queue"],
+    ["what"],
 )
-HELD_MAX = _gauge(JOBS, "inferwatch_held_max", "Its bound: from there on no record is taken.", ["queue"])
+HELD_MAX = _gauge(JOBS, "inferwatch_held_max", "Its bound: from there on no record is taken.", ["what"])
 WAITING_FOR = _gauge(
     JOBS,
     "inferwatch_waiting_for",
     "1 while a server does not take what the job has made: clickhouse, kafka. It then commits nothing.",
-    ["server"],
+    ["what"],
 )
 
 WATCHDOG_LAG_RECORDS = _gauge(
@@ -212,11 +212,11 @@ WATCHDOG_LAG_SECONDS = _gauge(
     ["group"],
 )
 WATCHDOG_RESTARTS = _counter(
-    WATCHDOG, "inferwatch_watchdog_restarts_total", "Processes ended because they made no progress.", ["process"]
+    WATCHDOG, "inferwatch_watchdog_restarts_total", "Processes ended because they made no progress.", ["what"]
 )
 WATCHDOG_COUNTED_LOOKS = _gauge(
-    WATCHDOG, "inferwatch_watchdog_counted_looks", "Looks in a row that count against a process.", ["process"]
+    WATCHDOG, "inferwatch_watchdog_counted_looks", "Looks in a row that count against a process.", ["what"]
 )
 WATCHDOG_LOOKS = _counter(
-    WATCHDOG, "inferwatch_watchdog_looks_total", "Looks, by whether Kafka did: answered, kafka_away.", ["kafka"]
+    WATCHDOG, "inferwatch_watchdog_looks_total", "Looks, by whether Kafka did: answered, kafka_away.", ["outcome"]
 )

@@ -12,8 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from infra.ports import Clock
@@ -75,7 +74,7 @@ class Site:
     folder: StackFolder
     groups: Groups
     where: tuple[tuple[str, str], ...]
-    guarded: Mapping[str, int] = MappingProxyType({})
+    guarded: Mapping[str, int] = field(default_factory=dict)
     """Health ports of the jobs, by name: a watchdog starts those again that make no progress."""
 
 
