@@ -47,8 +47,12 @@ jobs.add_command(ledger)
 
 @jobs.command()
 @click.option("--ledger/--no-ledger", "with_ledger", default=False, help="Keep the books too: see `jobs ledger`.")
-@click.option("--metrics-port", type=click.IntRange(0, 65_535), default=0, help="Port of Prometheus metrics; 0: none.")
-def score(with_ledger: bool, metrics_port: int) -> None:
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    help="Port of health and Prometheus metrics; 0: none. Default: INFERWATCH_JOBS_METRICS_PORT.",
+)
+def score(with_ledger: bool, metrics_port: int | None) -> None:
     """Score telemetry as it comes: rows and windows to ClickHouse, anomalies and alerts to Kafka.
 
     Start as many as you like, in one group (INFERWATCH_JOBS_GROUP): they share the partitions. SIGTERM commits what is
@@ -65,7 +69,8 @@ def score(with_ledger: bool, metrics_port: int) -> None:
 
     settings = load(JobSettings)
     kafka, clickhouse = connection()
-    sys.exit(run_score(settings, kafka, clickhouse, metrics_port, with_ledger))
+    port = settings.metrics_port if metrics_port is None else metrics_port
+    sys.exit(run_score(settings, kafka, clickhouse, port, with_ledger))
 
 
 def run_score(
@@ -79,9 +84,10 @@ def run_score(
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
     from infra.meters import Exposition
-    from infra.metrics import CATALOGUE, EVERY, JOBS
+    from infra.metrics import CATALOGUE, EVERY, JOBS, RECORDS_MISSING
     from infra.settings import HealthSettings, load
     from schemas.topics import REQUESTS
+    from stream_jobs.job_health import JobHealth
     from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
     from stream_jobs.warming import warm_up
@@ -93,9 +99,11 @@ def run_score(
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
     health = load(HealthSettings)
     readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")
+    told: list[JobHealth] = []
     if metrics_port:
         shown = Exposition(CATALOGUE, {EVERY, JOBS})
-        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
+        details = lambda: told[0].details() if told else {}  # noqa: E731
+        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id, details=details)
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
     check_topics(cluster, settings)
@@ -118,6 +126,10 @@ def run_score(
         tick=ticker(publisher, telemetry_source, clock),
     )
     finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process) if with_ledger else lambda: None
+    told.append(JobHealth(job, clock))
+    told[0].follow()
+    for topic in specs:  # what must stay 0 is shown as 0, too
+        RECORDS_MISSING.labels(topic)
     readiness.loaded()
 
     def beat() -> None:

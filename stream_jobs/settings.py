@@ -28,6 +28,9 @@ class JobSettings(Settings):
     group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._\-]{1,200}$")] = Field(
         default="stream-jobs-score", description="Consumer group of the score job."
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=0, description="Port of health and Prometheus metrics, unless `--metrics-port` says otherwise; 0: none."
+    )
     window_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
         default=10.0, description="Length of a window, 1 to 3600 seconds. Shorter: sooner alerts over fewer requests."
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from schemas.alerts import AlertChanged
+from schemas.alerts import AlertChanged, alert_row
 from schemas.anomalies import AnomalyDetected, DetectorsRenewed, SeriesBoundReached, WindowCorrected
 from schemas.base import Message, encode, headers_for
 from schemas.tables import ALERTS, ANOMALIES, LATENCY_CAUSES, WINDOW_SCORES, WINDOWS
@@ -104,21 +104,7 @@ class WindowEffects:
     def alert(self, change: AlertChanged) -> None:
         """A change of an incident."""
         self.incidents.add(change.incident_id)
-        names = ("incident_id", "sequence", "metric", "summary", "windows", "score", "peak_score")
-        self._alerts.add(
-            {
-                **{name: getattr(change, name) for name in (*names, "actual", "expected", "lower", "upper")},
-                "status": change.status.value,
-                "kind": change.kind.value,
-                "scenario": change.series.scenario,
-                "model": change.series.model,
-                "model_version": change.series.version,
-                "opened_at": change.opened_ms,
-                "onset": change.onset_ms,
-                "changed_at": change.changed_ms,
-                "resolved_at": change.resolved_ms,
-            }
-        )
+        self._alerts.add(alert_row(change))
         event_id = f"{change.incident_id}/{change.sequence}"
         self._publish(ALERTS_TOPIC.name, change, event_id, change.incident_id, change.changed_ms)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from confluent_kafka import (
+    ConsumerGroupState,
     ConsumerGroupTopicPartitions,
     IsolationLevel,
     KafkaException,
@@ -20,6 +22,15 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, sorted_error
 from infra.ports import RetryLater
 from infra.settings import KafkaSettings
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSeen:
+    """A consumer group as it is now: partitions by member, and members' client ids by the same key."""
+
+    is_rebalancing: bool
+    client_ids: Mapping[str, str]
+    assignments: Mapping[str, frozenset[tuple[str, int]]]
 
 
 class KafkaCluster:
@@ -120,6 +131,28 @@ class KafkaCluster:
         futures = self.admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS)
         found = self._ask(lambda: futures[group].result(REQUEST_SECONDS)).topic_partitions
         return {p.partition: p.offset for p in found if p.offset >= 0}
+
+    def committed_all(self, group: str) -> dict[tuple[str, int], int]:
+        """The group's committed next offsets on all topics. Raises RetryLater."""
+        futures = self.admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group)], request_timeout=REQUEST_SECONDS
+        )
+        found = self._ask(lambda: futures[group].result(REQUEST_SECONDS)).topic_partitions
+        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+    def group(self, group: str) -> GroupSeen:
+        """Who is in the group now, and with which partitions. Raises RetryLater."""
+        futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        found = self._ask(lambda: futures[group].result(REQUEST_SECONDS))
+        assigned = {one.member_id: one.assignment for one in found.members}
+        return GroupSeen(
+            found.state in (ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING),
+            {one.member_id: str(one.client_id) for one in found.members},
+            {
+                member: frozenset((p.topic, p.partition) for p in (one.topic_partitions if one else ()))
+                for member, one in assigned.items()
+            },
+        )
 
     def members(self, group: str) -> int:
         """How many members the group has now; 0 for one that nobody is in. Raises RetryLater."""

@@ -157,7 +157,9 @@ def test_who_answered_long_ago_may_have_left_and_a_late_turn_of_the_partition_is
         now = watch.now + SECOND
         fine = book(0, owed=50, oldest_ms=now - 18_000, served_ms=now - 50, worker="new")
         waits = second % 100 > 80
-        quiet = book(1, owed=int(waits), oldest_ms=now - second % 100 % 20 * SECOND if waits else None, served_ms=long_ago)
+        quiet = book(
+            1, owed=int(waits), oldest_ms=now - second % 100 % 20 * SECOND if waits else None, served_ms=long_ago
+        )
         watch.hear(fine, quiet.model_copy(update={"worker": "gone"}))
     assert watch.alerts == []
 
