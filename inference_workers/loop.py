@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inference_workers.admission import Admission, Ready, Unusable
+from inference_workers.admission import Admission, Denied, Ready, Unusable
 from inference_workers.batching import Arrangement, BatchPlan, arrange
 from inference_workers.cache import ResultCache
 from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Row
 from inference_workers.lanes import Lane, Lanes
+from inference_workers.newcomers import Newcomers
 from inference_workers.observer import Observer
 from inference_workers.outcomes import Outcomes, rows_in_order, size_of
 from inference_workers.ports import Place
@@ -23,9 +24,9 @@ from inference_workers.servable import Servable
 from inference_workers.served_page import BatchFacts
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
-from infra.ports import Clock, Record, RetryLater
+from infra.ports import Clock, Record
 from infra.progress import Receipt
-from schemas.telemetry import ProcessSample
+from schemas.telemetry import Outcome, ProcessSample
 
 LOG = logging.getLogger(__name__)
 DELIVERIES_PER_RECORD = 2
@@ -35,10 +36,6 @@ ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 BUSY_SECONDS, PREFETCHED_SECONDS = 0.004, 0.008
 """How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
 IDLE_SECONDS = 0.1
-IDENTITY_RETRY_SECONDS = 0.5
-
-IdentityOf = Callable[[str], tuple[str, str]]
-"""Topic name to (cluster id, topic id); may raise RetryLater."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +80,7 @@ class InferenceWork:
         compute: Compute,
         cache: ResultCache,
         outcomes: Outcomes,
-        identity_of: IdentityOf,
+        newcomers: Newcomers,
         clock: Clock,
         limit: WorkLimit,
         *,
@@ -91,29 +88,25 @@ class InferenceWork:
         observer: Observer | None = None,
     ) -> None:
         self._admission, self._lanes, self._compute, self._cache = admission, lanes, compute, cache
-        self._outcomes, self._identity_of, self._clock, self._limit = outcomes, identity_of, clock, limit
+        self._outcomes, self._newcomers, self._clock, self._limit = outcomes, newcomers, clock, limit
         self._models, self._observer = models or Models(), observer
-        self._topics: dict[tuple[str, int], tuple[str, str]] = {}
-        self._identity_due = 0.0
         self._incoming: deque[tuple[Record, Receipt, int]] = deque()  # with its size in bytes
-        self._unknown: PartitionSet = set()
         self._incoming_bytes = 0
         self._started: dict[int, _Started] = {}
         self._tickets = 0
         admission.lookup, self._images = self._lookup, admission.images
+        admission.was_answered = self._was_answered
 
     def assigned(self, partitions: PartitionSet) -> None:
-        """See `Work.assigned`: ask for the topic's id again, for it may have been made anew."""
-        for where in partitions:
-            self._topics.pop(where, None)
-        self._unknown |= {(record.topic, record.partition) for record, _, _ in self._incoming} - self._topics.keys()
+        """See `Work.assigned`."""
+        self._newcomers.assigned(partitions, (record for record, _, _ in self._incoming))
         if self._observer is not None:
             self._observer.joined()
 
     def dropped(self, partitions: PartitionSet) -> None:
         """See `Work.dropped`."""
         self._incoming = deque(one for one in self._incoming if (one[0].topic, one[0].partition) not in partitions)
-        self._unknown -= partitions
+        self._newcomers.dropped(partitions)
         self._incoming_bytes = sum(size for _, _, size in self._incoming)
         for waiting in (self._lanes, self._images):
             waiting.drop(lambda one: one.shadow or _where(one.asked.receipt) in partitions)
@@ -124,9 +117,7 @@ class InferenceWork:
             size = size_of(record)
             self._incoming.append((record, receipt, size))
             self._incoming_bytes += size
-            where = record.topic, record.partition
-            if where not in self._topics:
-                self._unknown.add(where)
+            self._newcomers.saw(record)
 
     def is_full(self) -> bool:
         """See `Work.is_full`."""
@@ -186,7 +177,7 @@ class InferenceWork:
         )
 
     def _seconds_until_next(self, now_ms: int, *, start: bool) -> float:
-        if start and self._incoming and self._clock.monotonic() >= self._identity_due:
+        if start and self._incoming and self._newcomers.may_ask():
             return 0.0
         due = self._outcomes.telemetry.seconds_until_due(now_ms)
         longest = BUSY_SECONDS if self._images else IDLE_SECONDS
@@ -223,24 +214,39 @@ class InferenceWork:
 
     def _admit(self, outbox: Outbox) -> None:
         """Decode and tokenise a bounded slice of what came in, and what was waiting for images."""
-        chosen = self._slice() if self._incoming and self._know_identities() else []
+        chosen = self._slice() if self._incoming and self._newcomers.are_known() else []
         room = 2 * self.waiting() < self._limit.requests_max  # shadows give way: they are computed only with room
         images = self._limit.bytes_max - self._lanes.held_bytes
         for one in self._admission.admit(chosen, shadows=room, image_bytes_max=images):
-            if isinstance(one, Ready):
-                self._take_in(one, outbox)
-            elif isinstance(one, Unusable):
+            if isinstance(one, Unusable):
                 self._outcomes.unusable(one, outbox)
+            elif self._is_settled(one):
+                continue
+            elif isinstance(one, Ready):
+                self._take_in(one, outbox)
             else:
                 self._outcomes.denied(one, outbox)
+
+    def _is_settled(self, one: Ready | Denied) -> bool:
+        """Whether another worker has given the request up before, in predictions: then it is, for telemetry, too."""
+        receipt = one.asked.receipt
+        earlier = self._newcomers.earlier(receipt.progress.topic, receipt.progress.partition, receipt.offset)
+        if earlier is None or earlier.outcome is Outcome.ANSWERED or (isinstance(one, Ready) and one.shadow):
+            return False
+        self._outcomes.given_up_before(one.asked, earlier)
+        return True
+
+    def _was_answered(self, receipt: Receipt) -> bool:
+        place = receipt.progress.topic, receipt.progress.partition, receipt.offset
+        earlier = self._newcomers.earlier(*place)
+        return earlier is not None and earlier.outcome is Outcome.ANSWERED
 
     def _slice(self) -> list[tuple[Record, Receipt, Place]]:
         chosen: list[tuple[Record, Receipt, Place]] = []
         size = 0
         while self._incoming and len(chosen) < ADMITTED_MAX and size < ADMITTED_BYTES_MAX:
             record, receipt, record_bytes = self._incoming.popleft()
-            topic = self._topics[record.topic, record.partition]
-            chosen.append((record, receipt, Place(*topic, record.partition, record.offset)))
+            chosen.append((record, receipt, self._newcomers.place_of(record)))
             size += record_bytes
         self._incoming_bytes -= size
         return chosen
@@ -251,24 +257,6 @@ class InferenceWork:
         elif not one.shadow:
             queue_ms = self._clock.now_ms() - one.asked.appended_ms
             self._outcomes.finished(one, rows_in_order(one, {}), outbox, batch=None, queue_ms=queue_ms)
-
-    def _know_identities(self) -> bool:
-        """Ask for the ids of newly assigned topics. False while the cluster does not answer."""
-        if not self._unknown:
-            return True
-        if self._clock.monotonic() < self._identity_due:
-            return False
-        try:
-            for topic in {topic for topic, _ in self._unknown}:
-                found = self._identity_of(topic)
-                known = {where for where in self._unknown if where[0] == topic}
-                self._topics.update((where, found) for where in known)
-                self._unknown -= known
-        except RetryLater as error:
-            LOG.warning("the topic's id is not known yet: %s", error)
-            self._identity_due = self._clock.monotonic() + IDENTITY_RETRY_SECONDS
-            return False
-        return True
 
     def _start(self, outbox: Outbox) -> None:
         """Shed what is too late; give the compute thread batches while it has room."""

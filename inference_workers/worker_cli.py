@@ -147,17 +147,21 @@ def _run(
     stop: threading.Event,
 ) -> None:
     from inference_workers.compute import ComputeThread
+    from inference_workers.earlier_answers import KafkaEarlierAnswers
     from inference_workers.observation import start_log_topic, start_scaling
     from inference_workers.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
-    from infra.kafka import KafkaLog, KafkaPublisher
+    from infra.kafka import KafkaLog, KafkaPublisher, KafkaTail
     from schemas.topics import REQUESTS
 
     worker_id = settings.name_of_worker()
     publisher = KafkaPublisher(kafka, client_id=worker_id)
     log_topic = start_log_topic(publisher, worker_id, clock)
     dead_letters = DeadLetters(publisher, "worker")
-    outside = Outside(clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)))
+    earlier = KafkaEarlierAnswers(cluster, lambda starts: KafkaTail(kafka, (), start=starts, client_id=worker_id))
+    outside = Outside(
+        clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)), earlier
+    )
     fleet = _fleet(settings, kafka, cluster, own, outside, stop)
     compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
     work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)

@@ -73,6 +73,23 @@ class KafkaCluster:
         """The next offset of every partition of topics with so many partitions. Raises RetryLater."""
         return self._offsets(counts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
+    def since(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+        """By partition, (offset of the first record appended at that time or later, next offset); equal when there is
+        none. Raises RetryLater."""
+        ends = self.ends({topic: self.partitions(topic)})[topic]
+        asked = {TopicPartition(topic, number): OffsetSpec.for_timestamp(at) for number, at in times_ms.items()}  # type: ignore[no-untyped-call]
+        futures = self.admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
+        )
+        found = {
+            pair.partition: self._ask(partial(one.result, REQUEST_SECONDS)).offset for pair, one in futures.items()
+        }
+        return {
+            number: (end if (at := found[number]) < 0 else min(at, end), end)
+            for number, end in ends.items()
+            if number in found
+        }
+
     def _offsets(self, counts: Mapping[str, int], spec: OffsetSpec) -> dict[str, dict[int, int]]:
         found: dict[str, dict[int, int]] = {topic: {} for topic in counts}
         pairs = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
