@@ -41,6 +41,8 @@ class Cluster:
     def __init__(self, folder: Path, *, workers: int = 2, jobs: int = 2, patches: str = "", **more: str) -> None:
         """`patches`: names of `patches.APPLY` for every process; `more` is environment of all."""
         self.folder = folder
+        self.ever: list[Managed] = []
+        """Every process there was."""
         folder.mkdir(parents=True)
         self.kafka_port, self.clickhouse_port = free_port(), free_port()
         self.kafka_proxy, self.clickhouse_proxy = Proxy(self.kafka_port), Proxy(self.clickhouse_port)
@@ -68,10 +70,10 @@ class Cluster:
         )
         self.workers = [self.new_worker(number) for number in range(1, workers + 1)]
         self.jobs = [self.new_job(number) for number in range(1, jobs + 1)]
-        self.rejoined: list[Managed] = []
 
     def _managed(self, name: str, arguments: list[str], **more: str) -> Managed:
-        return Managed(name, arguments, self.environment | more, self.folder)
+        self.ever.append(Managed(name, arguments, self.environment | more, self.folder))
+        return self.ever[-1]
 
     def new_worker(self, number: int, **more: str) -> Managed:
         return self._managed(f"worker-{number}", ["tests.chaos.child", "inferwatch", "worker"], **more)
@@ -137,16 +139,15 @@ class Cluster:
             self.look()
             time.sleep(0.05)
 
-    def until(self, condition, what: str, seconds: float):
-        """Wait for a condition, keeping alive what is wanted. Raises TimeoutError."""
+    def until(self, condition, what: str, seconds: float, every: float = 0.05):
+        """Wait for a condition, asked every so often, keeping alive what is wanted. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         while True:
-            self.look()
             if value := condition():
                 return value
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {seconds:.0f} s: {what}; {self.describe()}")
-            time.sleep(0.05)
+            self.wait(every)
 
     def describe(self) -> str:
         return ", ".join(f"{one.name} {'alive' if one.alive else 'ended'}" for one in self.everything)

@@ -10,6 +10,8 @@ import time
 import uuid
 from pathlib import Path
 
+DEATH = 137
+"""The exit code of a death on purpose."""
 PREFIX = "replay."
 """Names of what a clean replay writes."""
 
@@ -26,7 +28,7 @@ def once(name: str) -> bool:
 
 def die_once(name: str) -> None:
     if once(name):
-        os._exit(137)
+        os._exit(DEATH)
 
 
 def advertise(proxy_port: int) -> None:
@@ -109,7 +111,7 @@ def die_between_answer_and_telemetry() -> None:
         calls.append(now_ms)
         if len(calls) >= 20 and once("die_between_answer_and_telemetry"):
             time.sleep(1.0)  # until the answers are delivered; this thread would store offsets, and does not
-            os._exit(137)
+            os._exit(DEATH)
         return telemetry(self, event, now_ms)
 
     Answers.telemetry = dying
@@ -131,7 +133,7 @@ def stand_still_before_manifest() -> None:
         finally:
             if chosen:
                 (Path(os.environ["CHAOS_MARKS"]) / "zombie-wrote").touch()
-                os._exit(137)
+                os._exit(DEATH)
 
     PartitionState._settle = stopping
 

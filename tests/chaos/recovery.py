@@ -12,14 +12,16 @@ Times = dict[int, list[tuple[int, int]]]
 
 
 def answer_times(servers: Servers) -> Times:
-    """When requests were appended and when their first answers were."""
-    topic_id = servers.topic_id("inference.requests")
-    asked = {(one.partition, one.offset): one.at_ms for one in servers.read("inference.requests")}
+    """When requests were appended, as their rows say, and when their first answers were."""
+    rows = servers.rows(
+        "SELECT topic_id, partition, offset, toUnixTimestamp64Milli(appended_at) AS at_ms FROM requests"
+    )
+    asked = {(row["topic_id"], int(row["partition"]), int(row["offset"])): int(row["at_ms"]) for row in rows}
     found: Times = defaultdict(list)
     for one in servers.read("inference.predictions"):
         place = json.loads(one.value or b"")["request"]
-        at_ms = asked.get((place["partition"], place["offset"]))
-        if at_ms is not None and place["topic_id"] == topic_id:
+        at_ms = asked.pop((place["topic_id"], place["partition"], place["offset"]), None)
+        if at_ms is not None:
             found[place["partition"]].append((at_ms, one.at_ms))
     return _sorted(found)
 

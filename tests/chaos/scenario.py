@@ -22,18 +22,19 @@ def servers_of(cluster: Cluster) -> Servers:
 
 
 def drained(servers: Servers, workload: Workload) -> bool:
-    """Whether every request has a row and every row is in a window."""
+    """Whether every request of the topic that there is now has a row, and every row is in a window."""
     try:
         windows, rows = window_sums(servers)
+        now = int(servers.text(f"SELECT count() FROM requests WHERE topic_id = '{workload.topic_id}'"))
     except OSError:
         return False
-    count = sum(map(sum, rows.values()))
-    return count >= len(workload.acknowledged) - workload.expected_gone and count == sum(map(sum, windows.values()))
+    owed = sum(one.topic_id == workload.topic_id for one in workload.acknowledged) - workload.expected_gone
+    return now >= owed and sum(map(sum, rows.values())) == sum(map(sum, windows.values()))
 
 
 def waits(cluster: Cluster, condition, what: str, seconds: float) -> bool:
     try:
-        cluster.until(condition, what, seconds)
+        cluster.until(condition, what, seconds, every=0.4)
     except TimeoutError as error:
         say(str(error))
         return False
@@ -55,16 +56,7 @@ def has_rows_since(cluster: Cluster, at_ms: int) -> bool:
 def recovers(cluster: Cluster, seconds: float = RECOVER_SECONDS) -> bool:
     """Whether what is sent from now on arrives in the table."""
     now_ms = time.time_ns() // 1_000_000
-    next_look = 0.0
-
-    def arrived() -> bool:
-        nonlocal next_look
-        if time.monotonic() < next_look:
-            return False
-        next_look = time.monotonic() + 0.3
-        return has_rows_since(cluster, now_ms)
-
-    return waits(cluster, arrived, "rows of new requests in all partitions", seconds)
+    return waits(cluster, lambda: has_rows_since(cluster, now_ms), "rows of new requests in all partitions", seconds)
 
 
 def finish(
@@ -79,17 +71,16 @@ def finish(
         worker.stop()
     for job in cluster.jobs:
         job.stop()
-    check_requests(servers, workload.acknowledged, verdict)
     if replay:
         quiet = {"CHAOS_PATCHES": cluster.environment.get("CHAOS_PATCHES", "") + " no_ticks"}
         run_to_end(cluster, "last", "stream-jobs-score", "inference.windows", verdict, **quiet)
+    check_requests(servers, workload.acknowledged, verdict)
     check_windows(servers, verdict)
     if replay and clean_replay(cluster, verdict):
         check_replay(servers, verdict, "replay", patches.PREFIX)
-    verdict.figures["unasked_ends"] = sum(len(one.unasked) for one in cluster.everything)
-    for one in cluster.everything:
-        if one.unasked:
-            verdict.named["unasked_ends"].append(f"{one.name}: {one.unasked}")
+    ends = [(one.name, code) for one in cluster.ever for code in one.unasked if code != patches.DEATH]
+    verdict.figures["unasked_ends"] = len(ends)
+    verdict.named["unasked_ends"] += [f"{name}: exit code {code}" for name, code in ends]
     return verdict
 
 

@@ -25,11 +25,11 @@ class Workload:
         self.acknowledged: list[Sent] = []
         self.unsure = 0
         self.expected_gone = 0
-        """So many at most were taken by retention, or with the topic, before they were answered."""
+        """So many of the topic that there is now were at most taken by retention before they were answered."""
         self.count = 0
         self.paused = False
         self._random, self._prefix = random, f"{random.getrandbits(40):x}"
-        self._topic_id = ""
+        self.topic_id = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
         self._producer = Producer(
@@ -49,7 +49,7 @@ class Workload:
         self._thread.start()
 
     def ask_topic_id(self) -> None:
-        self._topic_id = Servers(self.bootstrap, "").topic_id(TOPIC)
+        self.topic_id = Servers(self.bootstrap, "").topic_id(TOPIC)
 
     def flush(self, seconds: float = 130.0) -> None:
         """Wait until all that was sent is acknowledged or given up."""
@@ -85,7 +85,7 @@ class Workload:
                 ("ce_type", b"inferwatch.inference.requested.v1"),
                 ("content-type", b"application/json"),
             ]
-        topic_id = self._topic_id
+        topic_id = self.topic_id
 
         def delivered(error, message) -> None:
             if error is not None:
