@@ -21,7 +21,7 @@ from inference_workers.outcomes import Outcomes, rows_in_order, size_of
 from inference_workers.ports import Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
-from inference_workers.served_page import BatchFacts
+from inference_workers.served_page import BatchFacts, Served
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record
@@ -94,8 +94,9 @@ class InferenceWork:
         self._incoming_bytes = 0
         self._started: dict[int, _Started] = {}
         self._tickets = 0
+        self._untold: list[tuple[Served, Sequence[Receipt]]] = []
         admission.lookup, self._images = self._lookup, admission.images
-        admission.was_answered = self._was_answered
+        admission.was_answered = newcomers.was_answered
 
     def assigned(self, partitions: PartitionSet) -> None:
         """See `Work.assigned`."""
@@ -128,7 +129,7 @@ class InferenceWork:
 
     def under_way(self) -> int:
         """See `Work.under_way`: batches, and outcomes not yet told."""
-        return self._compute.under_way() + len(self._outcomes.telemetry)
+        return self._compute.under_way() + len(self._outcomes.telemetry) + len(self._untold)
 
     def waiting(self) -> int:
         """See `Work.waiting`."""
@@ -149,14 +150,27 @@ class InferenceWork:
         now_ms = self._clock.now_ms()
         telemetry = self._outcomes.telemetry
         last = not start and self._compute.under_way() == 0
-        told = telemetry.take(now_ms, everything=last, sample=self._sample)
-        for event, receipts in told:
-            outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
+        self._untold += telemetry.take(now_ms, everything=last, sample=self._sample)
+        told = self._tell(outbox, now_ms) if self._untold else []
         if self._observer is not None:
             if told:
-                self._observer.told([event for event, _ in told])
+                self._observer.told(told)
             self._turned(self._observer, outbox, now_ms)
         return self._seconds_until_next(now_ms, start=start)
+
+    def _tell(self, outbox: Outbox, now_ms: int) -> list[Served]:
+        """Send the telemetry of which every answer is in Kafka: a death must not leave it telling of others."""
+        told, waiting = [], []
+        for event, receipts in self._untold:
+            if not receipts[0].is_alive():
+                continue  # who has the partition now finds what was answered, and tells of it
+            if any(receipt.owes() == DELIVERIES_PER_RECORD for receipt in receipts):
+                waiting.append((event, receipts))
+                continue
+            outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
+            told.append(event)
+        self._untold = waiting
+        return told
 
     def _sample(self) -> ProcessSample | None:
         return None if self._observer is None else self._observer.sample()
@@ -229,17 +243,11 @@ class InferenceWork:
 
     def _is_settled(self, one: Ready | Denied) -> bool:
         """Whether another worker has given the request up before, in predictions: then it is, for telemetry, too."""
-        receipt = one.asked.receipt
-        earlier = self._newcomers.earlier(receipt.progress.topic, receipt.progress.partition, receipt.offset)
+        earlier = self._newcomers.earlier(one.asked.receipt)
         if earlier is None or earlier.outcome is Outcome.ANSWERED or (isinstance(one, Ready) and one.shadow):
             return False
         self._outcomes.given_up_before(one.asked, earlier)
         return True
-
-    def _was_answered(self, receipt: Receipt) -> bool:
-        place = receipt.progress.topic, receipt.progress.partition, receipt.offset
-        earlier = self._newcomers.earlier(*place)
-        return earlier is not None and earlier.outcome is Outcome.ANSWERED
 
     def _slice(self) -> list[tuple[Record, Receipt, Place]]:
         chosen: list[tuple[Record, Receipt, Place]] = []

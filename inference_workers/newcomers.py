@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from inference_workers.earlier_answers import Earlier, EarlierAnswers, Wanted, none_earlier
 from inference_workers.ports import Place
 from infra.ports import Clock, Record, RetryLater
+from infra.progress import Receipt
+from schemas.telemetry import Outcome
 
 LOG = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5
@@ -86,7 +88,12 @@ class Newcomers:
         """A record's identity, once all `are_known`."""
         return Place(*self._topics[record.topic, record.partition], record.partition, record.offset)
 
-    def earlier(self, topic: str, partition: int, offset: int) -> Earlier | None:
+    def earlier(self, receipt: Receipt) -> Earlier | None:
         """A request's first answer, when there was one before this worker had it."""
-        found = self._earlier.get((topic, partition))
-        return None if found is None else found.get(offset)
+        found = self._earlier.get((receipt.progress.topic, receipt.progress.partition))
+        return None if found is None else found.get(receipt.offset)
+
+    def was_answered(self, receipt: Receipt) -> bool:
+        """Whether that was no failure, and it was not shed."""
+        earlier = self.earlier(receipt)
+        return earlier is not None and earlier.outcome is Outcome.ANSWERED

@@ -152,6 +152,7 @@ def _run(
     from inference_workers.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaLog, KafkaPublisher, KafkaTail
+    from infra.ports import RetryLater
     from schemas.topics import REQUESTS
 
     worker_id = settings.name_of_worker()
@@ -162,7 +163,10 @@ def _run(
     outside = Outside(
         clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)), earlier
     )
-    fleet = _fleet(settings, kafka, cluster, own, outside, stop)
+    try:
+        fleet = _fleet(settings, kafka, cluster, own, outside, stop)
+    except RetryLater as away:
+        raise ConnectionError(str(away)) from None
     compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
     work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
     loop = new_loop(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
     IsolationLevel,
     KafkaException,
     TopicCollection,
@@ -28,6 +29,8 @@ class KafkaCluster:
     def __init__(self, settings: KafkaSettings, *, client_id: str = "inferwatch-admin") -> None:
         self._config = client_config(settings, client_id)
         self.admin = AdminClient(self._config, logger=LOG)
+        self._readers: dict[str, Consumer] = {}
+        self._lock = threading.Lock()
 
     def wait_ready(self, deadline_seconds: float) -> None:
         """Wait until a broker answers. Raises ConnectionError when none does in time."""
@@ -105,12 +108,32 @@ class KafkaCluster:
         return found
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater."""
+        """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater.
+
+        A consumer that never joins asks, not the admin client: that one reads from a null pointer, and the process is
+        gone, when a broker that has just started says that it is not the group's coordinator (librdkafka 2.16).
+        """
         pairs = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
-        asked = [ConsumerGroupTopicPartitions(group, pairs)]
-        futures = self.admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS)
-        found = self._ask(lambda: futures[group].result(REQUEST_SECONDS)).topic_partitions
+        if not pairs:
+            return {}
+        reader = self._reader_of(group)
+        try:
+            found = self._ask(lambda: reader.committed(pairs, timeout=REQUEST_SECONDS))
+            if failed := next((one.error for one in found if one.error is not None), None):
+                raise RetryLater(f"cluster: {failed.str()}")
+        except RetryLater:
+            with self._lock:  # another client finds the coordinator that there is then
+                if self._readers.get(group) is reader:
+                    del self._readers[group]
+            raise
         return {p.partition: p.offset for p in found if p.offset >= 0}
+
+    def _reader_of(self, group: str) -> Consumer:
+        with self._lock:
+            if group not in self._readers:
+                config = self._config | {"group.id": group, "enable.auto.commit": False}
+                self._readers[group] = Consumer(config, logger=LOG)
+            return self._readers[group]
 
     def members(self, group: str) -> int:
         """How many members the group has now; 0 for one that nobody is in. Raises RetryLater."""

@@ -72,6 +72,7 @@ def run_control(name: str, folder: Path, seed: int) -> dict:
     try:
         cluster.start()
         if not control.with_final:
+            cluster.sql("SYSTEM STOP MERGES requests_stored")  # or they would soon have merged what FINAL does
             cluster.sql("CREATE OR REPLACE VIEW requests AS SELECT * FROM requests_stored")
         workload = Workload(
             f"127.0.0.1:{cluster.kafka_proxy.port}", random, PARTITIONS, rate=60.0, poison=control.poison

@@ -193,10 +193,10 @@ def no_owner() -> None:
 
 def no_identity() -> None:
     """A worker names requests by itself, not by their position."""
-    from inference_workers import loop, ports
+    from inference_workers import newcomers, ports
 
     shift = 1_000 * (1 + os.getpid() % 50)
-    loop.Place = lambda cluster, topic, partition, offset: ports.Place(cluster, topic, partition, offset + shift)
+    newcomers.Place = lambda cluster, topic, partition, offset: ports.Place(cluster, topic, partition, offset + shift)
 
 
 def no_tokens() -> None:

@@ -51,7 +51,7 @@ class Managed:
             self._process = subprocess.Popen(
                 launch_command([sys.executable, "-m", *self.arguments]),
                 cwd=ROOT,
-                env=self.environment | {"PYTHONUNBUFFERED": "1"},
+                env=self.environment | {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

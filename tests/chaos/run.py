@@ -55,7 +55,7 @@ def short_schedule(random: Random) -> list[f.Fault]:
 
 def long_round(random: Random, number: int) -> list[f.Fault]:
     """Many kills, and everything else now and then."""
-    kinds = ("worker",) * 5 + ("job",) * 5 + ("kafka",) * 2 + ("clickhouse",) * 2
+    kinds = ("worker",) * 9 + ("job",) * 9 + ("kafka",) * 4 + ("clickhouse",) * 4
     chosen: list[f.Fault] = [f.Kill(kind) for kind in kinds]
     more = [
         [f.Zombie("worker"), f.Zombie("job"), f.LostReplies(), f.Away("kafka", 30)],
@@ -68,8 +68,21 @@ def long_round(random: Random, number: int) -> list[f.Fault]:
     return chosen + ([f.RetentionPasses()] if number % 4 == 3 else [])
 
 
-def schedule(random: Random, seconds: float | None, kills_max: int | None, run: f.Run):
+def fault_of(text: str) -> f.Fault:
+    """`Kill:worker`, `Away:kafka:30`, `Poison`: a class of `faults` and what it is made with."""
+    name, *given = text.split(":")
+    kind = getattr(f, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, f.Fault)):
+        raise argparse.ArgumentTypeError(f"no fault {name!r}")
+    return kind(*(float(one) if one.replace(".", "").isdigit() else one for one in given))
+
+
+def schedule(random: Random, options: argparse.Namespace, run: f.Run):
     """The faults of a run, until its time is over or so many were killed."""
+    seconds, kills_max = options.seconds, options.kills
+    if options.fault:
+        yield from options.fault
+        return
     if seconds is None and kills_max is None:
         yield from short_schedule(random)
         return
@@ -99,7 +112,7 @@ def main_run(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Verd
             raise RuntimeError(f"the pipeline did not begin to work: {cluster.describe()}")
         say("rows arrive; the faults begin")
         done, slow = 0, []
-        for fault in schedule(random, options.seconds, options.kills, run):
+        for fault in schedule(random, options, run):
             say(f"{fault.name}")
             fault.start(run)
             cluster.wait(fault.seconds)
@@ -134,6 +147,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the schedule and the traffic; by default another each time")
     parser.add_argument("--for", dest="seconds", type=parse_seconds, help="how long faults go on: 10m, 1h")
     parser.add_argument("--kills", type=int, help="faults go on until so many processes were killed")
+    parser.add_argument(
+        "--fault",
+        action="append",
+        type=fault_of,
+        help="only this one, such as Kill:worker or Away:kafka:30; again for more",
+    )
     parser.add_argument("--rate", type=float, default=60.0, help="requests a second (60)")
     parser.add_argument("--only", choices=("run", "controls", *CONTROLS), help="a part of it")
     parser.add_argument("--keep", action="store_true", help="keep the folder of logs and data")

@@ -104,7 +104,7 @@ def run_to_end(cluster: Cluster, name: str, group: str, windows: str, verdict: V
     job.start()
     done = waits(
         cluster,
-        lambda: all_committed(cluster, group, ["inference.telemetry", windows]),
+        lambda: "taken over at" in job.log() and all_committed(cluster, group, ["inference.telemetry", windows]),
         f"job {name} is at the end",
         JOB_SECONDS,
     )

@@ -113,3 +113,37 @@ def test_while_the_end_of_the_predictions_cannot_be_read_nothing_is_decided(monk
     second.run()
     assert len(world.broker.of(PREDICTIONS.name)) == before
     assert second.committed() == {}
+
+
+def test_nothing_is_told_of_an_answer_that_is_not_in_kafka_yet():
+    world = World()
+    world.publisher.hold = True
+    world.ask(LATE)
+    world.ask("not json")
+    seen = []
+
+    def answers_arrive():
+        seen.append(len(world.publisher._held))
+        world.publisher.release()
+        world.publisher.hold = False
+
+    world.at_poll = {10: answers_arrive}
+    world.run()
+    assert seen == [2], "the answer and the dead letter, and no telemetry behind them"
+    assert world.outcomes() == {(0, 0): ("answered", ""), (0, 1): ("dead_lettered", "not_json")}
+    assert world.committed() == {0: 2}
+
+
+def test_of_a_lost_partition_nothing_is_told_whose_answers_are_not_in_kafka():
+    world = World()
+    world.publisher.hold = True
+    world.ask(LATE)
+    world.run()
+    assert world.log.assignment() == set()
+    world.publisher.hold = False
+    world.publisher.release()
+    world.outbox.collect()
+    world.work.step(world.outbox, start=False)
+    assert [message.KIND for _, message in world.predictions()] == ["inference.answered"]
+    assert world.outcomes() == {}
+    assert world.work.under_way() == 0
