@@ -148,6 +148,7 @@ def _run(
 ) -> None:
     from inference_workers.compute import ComputeThread
     from inference_workers.earlier_answers import KafkaEarlierAnswers
+    from inference_workers.made_anew import MadeAnewWatch
     from inference_workers.observation import start_log_topic, start_scaling
     from inference_workers.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
@@ -164,6 +165,7 @@ def _run(
         clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)), earlier
     )
     try:
+        made_anew = MadeAnewWatch(cluster, REQUESTS.name, stop, cluster.topic_id(REQUESTS.name))
         fleet = _fleet(settings, kafka, cluster, own, outside, stop)
     except RetryLater as away:
         raise ConnectionError(str(away)) from None
@@ -186,6 +188,7 @@ def _run(
     observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
     observer.ready_to_join()
     start_scaling(observer, cluster, settings, clock, stop)
+    made_anew.start()
     LOG.info("serving %s %s on %s as %s", own.facts.ref.name, own.facts.ref.version, own.servable.device, worker_id)
     sys.setswitchinterval(SWITCH_SECONDS)
     spare_collections()
@@ -196,6 +199,8 @@ def _run(
     if log_topic is not None:
         log_topic.close()
     publisher.close()
+    if made_anew.seen:
+        raise ConnectionError(made_anew.seen)  # try again: whoever looks after the process starts another
 
 
 def _fleet(
