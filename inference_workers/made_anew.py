@@ -1,5 +1,5 @@
 """Notices that the request topic was deleted and made again. Kafka's client goes on asking for the old one, for ever:
-it is a member, it owns partitions, and no record comes. Only a new client helps, so the worker ends and is started anew.
+it is a member, it owns partitions, and no record comes. Only a new client helps, so the worker ends and starts anew.
 """
 
 from __future__ import annotations
