@@ -277,8 +277,10 @@ def window_sums(servers: Servers, database: str = "default") -> tuple[dict, dict
 
 
 def _by_window(rows: list[dict]) -> dict:
+    """Without the empty: a window may hold nothing but outcomes that were told again."""
     keys = ("start", "scenario", "model", "model_version")
-    return {tuple(row[key] for key in keys): tuple(int(row[f"{name}_n"]) for name in OUTCOMES) for row in rows}
+    found = {tuple(row[key] for key in keys): tuple(int(row[f"{name}_n"]) for name in OUTCOMES) for row in rows}
+    return {key: counts for key, counts in found.items() if any(counts)}
 
 
 def check_windows(servers: Servers, verdict: Verdict) -> None:

@@ -146,7 +146,7 @@ class ZombieBeforeManifest(Fault):
         cluster.continue_stopped()
         cluster.until(lambda: (cluster.folder / "zombie-wrote").exists(), "the zombie writes", 30.0)
         for job in cluster.jobs:
-            run.kill("job", job)
+            run.kill("every job", job)
 
 
 class Away(Fault):

@@ -28,7 +28,7 @@ def short_schedule(random: Random) -> list[f.Fault]:
     """Each fault once, kills of each kind a few times, in an order of the seed's."""
     kills = [
         f.Kill(kind)
-        for kind, count in (("worker", 3), ("job", 3), ("kafka", 2), ("clickhouse", 2))
+        for kind, count in (("worker", 2), ("job", 2), ("kafka", 1), ("clickhouse", 1))
         for _ in range(count)
     ]
     once = [
