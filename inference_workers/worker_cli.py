@@ -180,6 +180,7 @@ def _run(
             client_id=worker_id,
             on_assigned=assigned,
             on_revoked=revoked,
+            topic_id_of=cluster.topic_id,
         ),
         work,
         outside,

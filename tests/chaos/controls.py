@@ -72,7 +72,9 @@ def run_control(name: str, folder: Path, seed: int) -> dict:
     try:
         cluster.start()
         if not control.with_final:
-            cluster.sql("SYSTEM STOP MERGES requests_stored")  # or they would soon have merged what FINAL does
+            # Or the table would soon have merged by itself what FINAL merges.
+            sizes = ("max_bytes_to_merge_at_max_space_in_pool = 1", "max_bytes_to_merge_at_min_space_in_pool = 1")
+            cluster.sql(f"ALTER TABLE requests_stored MODIFY SETTING {', '.join(sizes)}")
             cluster.sql("CREATE OR REPLACE VIEW requests AS SELECT * FROM requests_stored")
         workload = Workload(
             f"127.0.0.1:{cluster.kafka_proxy.port}", random, PARTITIONS, rate=60.0, poison=control.poison

@@ -300,7 +300,12 @@ class RetentionPasses(Fault):
     def heal(self, run: Run) -> None:
         admin = AdminClient({"bootstrap.servers": run.workload.bootstrap})
         run.workload.flush()
-        ends = max((one.offset for one in tuple(run.workload.acknowledged) if one.partition == 0), default=0)
+        now = [
+            one.offset
+            for one in tuple(run.workload.acknowledged)
+            if one.topic_id == run.workload.topic_id and one.partition == 0
+        ]
+        ends = max(now, default=0)
         run.workload.expected_gone += ends
         future = admin.delete_records([TopicPartition(TOPIC, 0, ends - 3)])
         for one in future.values():

@@ -6,7 +6,7 @@ import pytest
 
 from inference_workers.earlier_answers import KafkaEarlierAnswers, Wanted
 from infra.ports import RetryLater
-from schemas.topics import PREDICTIONS, TELEMETRY
+from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY
 from tests.unit.inference_workers.stand_ins import World
 
 LATE = json.dumps({"input": "red shoes", "timeout_ms": 1_000})
@@ -138,12 +138,17 @@ def test_of_a_lost_partition_nothing_is_told_whose_answers_are_not_in_kafka():
     world = World()
     world.publisher.hold = True
     world.ask(LATE)
+
+    def lost():
+        assert len(world.publisher._held) == 1
+        world.log.revoke({(REQUESTS.name, 0), (REQUESTS.name, 1)})
+
+    def answers_arrive():
+        world.publisher.hold = False
+        world.publisher.release()
+
+    world.at_poll = {20: lost, 10: answers_arrive}
     world.run()
-    assert world.log.assignment() == set()
-    world.publisher.hold = False
-    world.publisher.release()
-    world.outbox.collect()
-    world.work.step(world.outbox, start=False)
     assert [message.KIND for _, message in world.predictions()] == ["inference.answered"]
     assert world.outcomes() == {}
-    assert world.work.under_way() == 0
+    assert world.committed() == {}
