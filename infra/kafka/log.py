@@ -104,7 +104,7 @@ class KafkaLog:
 
     def store(self, topic: str, partition: int, next_offset: int) -> None:
         """See `Log.store`."""
-        place = TopicPartition(topic, partition, next_offset, metadata=self._ids.get((topic, partition)))
+        place = TopicPartition(topic, partition, next_offset, metadata=self._ids.get((topic, partition), ""))
         try:
             self._consumer.store_offsets(offsets=[place])
         except KafkaException as error:
