@@ -14,7 +14,7 @@ from typing import Protocol
 
 from infra.ports import Record, RetryLater
 from schemas.base import DecodeError, decode
-from schemas.predictions import PREDICTION_KINDS, InferenceAnswered, InferenceFailed, RequestShed
+from schemas.predictions import PREDICTION_KINDS, InferenceFailed, RequestShed
 from schemas.telemetry import Outcome
 from schemas.topics import PREDICTIONS
 
@@ -24,7 +24,6 @@ RECORDS_MAX = 10_000
 requests by default) and what it answered in a second, between two commits."""
 READ_SECONDS_MAX = 10.0
 POLL_RECORDS, POLL_SECONDS = 2_000, 0.1
-KINDS = {InferenceAnswered: Outcome.ANSWERED, InferenceFailed: Outcome.FAILED, RequestShed: Outcome.SHED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +103,13 @@ def _fold(record: Record, wanted: Wanted, found: dict[int, Earlier]) -> None:
     asked = answer.request
     if asked.topic_id != wanted.topic_id or asked.partition != record.partition or asked.offset < wanted.offset:
         return
-    error = {InferenceFailed: "error", RequestShed: "reason"}.get(type(answer))
-    found.setdefault(
-        asked.offset,
-        Earlier(KINDS[type(answer)], "" if error is None else str(getattr(answer, error)), record.timestamp_ms),
-    )
+    if isinstance(answer, InferenceFailed):
+        earlier = Earlier(Outcome.FAILED, answer.error, record.timestamp_ms)
+    elif isinstance(answer, RequestShed):
+        earlier = Earlier(Outcome.SHED, answer.reason, record.timestamp_ms)
+    else:
+        earlier = Earlier(Outcome.ANSWERED, "", record.timestamp_ms)
+    found.setdefault(asked.offset, earlier)
 
 
 def none_earlier(wanted: Mapping[int, Wanted]) -> dict[int, dict[int, Earlier]]:

@@ -80,7 +80,7 @@ class KafkaCluster:
         """By partition, (offset of the first record appended at that time or later, next offset); equal when there is
         none. Raises RetryLater."""
         ends = self.ends({topic: self.partitions(topic)})[topic]
-        asked = {TopicPartition(topic, number): OffsetSpec.for_timestamp(at) for number, at in times_ms.items()}  # type: ignore[no-untyped-call]
+        asked = {TopicPartition(topic, number): OffsetSpec.for_timestamp(at) for number, at in times_ms.items()}
         futures = self.admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
         )
