@@ -307,6 +307,7 @@ class RetentionPasses(Fault):
         ]
         ends = max(now, default=0)
         run.workload.expected_gone += ends
+        run.workload.taken[run.workload.topic_id, 0] = ends - 3
         future = admin.delete_records([TopicPartition(TOPIC, 0, ends - 3)])
         for one in future.values():
             one.result(20)

@@ -74,7 +74,7 @@ def finish(
     if replay:
         quiet = {"CHAOS_PATCHES": cluster.environment.get("CHAOS_PATCHES", "") + " no_ticks"}
         run_to_end(cluster, "last", "stream-jobs-score", "inference.windows", verdict, **quiet)
-    check_requests(servers, workload.acknowledged, verdict)
+    check_requests(servers, workload.acknowledged, verdict, workload.taken)
     check_windows(servers, verdict)
     if replay and clean_replay(cluster, verdict):
         check_replay(servers, verdict, "replay", patches.PREFIX)

@@ -26,6 +26,8 @@ class Workload:
         self.unsure = 0
         self.expected_gone = 0
         """So many of the topic that there is now were at most taken by retention before they were answered."""
+        self.taken: dict[tuple[str, int], int] = {}
+        """By topic id and partition, the offset below which retention took everything."""
         self.count = 0
         self.paused = False
         self._random, self._prefix = random, f"{random.getrandbits(40):x}"

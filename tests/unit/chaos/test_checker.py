@@ -64,9 +64,9 @@ class World:
             return [{"n": str(self.stored), "u": str(len({row["offset"] for row in self.rows_shown}))}]
         return self.rows_shown
 
-    def faults(self, sent=SENT):
+    def faults(self, sent=SENT, taken=None):
         verdict = Verdict()
-        check_requests(self, sent, verdict)
+        check_requests(self, sent, verdict, taken)
         return {name: getattr(verdict, name) for name in Verdict.FAULTS if getattr(verdict, name)}, verdict.figures
 
 
@@ -144,6 +144,13 @@ def test_what_retention_took_before_it_was_answered_is_expired_and_not_lost(worl
     faults, figures = world.faults()
     assert faults == {}
     assert figures["expired"] == 1
+
+
+def test_what_was_deleted_and_is_there_again_is_expired_too(world):
+    del world.topics["inference.predictions"][0], world.rows_shown[0]
+    assert world.faults(taken={("T", 0): 1})[1]["expired"] == 1
+    assert world.faults(taken={("T", 0): 1})[0] == {}
+    assert world.faults(taken={("another", 0): 1})[0] == {"lost": 2}
 
 
 def framed(body):
