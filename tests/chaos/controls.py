@@ -13,7 +13,7 @@ from tests.chaos.faults import Fault, Kill, LostReplies, Precise, Run, ZombieBef
 from tests.chaos.scenario import finish, recovers, say
 from tests.chaos.workload import Workload
 
-DRAIN_SECONDS = 12.0
+DRAIN_SECONDS = 8.0
 """What is lost does not come: the controls do not wait for it as long as the run does."""
 
 
