@@ -30,6 +30,9 @@ class Run:
     def kill(self, kind: str, one: Managed) -> None:
         if not one.alive:
             return
+        peers = {"worker": self.cluster.workers, "job": self.cluster.jobs}.get(kind)
+        if peers is not None and not any(peer.works for peer in peers if peer is not one):
+            kind += ", the last one"
         self.kills.append((kind, time.time_ns() // 1_000_000))
         if kind == "kafka" and one.facts is not None:
             one.signal(signal.SIGKILL, one.facts["java_pid"])

@@ -105,5 +105,10 @@ class Managed:
             self.signal(signal.SIGKILL)
             self._process.wait(10)
 
+    @property
+    def works(self) -> bool:
+        """Whether a worker or a job has joined its group since it was started."""
+        return self.alive and "assigned" in self.log().rpartition("--- start ")[2]
+
     def log(self) -> str:
         return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""

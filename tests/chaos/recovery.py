@@ -57,7 +57,8 @@ def recovery(kills: list[tuple[str, int]], answers: Times, windows: Times) -> di
     """Median and worst by kind of process. A job's work is its windows, which take a second to end; a server's both."""
     found: dict[str, list[float]] = defaultdict(list)
     for kind, killed_ms in kills:
-        of = {"worker": [answers], "job": [windows], "every job": [windows]}.get(kind, [answers, windows])
+        of = {"worker": [answers], "job": [windows], "every job": [windows]}.get(kind.partition(",")[0])
+        of = of or [answers, windows]
         seconds = [seconds_after(killed_ms, times) for times in of]
         if None not in seconds:
             found[kind].append(max(one for one in seconds if one is not None))
