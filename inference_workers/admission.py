@@ -125,6 +125,8 @@ class Admission:
     clock: Clock
     images: ImageReading
     lookup: Lookup = lambda servable, content: None
+    was_answered: Callable[[Receipt], bool] = lambda receipt: False
+    """Whether it was answered before, in time: then it is answered again, however late it is by now."""
     head_starts_ms: Mapping[str, int] = field(default_factory=dict)
     request_tokens_max: int = 2**31
 
@@ -187,6 +189,7 @@ class Admission:
     ) -> Asked:
         request = envelope.data
         appended_ms = append_time_ms(record, self.clock.now_ms())
+        no_deadline = request.timeout_ms is None or self.was_answered(receipt)
         return Asked(
             receipt=receipt,
             identity=identity,
@@ -197,7 +200,7 @@ class Admission:
             request_id=envelope.event_id or "",
             traceparent=envelope.traceparent,
             route=route,
-            deadline_ms=None if request.timeout_ms is None else appended_ms + request.timeout_ms,
+            deadline_ms=None if no_deadline else appended_ms + (request.timeout_ms or 0),
             inputs=len(request.inputs),
             input_bytes=_text_bytes(request),
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
+from inference_workers.earlier_answers import Earlier
 from inference_workers.items import Expired
 from inference_workers.ports import Item
 from inference_workers.served_page import BatchFacts
@@ -58,8 +59,19 @@ class Outcomes:
         total_ms, cached = now_ms - asked.appended_ms, one.cached / len(one.parts)
         told = one.tokens, one.unknown_share, one.truncated, cached
         if fault is None:
-            sure = norm, statistics, "", "", one.script, direction
-            return Line(asked, Outcome.ANSWERED, now_ms, total_ms, queue_ms, batch, *told, *sure)
+            return Line(
+                asked,
+                Outcome.ANSWERED,
+                now_ms,
+                total_ms,
+                queue_ms,
+                batch,
+                *told,
+                norm,
+                statistics,
+                script=one.script,
+                direction=direction,
+            )
         return Line(
             asked,
             Outcome.FAILED,
@@ -116,6 +128,13 @@ class Outcomes:
         self.telemetry.add_all(
             [Line(asked, Outcome.FAILED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=fault.code)]
         )
+
+    def given_up_before(self, asked: Asked, earlier: Earlier) -> None:
+        """A request that another worker has failed or shed, and not told of: its answer is there, and stands."""
+        asked.receipt.settle()
+        waited_ms = max(0, earlier.at_ms - asked.appended_ms)
+        outcome = Line(asked, earlier.outcome, self.clock.now_ms(), waited_ms, waited_ms, error=earlier.error)
+        self.telemetry.add_all([outcome])
 
     def unusable(self, one: Unusable, outbox: Outbox) -> None:
         """A record that could not be read."""
