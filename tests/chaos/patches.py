@@ -79,9 +79,9 @@ def trust_the_log() -> None:
 
 def no_ticks() -> None:
     """An idle partition gets no ticks: the telemetry log stands still."""
-    from stream_jobs import jobs_cli
+    from stream_jobs import score_specs
 
-    jobs_cli.ticker = lambda *given: lambda *place: None
+    score_specs.ticker = lambda *given: lambda *place: None
 
 
 # Deaths at one instruction.

@@ -25,8 +25,9 @@ from infra.settings import KafkaSettings
 from schemas.base import DecodeError, Reason
 from stream_jobs import stall_watch
 from stream_jobs.job_health import JobHealth
-from stream_jobs.jobs_cli import end_process, new_spec, run_job, stop_at_once_on_sigterm
+from stream_jobs.jobs_cli import end_process, run_job, stop_at_once_on_sigterm
 from stream_jobs.score_job import ScoreJob
+from stream_jobs.score_specs import new_spec
 from stream_jobs.stage import Effects, Outgoing
 
 PAGES = 16

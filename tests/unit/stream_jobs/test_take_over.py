@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 
 from infra.settings import KafkaSettings
-from stream_jobs.jobs_cli import score_specs
 from stream_jobs.partition_runner import StageSpec, restored
+from stream_jobs.score_specs import score_specs
 from stream_jobs.settings import JobSettings
 from stream_jobs.state_log import PartitionState
 from tests.fakes import FakeBroker, FakeClock
