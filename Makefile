@@ -1,6 +1,6 @@
 # Targets for people. All but help, down, reset and doctor first set up .venv when it is missing or stale.
 .DEFAULT_GOAL := help
-.PHONY: help setup up test down reset doctor check docs lock
+.PHONY: help setup up test chaos down reset doctor check docs lock
 
 # Any Python from 3.7 on can run the set-up; the set-up itself then looks for 3.11 to 3.14.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
@@ -36,6 +36,10 @@ ifeq ($(strip $(ARGS)),)
 else
 	@$(BIN)/python -m pytest $(ARGS)
 endif
+
+# Kills, zombies, outages, poison on a pipeline of its own; the short form takes some ten minutes.
+chaos: setup  ## break a pipeline on purpose and check that nothing is lost or doubled; ARGS="--for 1h" for longer
+	@$(BIN)/python -m tests.chaos.run $(ARGS)
 
 # These three install nothing: not below a running pipeline, not without a network.
 down:  ## stop what `make up` left running

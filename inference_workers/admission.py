@@ -23,6 +23,7 @@ from inference_workers.items import (
 )
 from inference_workers.ports import Item, Place
 from inference_workers.routing import Route, RoutingTable
+from inference_workers.scripts import joined, scripts_of
 from inference_workers.servable import Servable
 from inference_workers.tasks.outputs import Wanted
 from infra.ports import Clock, Record
@@ -81,6 +82,8 @@ class Ready:
     waiting: Waiting
     size: int
     shadow: bool = False
+    script: int = 0
+    """Writing system of its texts, see `scripts_of`."""
 
     @property
     def items(self) -> list[Item]:
@@ -122,6 +125,8 @@ class Admission:
     clock: Clock
     images: ImageReading
     lookup: Lookup = lambda servable, content: None
+    was_answered: Callable[[Receipt], bool] = lambda receipt: False
+    """Whether it was answered before, in time: then it is answered again, however late it is by now."""
     head_starts_ms: Mapping[str, int] = field(default_factory=dict)
     request_tokens_max: int = 2**31
 
@@ -184,6 +189,7 @@ class Admission:
     ) -> Asked:
         request = envelope.data
         appended_ms = append_time_ms(record, self.clock.now_ms())
+        no_deadline = request.timeout_ms is None or self.was_answered(receipt)
         return Asked(
             receipt=receipt,
             identity=identity,
@@ -194,7 +200,7 @@ class Admission:
             request_id=envelope.event_id or "",
             traceparent=envelope.traceparent,
             route=route,
-            deadline_ms=None if request.timeout_ms is None else appended_ms + request.timeout_ms,
+            deadline_ms=None if no_deadline else appended_ms + (request.timeout_ms or 0),
             inputs=len(request.inputs),
             input_bytes=_text_bytes(request),
         )
@@ -220,7 +226,8 @@ class Admission:
                 self._tokenise_each(servable, mine, texts)
                 continue
             each_ms = (self.clock.monotonic() - start) * 1000 / max(1, len(flat))
-            for draft, some in zip(mine, texts, strict=True):
+            scripts = scripts_of([joined(some) for some in texts])
+            for draft, some, draft.script in zip(mine, texts, scripts, strict=True):
                 draft.tokenised = [next(tokenised) for _ in some]
                 draft.tokenise_ms = each_ms * len(some)
 
@@ -257,6 +264,7 @@ class Admission:
             waiting=Waiting(costs or (0,), now_ms, asked.deadline_ms, now_ms - head_start_ms),
             size=_size(asked, parts),
             shadow=draft.shadow,
+            script=draft.script,
         )
 
     def _known(self, prepared: Prepared, servable: Servable) -> tuple[list[Item | Row], int]:

@@ -45,7 +45,7 @@ class ResultCache:
         if old is not None:
             self.bytes_held -= old[1]
         # A copy: a row of a batch is a view that would keep the whole batch alive.
-        kept = row if isinstance(row.value, Tokens) else Row(row.value.copy(), row.norm)
+        kept = row if isinstance(row.value, Tokens) else Row(row.value.copy(), row.norm, row.direction)
         self._rows[key] = kept, size
         self.bytes_held += size
         while self.bytes_held > self.bytes_max:

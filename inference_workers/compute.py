@@ -11,7 +11,17 @@ from typing import Any, Protocol
 import numpy as np
 
 from inference_workers.batching import Arrangement
-from inference_workers.ports import DeviceLost, Engine, EngineError, Item, NonFiniteOutput, OutOfMemory, WrongShape
+from inference_workers.directions import directions_of
+from inference_workers.ports import (
+    DeviceLost,
+    Engine,
+    EngineError,
+    Head,
+    Item,
+    NonFiniteOutput,
+    OutOfMemory,
+    WrongShape,
+)
 from infra.fingerprints import fingerprint
 from infra.ports import Clock
 
@@ -22,10 +32,11 @@ PREFETCHED_MAX = 1
 @dataclass(frozen=True, slots=True)
 class Row:
     """An item's result: a vector or logits (float32 [width]) or `Tokens`; `norm` is a vector's length before
-    normalising, 0 for the rest."""
+    normalising, `direction` see `directions_of`; both are 0 for the rest."""
 
     value: Any
     norm: float = 0.0
+    direction: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +186,9 @@ class _Run:
             raise WrongShape(f"the model gave an array of {rows.ndim} dimensions")
         finite = np.isfinite(rows).all(axis=1) & np.isfinite(norms)
         if bool(finite.all()):
-            return [Row(row, norm) for row, norm in zip(rows, norms.tolist(), strict=True)]
+            vectors = self.engine.head is Head.VECTORS
+            ways = directions_of(rows) if vectors else [0] * len(rows)
+            return [Row(*one) for one in zip(rows, norms.tolist(), ways, strict=True)]
         bad = fault_of(NonFiniteOutput("the model gave NaN or infinity"))
         each = zip(rows, norms.tolist(), finite.tolist(), strict=True)
         return [Row(row, norm) if good else bad for row, norm, good in each]

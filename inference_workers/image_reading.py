@@ -37,6 +37,7 @@ class Draft:
     shadow: bool
     tokenised: list[Tokenised] = field(default_factory=list)
     tokenise_ms: float = 0.0
+    script: int = 0
     refusal: Refused | None = None
 
     def names_images(self) -> bool:

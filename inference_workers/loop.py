@@ -10,23 +10,23 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from inference_workers.admission import Admission, Ready, Unusable
+from inference_workers.admission import Admission, Denied, Ready, Unusable
 from inference_workers.batching import Arrangement, BatchPlan, arrange
 from inference_workers.cache import ResultCache
 from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Row
 from inference_workers.lanes import Lane, Lanes
+from inference_workers.newcomers import Newcomers
 from inference_workers.observer import Observer
 from inference_workers.outcomes import Outcomes, rows_in_order, size_of
 from inference_workers.ports import Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
-from inference_workers.served_page import BatchFacts
-from inference_workers.topic_ids import IdentityOf, TopicIds
+from inference_workers.served_page import BatchFacts, Served
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record
 from infra.progress import Receipt
-from schemas.telemetry import ProcessSample
+from schemas.telemetry import Outcome, ProcessSample
 
 LOG = logging.getLogger(__name__)
 DELIVERIES_PER_RECORD = 2
@@ -80,7 +80,7 @@ class InferenceWork:
         compute: Compute,
         cache: ResultCache,
         outcomes: Outcomes,
-        identity_of: IdentityOf,
+        newcomers: Newcomers,
         clock: Clock,
         limit: WorkLimit,
         *,
@@ -88,25 +88,26 @@ class InferenceWork:
         observer: Observer | None = None,
     ) -> None:
         self._admission, self._lanes, self._compute, self._cache = admission, lanes, compute, cache
-        self._outcomes, self._clock, self._limit = outcomes, clock, limit
-        self._topics = TopicIds(identity_of, clock)
+        self._outcomes, self._newcomers, self._clock, self._limit = outcomes, newcomers, clock, limit
         self._models, self._observer = models or Models(), observer
         self._incoming: deque[tuple[Record, Receipt, int]] = deque()  # with its size in bytes
         self._incoming_bytes = 0
         self._started: dict[int, _Started] = {}
         self._tickets = 0
+        self._untold: list[tuple[Served, Sequence[Receipt]]] = []
         admission.lookup, self._images = self._lookup, admission.images
+        admission.was_answered = newcomers.was_answered
 
     def assigned(self, partitions: PartitionSet) -> None:
-        """See `Work.assigned`: ask for the topic's id again, for it may have been made anew."""
-        self._topics.ask_again(partitions, {(record.topic, record.partition) for record, _, _ in self._incoming})
+        """See `Work.assigned`."""
+        self._newcomers.assigned(partitions, (record for record, _, _ in self._incoming))
         if self._observer is not None:
             self._observer.joined()
 
     def dropped(self, partitions: PartitionSet) -> None:
         """See `Work.dropped`."""
         self._incoming = deque(one for one in self._incoming if (one[0].topic, one[0].partition) not in partitions)
-        self._topics.drop(partitions)
+        self._newcomers.dropped(partitions)
         self._incoming_bytes = sum(size for _, _, size in self._incoming)
         for waiting in (self._lanes, self._images):
             waiting.drop(lambda one: one.shadow or _where(one.asked.receipt) in partitions)
@@ -117,7 +118,7 @@ class InferenceWork:
             size = size_of(record)
             self._incoming.append((record, receipt, size))
             self._incoming_bytes += size
-            self._topics.want(record.topic, record.partition)
+            self._newcomers.saw(record)
 
     def is_full(self) -> bool:
         """See `Work.is_full`."""
@@ -128,7 +129,7 @@ class InferenceWork:
 
     def under_way(self) -> int:
         """See `Work.under_way`: batches, and outcomes not yet told."""
-        return self._compute.under_way() + len(self._outcomes.telemetry)
+        return self._compute.under_way() + len(self._outcomes.telemetry) + len(self._untold)
 
     def waiting(self) -> int:
         """See `Work.waiting`."""
@@ -149,14 +150,27 @@ class InferenceWork:
         now_ms = self._clock.now_ms()
         telemetry = self._outcomes.telemetry
         last = not start and self._compute.under_way() == 0
-        told = telemetry.take(now_ms, everything=last, sample=self._sample)
-        for event, receipts in told:
-            outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
+        self._untold += telemetry.take(now_ms, everything=last, sample=self._sample)
+        told = self._tell(outbox, now_ms) if self._untold else []
         if self._observer is not None:
             if told:
-                self._observer.told([event for event, _ in told])
+                self._observer.told(told)
             self._turned(self._observer, outbox, now_ms)
         return self._seconds_until_next(now_ms, start=start)
+
+    def _tell(self, outbox: Outbox, now_ms: int) -> list[Served]:
+        """Send the telemetry of which every answer is in Kafka: a death must not leave it telling of others."""
+        told, waiting = [], []
+        for event, receipts in self._untold:
+            if not receipts[0].is_alive():
+                continue  # who has the partition now finds what was answered, and tells of it
+            if any(receipt.owes() == DELIVERIES_PER_RECORD for receipt in receipts):
+                waiting.append((event, receipts))
+                continue
+            outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
+            told.append(event)
+        self._untold = waiting
+        return told
 
     def _sample(self) -> ProcessSample | None:
         return None if self._observer is None else self._observer.sample()
@@ -177,7 +191,7 @@ class InferenceWork:
         )
 
     def _seconds_until_next(self, now_ms: int, *, start: bool) -> float:
-        if start and self._incoming and self._topics.may_ask():
+        if start and self._incoming and self._newcomers.may_ask():
             return 0.0
         due = self._outcomes.telemetry.seconds_until_due(now_ms)
         longest = BUSY_SECONDS if self._images else IDLE_SECONDS
@@ -214,24 +228,33 @@ class InferenceWork:
 
     def _admit(self, outbox: Outbox) -> None:
         """Decode and tokenise a bounded slice of what came in, and what was waiting for images."""
-        chosen = self._slice() if self._incoming and self._topics.all_known() else []
+        chosen = self._slice() if self._incoming and self._newcomers.are_known() else []
         room = 2 * self.waiting() < self._limit.requests_max  # shadows give way: they are computed only with room
         images = self._limit.bytes_max - self._lanes.held_bytes
         for one in self._admission.admit(chosen, shadows=room, image_bytes_max=images):
-            if isinstance(one, Ready):
-                self._take_in(one, outbox)
-            elif isinstance(one, Unusable):
+            if isinstance(one, Unusable):
                 self._outcomes.unusable(one, outbox)
+            elif self._is_settled(one):
+                continue
+            elif isinstance(one, Ready):
+                self._take_in(one, outbox)
             else:
                 self._outcomes.denied(one, outbox)
+
+    def _is_settled(self, one: Ready | Denied) -> bool:
+        """Whether another worker has given the request up before, in predictions: then it is, for telemetry, too."""
+        earlier = self._newcomers.earlier(one.asked.receipt)
+        if earlier is None or earlier.outcome is Outcome.ANSWERED or (isinstance(one, Ready) and one.shadow):
+            return False
+        self._outcomes.given_up_before(one.asked, earlier)
+        return True
 
     def _slice(self) -> list[tuple[Record, Receipt, Place]]:
         chosen: list[tuple[Record, Receipt, Place]] = []
         size = 0
         while self._incoming and len(chosen) < ADMITTED_MAX and size < ADMITTED_BYTES_MAX:
             record, receipt, record_bytes = self._incoming.popleft()
-            topic = self._topics.of(record.topic, record.partition)
-            chosen.append((record, receipt, Place(*topic, record.partition, record.offset)))
+            chosen.append((record, receipt, self._newcomers.place_of(record)))
             size += record_bytes
         self._incoming_bytes -= size
         return chosen

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
 from inference_workers.compute import Fault, Row, fault_of
+from inference_workers.earlier_answers import Earlier
 from inference_workers.items import Expired
 from inference_workers.ports import Item
 from inference_workers.served_page import BatchFacts
@@ -53,11 +54,24 @@ class Outcomes:
             self._log_failure(asked, fault, now_ms)
         first = rows[0]
         norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # one, nearly always
+        direction = first.direction if isinstance(first, Row) else 0
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
         total_ms, cached = now_ms - asked.appended_ms, one.cached / len(one.parts)
         told = one.tokens, one.unknown_share, one.truncated, cached
         if fault is None:
-            return Line(asked, Outcome.ANSWERED, now_ms, total_ms, queue_ms, batch, *told, norm, statistics)
+            return Line(
+                asked,
+                Outcome.ANSWERED,
+                now_ms,
+                total_ms,
+                queue_ms,
+                batch,
+                *told,
+                norm,
+                statistics,
+                script=one.script,
+                direction=direction,
+            )
         return Line(
             asked,
             Outcome.FAILED,
@@ -69,6 +83,7 @@ class Outcomes:
             statistics=statistics,
             error=fault.code,
             fingerprint=fault.fingerprint,
+            script=one.script,
         )
 
     def _answer(
@@ -113,6 +128,13 @@ class Outcomes:
         self.telemetry.add_all(
             [Line(asked, Outcome.FAILED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=fault.code)]
         )
+
+    def given_up_before(self, asked: Asked, earlier: Earlier) -> None:
+        """A request that another worker has failed or shed, and not told of: its answer is there, and stands."""
+        asked.receipt.settle()
+        waited_ms = max(0, earlier.at_ms - asked.appended_ms)
+        outcome = Line(asked, earlier.outcome, self.clock.now_ms(), waited_ms, waited_ms, error=earlier.error)
+        self.telemetry.add_all([outcome])
 
     def unusable(self, one: Unusable, outbox: Outbox) -> None:
         """A record that could not be read."""

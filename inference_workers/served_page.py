@@ -43,13 +43,16 @@ OUTCOMES = tuple(Outcome)
 """A row has an outcome's place among these."""
 OUTCOME_NUMBERS = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 ANSWERED = OUTCOME_NUMBERS[Outcome.ANSWERED]
-WHOLE = ("offset", "appended_ms", "scenario", "model", "batch", "inputs", "input_bytes", "tokens", "outcome")
+WHOLE = (
+    *("offset", "appended_ms", "scenario", "model", "batch", "inputs", "input_bytes", "tokens", "outcome"),
+    *("script", "direction"),
+)
 REAL = ("queue_ms", "total_ms", "unknown_share", "output_norm", "cached", "confidence", "margin", "entropy")
 """The numbers of a row, named as in `RequestColumns`; the outcome by its place in `OUTCOMES`."""
 packed = Struct(f"={len(WHOLE)}q{len(REAL)}d?").pack
 """A row: its whole numbers, its other numbers, whether it was truncated; the same bytes as `_ROW`."""
 _ROW = np.dtype([("whole", "=i8", len(WHOLE)), ("real", "=f8", len(REAL)), ("truncated", "?")])
-OPTIONAL = frozenset({"cached", "confidence", "margin", "entropy"})
+OPTIONAL = frozenset({"cached", "confidence", "margin", "entropy", "script", "direction"})
 """Left empty when they hold only zeros."""
 MILLISECONDS_MAX = NORM_MAX = 1e12
 _LARGEST = np.array([[MILLISECONDS_MAX], [MILLISECONDS_MAX], [1.0], [NORM_MAX]] + [[1.0]] * (len(REAL) - 4))
@@ -178,8 +181,8 @@ class Served:
 
     def _request_columns(self) -> dict[str, object]:
         count = len(self)
-        told: dict[str, object] = dict(zip(WHOLE, self.whole, strict=True))
-        for name, column in zip(REAL, self.real, strict=True):
+        told: dict[str, object] = {}
+        for name, column in (*zip(WHOLE, self.whole, strict=True), *zip(REAL, self.real, strict=True)):
             told[name] = [] if name in OPTIONAL and not column.any() else column
         numbers = self.column("outcome")
         done = not numbers.any()  # nearly always

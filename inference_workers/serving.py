@@ -12,16 +12,17 @@ from inference_workers.admission import Admission
 from inference_workers.answers import Answers
 from inference_workers.cache import ResultCache
 from inference_workers.compute import Compute
+from inference_workers.earlier_answers import EarlierAnswers, none_earlier
 from inference_workers.image_pool import ImagePool
 from inference_workers.image_reading import ImageReading
 from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, Models, WorkLimit
+from inference_workers.newcomers import IdentityOf, Newcomers
 from inference_workers.observer import Observer
 from inference_workers.outcomes import Outcomes
 from inference_workers.routing import RoutingTable
 from inference_workers.spec import WorkerSettings
 from inference_workers.telemetry import TelemetryAccumulator
-from inference_workers.topic_ids import IdentityOf
 from infra.batch_loop import BatchLoop, LoopLimit, OpenLog, Work
 from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox
@@ -38,6 +39,7 @@ class Outside:
     publisher: Publisher
     dead_letters: DeadLetters
     identity_of: IdentityOf
+    earlier: EarlierAnswers = none_earlier
     random_bits: RandomBits = random.Random().getrandbits
 
 
@@ -81,7 +83,7 @@ def new_work(
             outside.dead_letters,
             outside.clock,
         ),
-        outside.identity_of,
+        Newcomers(outside.identity_of, outside.clock, outside.earlier),
         outside.clock,
         WorkLimit(settings.queue_requests_max, settings.queue_bytes_max),
         models=models,

@@ -70,6 +70,8 @@ class Line(NamedTuple):
     statistics: Statistics = NONE
     error: str = ""
     fingerprint: str = ""
+    script: int = 0
+    direction: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -116,6 +118,8 @@ class TelemetryAccumulator:
             statistics,
             error,
             fingerprint,
+            script,
+            direction,
         ) in lines:
             receipt, scenario, model, request_id = record.receipt, record.scenario, record.model, record.request_id
             page = self._open.get(receipt.progress)
@@ -142,6 +146,8 @@ class TelemetryAccumulator:
                     record.input_bytes,
                     tokens,
                     OUTCOME_NUMBERS[outcome],
+                    script,
+                    direction,
                     queue_ms,
                     total_ms,
                     unknown_share,

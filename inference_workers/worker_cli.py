@@ -147,18 +147,28 @@ def _run(
     stop: threading.Event,
 ) -> None:
     from inference_workers.compute import ComputeThread
+    from inference_workers.earlier_answers import KafkaEarlierAnswers
+    from inference_workers.made_anew import MadeAnewWatch
     from inference_workers.observation import start_log_topic, start_scaling
     from inference_workers.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
-    from infra.kafka import KafkaLog, KafkaPublisher
+    from infra.kafka import KafkaLog, KafkaPublisher, KafkaTail
+    from infra.ports import RetryLater
     from schemas.topics import REQUESTS
 
     worker_id = settings.name_of_worker()
     publisher = KafkaPublisher(kafka, client_id=worker_id)
     log_topic = start_log_topic(publisher, worker_id, clock)
     dead_letters = DeadLetters(publisher, "worker")
-    outside = Outside(clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)))
-    fleet = _fleet(settings, kafka, cluster, own, outside, stop)
+    earlier = KafkaEarlierAnswers(cluster, lambda starts: KafkaTail(kafka, (), start=starts, client_id=worker_id))
+    outside = Outside(
+        clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)), earlier
+    )
+    try:
+        made_anew = MadeAnewWatch(cluster, REQUESTS.name, stop, cluster.topic_id(REQUESTS.name))
+        fleet = _fleet(settings, kafka, cluster, own, outside, stop)
+    except RetryLater as away:
+        raise ConnectionError(str(away)) from None
     compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
     work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
     loop = new_loop(
@@ -170,6 +180,7 @@ def _run(
             client_id=worker_id,
             on_assigned=assigned,
             on_revoked=revoked,
+            topic_id_of=cluster.topic_id,
         ),
         work,
         outside,
@@ -178,6 +189,7 @@ def _run(
     observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
     observer.ready_to_join()
     start_scaling(observer, cluster, settings, clock, stop)
+    made_anew.start()
     LOG.info("serving %s %s on %s as %s", own.facts.ref.name, own.facts.ref.version, own.servable.device, worker_id)
     sys.setswitchinterval(SWITCH_SECONDS)
     spare_collections()
@@ -188,6 +200,8 @@ def _run(
     if log_topic is not None:
         log_topic.close()
     publisher.close()
+    if made_anew.seen:
+        raise ConnectionError(made_anew.seen)  # try again: whoever looks after the process starts another
 
 
 def _fleet(

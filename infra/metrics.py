@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from infra.meters import Catalogue
 
-EVERY, WORKER, JOBS = "every process", "workers", "stream jobs"
+EVERY, WORKER, JOBS, WATCHDOG = "every process", "workers", "stream jobs", "watchdogs"
 """The kinds of processes, as parts of the catalogue."""
 LATENCY_BUCKETS_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """From 1 ms, because recommendation answers in a few; to 30 s, where nobody waits any more."""
@@ -182,12 +182,58 @@ RECORDS_MISSING = _counter(
 LIMITS_REACHED = _counter(
     JOBS,
     "inferwatch_limits_reached_total",
-    "What bounds of the stream jobs left out, by bound: requests of window_series and row_models, known_series, "
-    "open_windows, offset_holes, request_topics.",
+    "What bounds of the stream jobs left out, by bound: requests of window_series and row_models, live_series "
+    "(parked, nothing is lost), active_series, known_series, open_windows, offset_holes, request_topics.",
     ["what"],
 )
 LATE_SERIES_DROPPED = _counter(
     JOBS,
     "inferwatch_late_series_dropped_total",
     "Partial series that came after their window was forgotten: in no row.",
+)
+OWED_REQUESTS = _gauge(
+    JOBS, "inferwatch_owed_requests", "Requests without an end in the partitions whose books are here.", ["scenario"]
+)
+OLDEST_OWED_SECONDS = _gauge(
+    JOBS, "inferwatch_oldest_owed_seconds", "Age of the oldest of them; 0 while nothing is owed.", ["scenario"]
+)
+UNCOMMITTED_OLDEST_SECONDS = _gauge(
+    JOBS,
+    "inferwatch_uncommitted_oldest_seconds",
+    "Since the append of the oldest record that was taken and is not committed; 0: all is.",
+)
+BEHIND_RECORDS = _gauge(
+    JOBS, "inferwatch_behind_records", "Records in the logs of this job's partitions that it has not taken."
+)
+HELD = _gauge(
+    JOBS,
+    "inferwatch_held",
+    "What a bounded queue holds, by queue: rows waiting to be stored, events and event_bytes waiting to be delivered.",
+    ["what"],
+)
+HELD_MAX = _gauge(JOBS, "inferwatch_held_max", "Its bound: from there on no record is taken.", ["what"])
+WAITING_FOR = _gauge(
+    JOBS,
+    "inferwatch_waiting_for",
+    "1 while a server does not take what the job has made: clickhouse, kafka. It then commits nothing.",
+    ["what"],
+)
+
+WATCHDOG_LAG_RECORDS = _gauge(
+    WATCHDOG, "inferwatch_watchdog_lag_records", "Records appended and not committed by the group.", ["group"]
+)
+WATCHDOG_LAG_SECONDS = _gauge(
+    WATCHDOG,
+    "inferwatch_watchdog_lag_seconds",
+    "For how long the oldest of them has been there, at least.",
+    ["group"],
+)
+WATCHDOG_RESTARTS = _counter(
+    WATCHDOG, "inferwatch_watchdog_restarts_total", "Processes ended because they made no progress.", ["what"]
+)
+WATCHDOG_COUNTED_LOOKS = _gauge(
+    WATCHDOG, "inferwatch_watchdog_counted_looks", "Looks in a row that count against a process.", ["what"]
+)
+WATCHDOG_LOOKS = _counter(
+    WATCHDOG, "inferwatch_watchdog_looks_total", "Looks, by whether Kafka did: answered, kafka_away.", ["outcome"]
 )

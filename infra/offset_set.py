@@ -36,6 +36,17 @@ class OffsetSet:
         """How many offsets `add` found new, in all."""
         self._pages: dict[int, Bits | None] = {}  # None: a page that is full
 
+    @property
+    def pages(self) -> int:
+        """How many pages it has."""
+        return len(self._pages)
+
+    @property
+    def size(self) -> int:
+        """How many bytes `to_bytes` gives."""
+        holes = sum(page is not None for page in self._pages.values())
+        return _HEAD.size + len(self._pages) * _PAGE.size + holes * PAGE_OFFSETS // 8
+
     def add(self, offsets: ArrayLike | Sequence[int]) -> Bits:
         """Put offsets in, in any order, repeats allowed. Returns a mask parallel to them: True where new.
 

@@ -17,6 +17,10 @@ class Receipt:
         """One of the record's deliveries is durable."""
         self.progress.settle(self.offset)
 
+    def owes(self) -> int:
+        """How many of its deliveries are not durable yet."""
+        return self.progress.owed_of(self.offset)
+
     def is_alive(self) -> bool:
         """False when the partition was given up since: the record is somebody else's, answer nothing."""
         return not self.progress.closed
@@ -61,6 +65,10 @@ class Progress:
             done = self._begun.popleft()
             del self._owed[done]
             self._next_offset = done + 1
+
+    def owed_of(self, offset: int) -> int:
+        """Deliveries that an offset still owes; 0 for one that is done."""
+        return self._owed.get(offset, 0)
 
     @property
     def unfinished(self) -> int:

@@ -7,13 +7,17 @@ continued at the wrong moment: what it still had on its way may lie behind what 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
 from schemas.anomalies import AnomalyKind, Number
 from schemas.base import Count, EpochMs, Label, Message, Share
 from schemas.windows import SeriesKey
+
+PIPELINE = "(pipeline)"
+"""Scenario of alerts about the pipeline itself, which its watchdogs raise; their `model` is the consumer group. Not a
+scenario's name: those have no brackets."""
 
 
 class AlertStatus(StrEnum):
@@ -51,6 +55,23 @@ class AlertChanged(Message):
     lower: Number
     upper: Number
     anomaly_id: Label = Field(description="The anomaly event that this change rests on, or the last one.")
+
+
+def alert_row(change: AlertChanged) -> dict[str, Any]:
+    """A change as a row of the table `alerts`."""
+    names = ("incident_id", "sequence", "metric", "summary", "windows", "score", "peak_score")
+    return {
+        **{name: getattr(change, name) for name in (*names, "actual", "expected", "lower", "upper")},
+        "status": change.status.value,
+        "kind": change.kind.value,
+        "scenario": change.series.scenario,
+        "model": change.series.model,
+        "model_version": change.series.version,
+        "opened_at": change.opened_ms,
+        "onset": change.onset_ms,
+        "changed_at": change.changed_ms,
+        "resolved_at": change.resolved_ms,
+    }
 
 
 ALERT_KINDS: tuple[type[AlertChanged]] = (AlertChanged,)

@@ -35,7 +35,10 @@ class AnomalyKind(StrEnum):
 
 
 class InputRange(Part):
-    """The telemetry an event was made from: offsets `first_offset` to `next_offset`, the latter not included."""
+    """The telemetry an event was made from: offsets `first_offset` to `next_offset`, the latter not included.
+
+    Of a stall or lag it is requests: from the oldest owed on.
+    """
 
     partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
     first_offset: Count
@@ -120,8 +123,26 @@ class DetectorsRenewed(Message):
     series: list[SeriesKey] = Field(description="The first of their series, at most 20.")
 
 
-ANOMALY_KINDS: tuple[type[AnomalyDetected], type[WindowCorrected], type[DetectorsRenewed]] = (
+class SeriesBoundReached(Message):
+    """A partition knows more series than it keeps in memory. Those at rest are parked in the state topic and come back
+    exact. Told when the first is parked, when one must rest early, and when one is forgotten."""
+
+    KIND: ClassVar[str] = "series.bound_reached"
+
+    partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    at_ms: EpochMs = Field(description="End of the window (log time).")
+    live_max: Count = Field(description="Series that are kept in memory.")
+    live: Count = Field(description="Series in memory after the window.")
+    parked: Count = Field(description="Series parked after the window.")
+    parked_now: Count = Field(description="Series that this window parked.")
+    rested_early: Count = Field(description="Of these, series that were not at rest: their silence is not noticed.")
+    forgotten: Count = Field(description="Series whose learnt state is lost, because too many are parked.")
+    series: list[SeriesKey] = Field(description="The first of them, at most 20: forgotten ones first.")
+
+
+ANOMALY_KINDS: tuple[type[Message], ...] = (
     AnomalyDetected,
     WindowCorrected,
     DetectorsRenewed,
+    SeriesBoundReached,
 )

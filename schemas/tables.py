@@ -161,6 +161,13 @@ WINDOWS = Table(
         ("norm_bins", "Array(UInt64)", "Answers by output norm, of 26 bins."),
         ("uncomputed", "UInt64", "Answers for which nothing was computed: from the cache, or of ready-made vectors."),
         ("uncomputed_share", "Float64", "Such over all answers: the share of cache hits."),
+        (
+            "script_bins",
+            "Array(UInt64)",
+            "Requests by writing system: not told, latin, cyrillic, greek, arabic, hebrew, devanagari, bengali, tamil, "
+            "thai, hangul, kana, han, other.",
+        ),
+        ("direction_bins", "Array(UInt64)", "Answers by the way their vector points: none, then 16 parts of space."),
     ),
 )
 LATENCY_CAUSES = Table(

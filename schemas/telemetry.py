@@ -11,6 +11,13 @@ from pydantic import Field, model_validator
 from schemas.base import Count, EpochMs, Label, Message, Milliseconds, Part, Share, Slug
 from schemas.predictions import ModelRef
 
+SCRIPTS = (
+    *("", "latin", "cyrillic", "greek", "arabic", "hebrew", "devanagari", "bengali", "tamil", "thai", "hangul"),
+    *("kana", "han", "other"),
+)
+"""Writing systems that inputs are told by; the first stands for no letters at all. New ones come at the end."""
+DIRECTIONS = 16
+"""Parts of the space of output vectors, see `RequestColumns.direction`."""
 REQUESTS_PER_EVENT_MAX = 2_000
 """Bounds an event's size (about 100 bytes a request) well below the topic's largest message."""
 
@@ -87,6 +94,15 @@ class RequestColumns(Part):
     fingerprint: list[Annotated[str, Field(max_length=64)]] = Field(
         default_factory=list, description="Hash of the normalised stack of a failure; empty without one."
     )
+    script: list[Annotated[int, Field(ge=0, le=31)]] = Field(
+        default_factory=list,
+        description="Writing system of most of its letters, index into `SCRIPTS`; 0: none, or not told. Since 1.2.",
+    )
+    direction: list[Annotated[int, Field(ge=0, le=DIRECTIONS)]] = Field(
+        default_factory=list,
+        description="Which way its output vector points: 1 and the signs of four fixed projections, as bits (Charikar "
+        "2002); 0: no vector, or not told. Since 1.2.",
+    )
 
 
 class WorkerRef(Part):
@@ -122,7 +138,7 @@ class InferenceServed(Message):
     """
 
     KIND: ClassVar[str] = "inference.served"
-    MINOR: ClassVar[int] = 1
+    MINOR: ClassVar[int] = 2
 
     cluster_id: Label
     topic_id: Label
@@ -154,13 +170,15 @@ class InferenceServed(Message):
         return self
 
 
-SINCE_1_1 = frozenset({"post_ms", "computed", "model", "cached", "confidence", "entropy", "margin", "fingerprint"})
+MAY_BE_EMPTY = frozenset(
+    {"post_ms", "computed", "model", "cached", "confidence", "entropy", "margin", "fingerprint", "script", "direction"}
+)
 """Columns that may be empty: an older worker does not tell them, a newer one leaves some out that hold only zeros."""
 
 
 def _same_length(columns: Part, length: int, name: str) -> None:
     for field in type(columns).model_fields:
-        if field in SINCE_1_1 and not getattr(columns, field):
+        if field in MAY_BE_EMPTY and not getattr(columns, field):
             continue
         if len(getattr(columns, field)) != length:
             raise ValueError(f"{name}.{field}: {len(getattr(columns, field))} entries, {length} expected")

@@ -12,6 +12,7 @@ from schemas.dead_letters import HEADROOM_BYTES, SUFFIX
 from schemas.deployments import DEPLOYMENT_KINDS, MODEL_EVENT_KINDS
 from schemas.drills import DRILL_KINDS
 from schemas.logs import LOG_KINDS
+from schemas.owed import OWED_KINDS
 from schemas.predictions import PREDICTION_KINDS
 from schemas.requests import InferenceRequested
 from schemas.requeues import REQUEUE_KINDS
@@ -104,8 +105,8 @@ TELEMETRY = Topic(
 )
 WINDOWS = Topic(
     "inference.windows",
-    "Partial windows from stage 1 to stage 2 of the stream jobs; internal. Partitioned by series.",
-    WINDOW_KINDS,
+    "Partial windows from stage 1, and what the ledger counts, for stage 2 of the stream jobs; internal. By series.",
+    (*WINDOW_KINDS, *OWED_KINDS),
     "none: the partition is the series'",
     retention_ms=7 * DAY_MS,
     retention_bytes=64 * MIB,
@@ -192,6 +193,12 @@ WINDOW_STATE = replace(
     description="State of stage 2, snapshots by owner; internal. Same partitions as the windows topic.",
     partitions_of=WINDOWS.name,
 )
+LEDGER_STATE = replace(
+    REQUEST_STATE,
+    name="jobs.ledger.state",
+    description="State of the ledger, snapshots by owner; internal. Same partitions as the request topic.",
+    partitions_of=REQUESTS.name,
+)
 
 
 def dead_letters_of(topic: Topic) -> Topic:
@@ -222,5 +229,6 @@ _SOURCES = (
     LOGS,
     REQUEST_STATE,
     WINDOW_STATE,
+    LEDGER_STATE,
 )
 DECLARED: tuple[Topic, ...] = (*_SOURCES, *(dead_letters_of(topic) for topic in _SOURCES if topic.processed))

@@ -27,11 +27,16 @@ NORM_EDGES: tuple[float, ...] = (
     *(20.0, 25.0, 32.0, 50.0, 100.0, 1_000.0),
 )
 """Lengths of vectors in tenths of a decade where models have them, coarser beyond."""
+SCRIPT_EDGES: tuple[float, ...] = tuple(float(number) for number in range(1, 32))
+DIRECTION_EDGES: tuple[float, ...] = tuple(float(number) for number in range(1, 17))
+"""Bin i holds number i of `schemas.telemetry`'s scripts and directions: names, of which none is more than another."""
 HISTOGRAMS: dict[str, tuple[float, ...]] = {
     "token_bins": TOKEN_EDGES,
     "unknown_bins": UNKNOWN_EDGES,
     "confidence_bins": CONFIDENCE_EDGES,
     "norm_bins": NORM_EDGES,
+    "script_bins": SCRIPT_EDGES,
+    "direction_bins": DIRECTION_EDGES,
 }
 """The edges of each histogram of `PartialSeries`. Changing any of them is a new major version."""
 SeriesText = Annotated[str, Field(max_length=200)]
@@ -152,6 +157,8 @@ class PartialSeries(Part):
     unknown_bins: Bins = Field(default=[], description="Requests by share of unknown tokens, see `UNKNOWN_EDGES`.")
     confidence_bins: Bins = Field(default=[], description="Answers by confidence, where one is told.")
     norm_bins: Bins = Field(default=[], description="Answers by output norm, where there is one.")
+    script_bins: Bins = Field(default=[], description="Requests by writing system, where one is told. Since 1.3.")
+    direction_bins: Bins = Field(default=[], description="Answers by the way their vector points, where there is one.")
     latency: LatencySums = Field(default=LatencySums(), description="For the causes of latency. Since 1.2.")
 
 
@@ -159,7 +166,7 @@ class PartialWindowsClosed(Message):
     """One source partition has closed a window. Message ids are a function of source, window and target."""
 
     KIND: ClassVar[str] = "windows.partial_closed"
-    MINOR: ClassVar[int] = 2
+    MINOR: ClassVar[int] = 3
 
     source_topic_id: Label
     source_partition: Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -63,6 +63,10 @@ class Barrier:
         self._running = asyncio.Lock()
         self.passed = 0
         """Barriers that committed something, for whoever watches progress."""
+        self.step = 0
+        """The step that is under way; 0: none is."""
+        self.step_since = 0.0
+        """Since when, monotonic seconds."""
 
     async def run(self) -> bool:
         """One barrier over all partitions that moved. False when some must be tried again."""
@@ -72,19 +76,29 @@ class Barrier:
             if not cuts:
                 return True
             BARRIER_CPU_SECONDS.inc(thread_cpu_seconds() - cpu)
-            # 1 rows stored
-            await self._sink.flush()
-            # 2 events delivered: dead letters of rows refused in step 1 are among them
-            await asyncio.gather(*(cut.runner.delivered() for cut in cuts))
-            # 3 dirty state snapshotted
-            done = await asyncio.gather(*(self._snapshot(cut) for cut in cuts))
-            # 4 offsets committed
-            committed = await self._commit([cut for cut, saved in zip(cuts, done, strict=True) if saved])
+            try:
+                # 1 rows stored
+                self._enter(1)
+                await self._sink.flush()
+                # 2 events delivered: dead letters of rows refused in step 1 are among them
+                self._enter(2)
+                await asyncio.gather(*(cut.runner.delivered() for cut in cuts))
+                # 3 dirty state snapshotted
+                self._enter(3)
+                done = await asyncio.gather(*(self._snapshot(cut) for cut in cuts))
+                # 4 offsets committed
+                self._enter(4)
+                committed = await self._commit([cut for cut, saved in zip(cuts, done, strict=True) if saved])
+            finally:
+                self._enter(0)
             BARRIER_SECONDS.observe(self._clock.monotonic() - started)
             whole = committed and all(saved or not cut.runner.alive for cut, saved in zip(cuts, done, strict=True))
             if not whole:
                 BARRIER_FAILURES.inc()
             return whole
+
+    def _enter(self, step: int) -> None:
+        self.step, self.step_since = step, self._clock.monotonic()
 
     async def _snapshot(self, cut: Cut) -> bool:
         runner = cut.runner
@@ -121,7 +135,7 @@ class Barrier:
             else:
                 self.passed += 1
                 for cut in these:
-                    cut.runner.committed = cut.next_offset
+                    cut.runner.done(cut)
         return whole
 
 

@@ -11,7 +11,7 @@ from infra.columns import Texts
 from schemas.base import Reason
 from schemas.telemetry import Outcome
 from schemas.windows import HISTOGRAMS
-from stream_jobs.request_arrays import OUTCOMES
+from stream_jobs.request_arrays import OUTCOMES, RequestArrays
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -47,13 +47,14 @@ def rare_of(outcome: Ints, errors: Sequence[str], request_ids: Sequence[str], em
     return {name: which for name, which in found.items() if which.any()}
 
 
-def histogram_bins(
-    outcome: Ints, tokens: Ints, unknown_share: Floats, confidence: Floats, norm: Floats
-) -> dict[str, Ints]:
-    """The bin of each of n requests in each histogram, -1 for none: what has no tokens has no share of unknown ones
-    either, and where confidence or norm is 0 the task has no such thing."""
-    answered = outcome == 0
+def histogram_bins(requests: RequestArrays) -> dict[str, Ints]:
+    """The bin of each request in each histogram, -1 for none: what has no tokens has no share of unknown ones either,
+    where confidence or norm is 0 the task has no such thing, and a script or direction of 0 is not told."""
+    answered, tokens = requests.outcome == 0, requests.tokens
+    unknown_share, confidence, norm = requests.unknown_share, requests.confidence, requests.output_norm
     return {
+        "script_bins": np.where(requests.script > 0, requests.script, -1),
+        "direction_bins": np.where(answered & (requests.direction > 0), requests.direction, -1),
         "token_bins": _bins("token_bins", tokens, tokens > 0),
         "unknown_bins": _bins("unknown_bins", unknown_share, tokens > 0),
         "confidence_bins": _bins("confidence_bins", confidence, answered & (confidence > 0.0)),

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_jobs.detectors.compiled import compiled, part
+from stream_jobs.request_arrays import BOOLS, FLOATS, INTS, WORDS
 
-INTS, FLOATS, BOOLS, WORDS, TEXTS = 0, 1, 2, 3, 4
 DIGITS_MAX = 15
 """An integer of so many digits, divided by a power of ten up to 10^22, is the correctly rounded double (Clinger 1990):
 both are exact, and division rounds once."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
@@ -12,6 +11,7 @@ from schemas.alerts import AlertChanged, AlertStatus
 from schemas.anomalies import AnomalyKind
 from schemas.windows import SeriesKey
 from stream_jobs.detectors.forecast_residual import Judgement
+from stream_jobs.window_rows import id_of, name_of
 
 WORSE = 2.0
 """An open incident is updated when its deviation, in half bands, has grown by this factor since it was last told."""
@@ -228,8 +228,7 @@ def _anomalous(
 
 def incident_id(series: SeriesKey, metric: str, opening_window_start_ms: int) -> str:
     """Name of the incident that a window opened: the same in every replay."""
-    text = "\x1f".join((series.scenario, series.model, series.version, metric, str(opening_window_start_ms)))
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return id_of(name_of(series), metric, str(opening_window_start_ms))
 
 
 def _change(

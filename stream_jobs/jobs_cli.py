@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from infra.cli import EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_TRY_AGAIN
+from stream_jobs.ledger_cli import ledger, start_ledger
 
 if TYPE_CHECKING:
     from infra.kafka import KafkaCluster
@@ -41,9 +42,17 @@ def jobs() -> None:
     """Run stream jobs: they score telemetry, store rows, and say what is wrong."""
 
 
+jobs.add_command(ledger)
+
+
 @jobs.command()
-@click.option("--metrics-port", type=click.IntRange(0, 65_535), default=0, help="Port of Prometheus metrics; 0: none.")
-def score(metrics_port: int) -> None:
+@click.option("--ledger/--no-ledger", "with_ledger", default=False, help="Keep the books too: see `jobs ledger`.")
+@click.option(
+    "--metrics-port",
+    type=click.IntRange(0, 65_535),
+    help="Port of health and Prometheus metrics; 0: none. Default: INFERWATCH_JOBS_METRICS_PORT.",
+)
+def score(with_ledger: bool, metrics_port: int | None) -> None:
     """Score telemetry as it comes: rows and windows to ClickHouse, anomalies and alerts to Kafka.
 
     Start as many as you like, in one group (INFERWATCH_JOBS_GROUP): they share the partitions. SIGTERM commits what is
@@ -60,10 +69,13 @@ def score(metrics_port: int) -> None:
 
     settings = load(JobSettings)
     kafka, clickhouse = connection()
-    sys.exit(run_score(settings, kafka, clickhouse, metrics_port))
+    port = settings.metrics_port if metrics_port is None else metrics_port
+    sys.exit(run_score(settings, kafka, clickhouse, port, with_ledger))
 
 
-def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int) -> int:
+def run_score(
+    settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int, with_ledger: bool
+) -> int:
     """Run the score job until it is stopped; the exit code. Raises ConnectionError when Kafka or ClickHouse is away."""
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
@@ -72,9 +84,10 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
     from infra.meters import Exposition
-    from infra.metrics import CATALOGUE, EVERY, JOBS
+    from infra.metrics import CATALOGUE, EVERY, JOBS, RECORDS_MISSING
     from infra.settings import HealthSettings, load
     from schemas.topics import REQUESTS
+    from stream_jobs.job_health import JobHealth
     from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
     from stream_jobs.warming import warm_up
@@ -86,9 +99,11 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
     health = load(HealthSettings)
     readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")
+    told: list[JobHealth] = []
     if metrics_port:
         shown = Exposition(CATALOGUE, {EVERY, JOBS})
-        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
+        details = lambda: told[0].details() if told else {}  # noqa: E731
+        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id, details=details)
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
     check_topics(cluster, settings)
@@ -110,6 +125,11 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         tick_seconds=settings.tick_seconds,
         tick=ticker(publisher, telemetry_source, clock),
     )
+    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process) if with_ledger else lambda: None
+    told.append(JobHealth(job, clock))
+    told[0].follow()
+    for topic in specs:  # what must stay 0 is shown as 0, too
+        RECORDS_MISSING.labels(topic)
     readiness.loaded()
 
     def beat() -> None:
@@ -117,6 +137,7 @@ def run_score(settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHous
         readiness.joined(clock.monotonic())
 
     code = run_job(job, kafka, settings.group, client_id, list(specs), on_beat=beat)
+    finish()
     publisher.close(5.0)
     writer.close()
     return code
@@ -173,6 +194,7 @@ def score_specs(
     """The two stages of the score job, by topic."""
     from schemas.topics import REQUEST_STATE, TELEMETRY, WINDOW_STATE, WINDOWS
     from stream_jobs.metrics import share_of_budget
+    from stream_jobs.page_shelf import PageShelf
     from stream_jobs.request_stage import RequestStage
     from stream_jobs.window_stage import WindowStage
 
@@ -196,6 +218,7 @@ def score_specs(
             source_topic_id=telemetry_id,
             source_partitions=telemetry_partitions,
             alerts_a_week=share_of_budget(settings.alerts_a_week, partition, window_partitions),
+            new_shelf=PageShelf,
         )
 
     cluster_id = cluster.cluster_id
@@ -250,6 +273,7 @@ def new_spec(
 ) -> StageSpec:
     """A stage over `topic` with its state on `state_topic`."""
     from infra.metrics import STATE_FALLBACKS
+    from stream_jobs.page_shelf import PageShelf
     from stream_jobs.partition_runner import StageSpec
     from stream_jobs.state_log import PartitionState
     from stream_jobs.state_store import KafkaStateStore
@@ -265,6 +289,7 @@ def new_spec(
             source=source,
             digest=digest,
             on_broken=lambda why: STATE_FALLBACKS.labels(state_topic).inc(),
+            new_shelf=PageShelf,
         )
 
     return StageSpec(topic, source, digest, new_stage, new_state, ticks, recover)

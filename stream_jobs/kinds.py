@@ -45,8 +45,10 @@ _DRIFT = (
     "frozen as its "
     "reference. Every two minutes with 300 requests the population stability index against it, less what chance makes "
     "of it, must be `drift_psi_min` and twice the usual above the usual; Cliff's delta must be 0.15, and a "
-    "Kolmogorov-Smirnov test at one in a million must agree. Two such in a row open an alert. The event carries index "
-    "and delta of each histogram in `effects`."
+    "Kolmogorov-Smirnov test at one in a million must agree. Where bins are names (writing systems, directions), 0.15 "
+    "of the requests must have moved to other bins, and a chi-squared test must agree. Two such in a row open an "
+    "alert. The event carries in `effects` each histogram's index (`_psi`) and its delta (`_delta`) or the share that "
+    "moved (`_moved`)."
 )
 
 KINDS: tuple[Kind, ...] = (
@@ -159,13 +161,15 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         AnomalyKind.SCORE_DRIFT,
-        "Answers are otherwise sure of themselves than the version's first ones, or their vectors otherwise long.",
+        "Answers are otherwise sure of themselves than the version's first ones, or their vectors are otherwise long "
+        "or point elsewhere.",
         _SERIES,
-        ("confidence_bins", "norm_bins"),
+        ("confidence_bins", "norm_bins", "direction_bins"),
         "both",
         _DRIFT,
         "Until the reference is frozen, and where a task has neither confidence nor norms. A new version begins anew: "
-        "the change of version itself is no drift.",
+        "the change of version itself is no drift. Directions of a version whose reference was frozen before workers "
+        "told them. A drift of embeddings inside one of the 16 parts of space.",
         (
             "See whether the inputs drifted too: then the model answers other questions.",
             "If they did not, compare the weights' digest and the number type with the version's first day.",
@@ -174,12 +178,14 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         AnomalyKind.INPUT_DRIFT,
-        "Inputs are otherwise long than the version's first ones, or hold otherwise many unknown tokens.",
+        "Inputs are otherwise long than the version's first ones, hold otherwise many unknown tokens, or are written "
+        "in other writing systems: another language, mostly.",
         _SERIES,
-        ("token_bins", "unknown_bins"),
+        ("token_bins", "unknown_bins", "script_bins"),
         "both",
         _DRIFT,
-        "Until the reference is frozen. A change inside one bin (an octave of tokens) is not seen.",
+        "Until the reference is frozen. A change inside one bin (an octave of tokens, languages of one writing system) "
+        "is not seen, nor are writing systems of a version whose reference was frozen before workers told them.",
         (
             "Look at some requests from after the onset: another client, another language, another template.",
             "Decide whether the model was made for them; if so, deploy it as a new version to begin anew.",
@@ -239,30 +245,35 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         AnomalyKind.STALL,
-        "Requests are owed and none gets an outcome (`ledger_triggers.stall`).",
-        "the request topic",
-        ("owed", "age of the oldest", "time since the last outcome"),
+        "Requests are owed and nothing is computed for any (`ledger_triggers.stall`), whatever the worker's health "
+        "port says. The ledger (`inferwatch jobs ledger`) tells it from Kafka alone.",
+        "scenario; model and version are empty, because nobody answered",
+        ("owed", "age of the oldest", "time since the last computed answer"),
         "up",
-        "A limit: 60 s in which something was owed and nothing came. The books of the ledger will ask it; the function "
-        "is there and tested. A job that stands still ends itself already.",
-        "While nothing is owed.",
+        "A limit: `stall_windows` in which something was owed and its worker computed nothing; twice that for some "
+        "partitions while the others are late as well, because then a turn comes late. It is looked at four times a "
+        "window and opens at once, so that it is told within two. Shed requests, cache hits and dead letters are no "
+        "sign of life.",
+        "While nothing is owed. Time in which the ledger was not heard, or Kafka was away, does not count. A new "
+        "ledger begins to count when it begins.",
         (
-            "Look at the workers' health port: it says whether answers come.",
-            "Look whether the group has members, and whether Kafka delivers.",
+            "The alert's summary names the worker and the partitions: look at its log, and whether it runs.",
+            "End it: another takes its partitions over, and nothing is lost. `inferwatch books` shows what is owed.",
+            "If no worker is named, none was ever there: look at the group's members.",
         ),
     ),
     Kind(
         AnomalyKind.LAG,
-        "The oldest request waits too long, although outcomes come (`ledger_triggers.lag`).",
-        "the request topic",
-        ("owed", "age of the oldest", "time since the last outcome"),
+        "The oldest request waits too long, although outcomes come (`ledger_triggers.lag`), told by the ledger.",
+        "scenario; model and version are empty",
+        ("owed", "age of the oldest", "time since the last computed answer"),
         "up",
-        "A limit: 30 s with at least 10 requests owed. The books of the ledger will ask it; the function is there and "
-        "tested.",
-        "While nothing comes: that is a stall. With fewer than 10 owed: those are single requests.",
+        "A limit: `lag_windows` with at least `lag_owed_min` requests owed, at `open_windows` looks in a row, four a "
+        "window.",
+        "While nothing comes: that is a stall. With fewer than `lag_owed_min` owed: those are single requests.",
         (
             "Add workers: the worker's health port says how many and why.",
-            "Look for a single partition that has it all: a hot key.",
+            "Look for a single partition that has it all: a hot key. `inferwatch books` shows them one by one.",
         ),
     ),
     Kind(

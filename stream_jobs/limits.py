@@ -17,8 +17,12 @@ MEANING: Mapping[Limit, str] = {
     Limit.WINDOW_SERIES: "requests are counted under the series (other), because their window holds "
     "INFERWATCH_JOBS_SERIES_MAX series already",
     Limit.ROW_MODELS: "requests are scored by the model that all above INFERWATCH_JOBS_ROW_MODELS_MAX share",
-    Limit.KNOWN_SERIES: "series are forgotten with what was learnt of them, because there are more than "
+    Limit.LIVE_SERIES: "series went to the state topic, from where they come back exact, because there are more than "
     "INFERWATCH_JOBS_SERIES_MAX",
+    Limit.ACTIVE_SERIES: "of these had requests lately, more than INFERWATCH_JOBS_SERIES_MAX had: that they are silent "
+    "is not noticed",
+    Limit.KNOWN_SERIES: "series are forgotten with what was learnt of them, because there are more than "
+    "INFERWATCH_JOBS_SERIES_MAX and INFERWATCH_JOBS_PARKED_SERIES_MAX",
     Limit.OPEN_WINDOWS: "windows are closed before all partitions had: too many were waiting for one that lags",
     Limit.OFFSET_HOLES: "requests of which nothing was told yet count as seen: too many holes between the others",
     Limit.REQUEST_TOPICS: "request topics are forgotten: what is told of their requests again would count twice",

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from infra.kafka import KafkaCluster, KafkaTail
 from infra.ports import Clock, Record, RetryLater
 from infra.settings import KafkaSettings
-from schemas.alerts import ALERT_KINDS, AlertChanged, AlertStatus
+from schemas.alerts import ALERT_KINDS, PIPELINE, AlertChanged, AlertStatus
 from schemas.base import DecodeError, decode
 from schemas.topics import ALERTS
 
@@ -19,7 +19,10 @@ SILENCE_SECONDS = 30.0
 
 
 def open_alerts(records: Iterable[Record]) -> list[AlertChanged]:
-    """The incidents that these records leave open, in their last state: of each key the highest sequence counts."""
+    """The incidents that these records leave open, in their last state: of each key the highest sequence counts.
+
+    Those about the pipeline itself are its watchdogs': no stage ends them.
+    """
     sequences: dict[str, int] = {}
     found: dict[str, AlertChanged] = {}
     for record in records:
@@ -31,7 +34,7 @@ def open_alerts(records: Iterable[Record]) -> list[AlertChanged]:
         except DecodeError as error:
             LOG.warning("%s[%d]@%d is no alert: %s", record.topic, record.partition, record.offset, error)
             continue
-        if alert.sequence < sequences.get(alert.incident_id, 0):
+        if alert.series.scenario == PIPELINE or alert.sequence < sequences.get(alert.incident_id, 0):
             continue
         sequences[alert.incident_id] = alert.sequence
         if alert.status is AlertStatus.RESOLVED:

@@ -97,6 +97,11 @@ class Outbox:
         """Whether `room` waits. From any thread."""
         return not self._room.is_set()
 
+    @property
+    def held(self) -> dict[str, tuple[int, int]]:
+        """What is not delivered yet, by name, and how much of it makes `room` wait. From any thread."""
+        return {"events": (self._items, self._items_max), "event_bytes": (self._bytes, self._bytes_max)}
+
     def event(self, batch: Batch, event: Outgoing, cause: Record) -> None:
         """Hand an event over. `cause` becomes a dead letter when the event is refused for good."""
         send = partial(

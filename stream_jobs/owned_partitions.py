@@ -219,6 +219,16 @@ class OwnedPartitions:
         wanted = [(*ranges.get(place, (0, 0)), held.expected) for place, held in tuple(self._held.items())]
         return sum(max(0, after - max(first, expected)) for first, after, expected in wanted)
 
+    def behind_known(self) -> int:
+        """Records of the partitions held that were not taken yet, as far as the consumer knows their ends."""
+        places = [(self._positions.end_offset(*place), held.expected) for place, held in self._held.items()]
+        return sum(max(0, end - expected) for end, expected in places if end is not None)
+
+    def oldest_ms(self) -> int | None:
+        """When the oldest record that was taken and is not committed was appended. From any thread."""
+        found = [held.runner.oldest_ms for held in tuple(self._held.values())]
+        return min((one for one in found if one is not None), default=None)
+
     @property
     def is_member(self) -> bool:
         """Whether the group has told which partitions are ours, though they may be none. From any thread."""

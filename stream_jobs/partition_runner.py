@@ -102,6 +102,9 @@ class PartitionRunner:
     alive: bool = True
     idle_since: float = 0.0
     """Monotonic second of the last record, or of the take-over."""
+    oldest_ms: int | None = None
+    """When the oldest record that was taken and is not committed was appended; None: all are committed."""
+    _oldest_since_cut_ms: int | None = None
     _batch: Batch = field(default_factory=Batch)
     _sealed: list[Batch] = field(default_factory=list)
     _unsaved: dict[str, bytes | None] = field(default_factory=dict)
@@ -122,6 +125,9 @@ class PartitionRunner:
         except DecodeError as error:
             self.dead_letter(record, error)
             effects = self.stage.skip(record)
+        if self._oldest_since_cut_ms is None:
+            self._oldest_since_cut_ms = record.timestamp_ms
+            self.oldest_ms = record.timestamp_ms if self.oldest_ms is None else self.oldest_ms
         self._hand_over(effects, record)
         return True
 
@@ -155,6 +161,7 @@ class PartitionRunner:
         check_pages(dirty)
         self._unsaved.update(dirty)
         self.stage.mark_clean()  # from now on the shell answers for these pages
+        self._oldest_since_cut_ms = None
         return Cut(self, self.stage.next_offset, dict(self._unsaved))
 
     async def delivered(self) -> None:
@@ -171,6 +178,11 @@ class PartitionRunner:
         for name, body in cut.pages.items():
             if name in self._unsaved and self._unsaved[name] is body:
                 del self._unsaved[name]
+
+    def done(self, cut: Cut) -> None:
+        """The cut is committed. It is the last one: barriers do not overlap."""
+        self.committed = cut.next_offset
+        self.oldest_ms = self._oldest_since_cut_ms
 
     def drop(self) -> None:
         """The partition is not ours any more: forget everything, commit nothing."""

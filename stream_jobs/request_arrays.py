@@ -16,6 +16,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
+INTS, FLOATS, BOOLS, WORDS, TEXTS = 0, 1, 2, 3, 4
+"""Sorts of columns, as `compiled_requests` is told of them: words are texts of a closed list."""
 OUTCOMES: tuple[Outcome, ...] = (Outcome.ANSWERED, Outcome.FAILED, Outcome.SHED, Outcome.DEAD_LETTERED)
 _CODES = {outcome: number for number, outcome in enumerate(OUTCOMES)}
 OUTCOME_NAMES = tuple(outcome.value for outcome in OUTCOMES)
@@ -47,6 +49,8 @@ class RequestArrays:
     entropy: Floats
     margin: Floats
     fingerprint: Coded
+    script: Ints
+    direction: Ints
     tells_model: bool
     tells_confidence: bool
 
@@ -98,6 +102,8 @@ def arrays_of(columns: RequestColumns) -> RequestArrays:
         entropy=floats(columns.entropy),
         margin=floats(columns.margin),
         fingerprint=Coded.of(columns.fingerprint or [""] * count),
+        script=ints(columns.script),
+        direction=ints(columns.direction),
         tells_model=bool(columns.model),
         tells_confidence=bool(columns.confidence),
     )

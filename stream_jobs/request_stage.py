@@ -117,7 +117,7 @@ class RequestStage(PagedStage):
         new = seen.add(served.requests.offset)
         effects.limit(Limit.OFFSET_HOLES, seen.bound(SEEN_PAGES_MAX))
         if not new.all():
-            self._repeat(TelemetryRows(served, ~new).grouping())
+            self._repeat(TelemetryRows(served, ~new if new.any() else None).grouping())
         if not new.any():
             return
         self._pages.touch(f"seen-{list(self._seen.values()).index(seen)}")

@@ -57,6 +57,8 @@ class ScoreJob:
         """After `finish`: whether the last barrier was whole."""
         self.beats = 0
         """Rises while the event loop runs, for a watchdog."""
+        self.behind = 0
+        """Records in the logs that were not taken yet, as far as is known."""
 
     async def start(self, consumer: Positions) -> None:
         """See `Job.start`."""
@@ -146,6 +148,7 @@ class ScoreJob:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(LOOK_EVERY_SECONDS, self._tick_seconds / 2))
+            self.behind = self.owned.behind_known()
             self.beats += 1
             for topic, partition, next_offset in self.owned.idle(self._tick_seconds):
                 try:

@@ -6,7 +6,6 @@ Owns detector bank and alert budget of a partition. Does not know which series t
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -34,7 +33,7 @@ from stream_jobs.told_score import (
     said_of,
 )
 from stream_jobs.window_effects import WindowEffects
-from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
+from stream_jobs.window_rows import SeriesWindow, WindowId, id_of, name_of
 
 LEAST_SIZE = 1e-9
 """Of an incident whose detector says nothing yet: above a bar of none, below every other."""
@@ -196,8 +195,7 @@ class SeriesScoring:
         if look.point < 0 or fact:
             return True
         self.budget_changed = True
-        text = f"{name_of(look.key)}\x1f{look.metric.name}"
-        series = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        series = id_of(name_of(look.key), look.metric.name, size=8)
         admitted = self.budget.admits(series, window.end_ms, max(told.severity, LEAST_SIZE))
         effects.limit(Limit.ALERT_BUDGET, int(not admitted))
         return admitted

@@ -28,6 +28,9 @@ class JobSettings(Settings):
     group: Annotated[str, Field(pattern=r"^[A-Za-z0-9._\-]{1,200}$")] = Field(
         default="stream-jobs-score", description="Consumer group of the score job."
     )
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] = Field(
+        default=0, description="Port of health and Prometheus metrics, unless `--metrics-port` says otherwise; 0: none."
+    )
     window_seconds: Annotated[float, Field(ge=1, le=3600)] = Field(
         default=10.0, description="Length of a window, 1 to 3600 seconds. Shorter: sooner alerts over fewer requests."
     )
@@ -44,7 +47,14 @@ class JobSettings(Settings):
         default=60.0, description="A window waits so long for lagging partitions, seconds; later data is a revision."
     )
     series_max: Annotated[int, Field(ge=1, le=SERIES_MAX)] = Field(
-        default=10_000, description="Most series (scenario, model, version) a partition keeps; the rest share one."
+        default=10_000,
+        description="Most series (scenario, model, version) that a partition keeps in memory, and that a window has; "
+        "the rest of a window share one. Series at rest above it are parked in the state topic and come back exact.",
+    )
+    parked_series_max: Annotated[int, Field(ge=0, le=SERIES_MAX)] = Field(
+        default=50_000,
+        description="Most parked series of a partition; above it those parked longest ago are forgotten. Each takes "
+        "some 4 KB of the state topic and of this process's scratch file (in TMPDIR), and 0.4 KB of memory.",
     )
     learning_windows: Annotated[int, Field(ge=3, le=1_000)] = Field(
         default=6, description="Windows that a new series is only watched: no alarm, and its scores say that it learns."
@@ -115,6 +125,20 @@ class JobSettings(Settings):
     reference_windows: Annotated[int, Field(ge=3, le=100_000)] = Field(
         default=60, description="Windows of a version that drift is measured against, the first; then they are frozen."
     )
+    stall_windows: Annotated[float, Field(ge=0.5, le=1_000)] = Field(
+        default=1.5,
+        description="Requests that wait for so many windows without any answer are a stall. Above what the group takes "
+        "to notice a dead worker (INFERWATCH_KAFKA_SESSION_TIMEOUT_MS); at most 1.5 to be told of it within two.",
+    )
+    lag_windows: Annotated[float, Field(ge=0.5, le=10_000)] = Field(
+        default=3.0, description="The oldest request waits for so many windows although others are answered: lag."
+    )
+    lag_owed_min: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=10, description="Fewer owed requests of a scenario are no lag: single ones that take long."
+    )
+    ledger_seconds: Annotated[float, Field(ge=0.05, le=60)] = Field(
+        default=1.0, description="Time between two reports of the ledger while something waits, seconds."
+    )
     open_windows: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=2, description="Anomalous windows in a row that open an alert. A fall of the rate needs two more."
     )
@@ -158,6 +182,11 @@ class JobSettings(Settings):
                 f"{WAITING_WINDOWS_MAX * self.window_seconds:.0f}, or make windows longer"
             )
         return self
+
+    @property
+    def ledger_group(self) -> str:
+        """Consumer group of the ledger."""
+        return f"{self.group}.ledger"
 
     @property
     def window_ms(self) -> int:

@@ -85,6 +85,7 @@ class RowSink:
         self._ahead: dict[str, asyncio.Future[_Block]] = {}
         """By table, the first block of what waits, made ready while the one before it is on its way."""
         self._held = 0
+        self._storing = 0
         self._room = asyncio.Event()
         self._room.set()
         self._full = asyncio.Event()
@@ -99,6 +100,16 @@ class RowSink:
     def is_full(self) -> bool:
         """Whether `room` waits. From any thread."""
         return not self._room.is_set()
+
+    @property
+    def is_storing(self) -> bool:
+        """Whether a block is with the server, or waits to be sent again. From any thread."""
+        return self._storing > 0
+
+    @property
+    def held(self) -> tuple[int, int]:
+        """Rows not stored yet, and how many make `room` wait. From any thread."""
+        return self._held, self._rows_max
 
     def add(self, owner: RowOwner, record: Record, rows: Mapping[str, dict[str, Column]]) -> None:
         """Take rows that `record` gave, by table; columns of equal length. Raises ValueError when they are not."""
@@ -207,6 +218,13 @@ class RowSink:
             await self._store(table, columns, middle, after, refused)
 
     async def _insert(self, table: str, block: dict[str, Column], token: str | None) -> None:
+        self._storing += 1
+        try:
+            await self._insert_until_taken(table, block, token)
+        finally:
+            self._storing -= 1
+
+    async def _insert_until_taken(self, table: str, block: dict[str, Column], token: str | None) -> None:
         wait_seconds = 0.1
         loop = asyncio.get_running_loop()
         if token is None:

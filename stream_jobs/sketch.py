@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from schemas.windows import Sketch
 
@@ -30,11 +29,6 @@ def _upper_ends() -> tuple[float, ...]:
 UPPER_ENDS = _upper_ends()
 BUCKETS = len(UPPER_ENDS)
 ENDS = np.array(UPPER_ENDS)
-
-
-def buckets_of(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The bucket of each value (0 to 1e12)."""
-    return np.searchsorted(ENDS, values, side="left").astype(np.int64)
 
 
 def merge(sketches: Iterable[Sketch]) -> Sketch:

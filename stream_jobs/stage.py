@@ -23,6 +23,8 @@ class Limit(StrEnum):
     WINDOW_SERIES = "window_series"
     ROW_MODELS = "row_models"
     KNOWN_SERIES = "known_series"
+    LIVE_SERIES = "live_series"
+    ACTIVE_SERIES = "active_series"
     OPEN_WINDOWS = "open_windows"
     OFFSET_HOLES = "offset_holes"
     REQUEST_TOPICS = "request_topics"
@@ -77,8 +79,8 @@ class Stage(Protocol):
     def dirty_pages(self) -> dict[str, bytes | None]:
         """Pages changed since the last `mark_clean`; None for a page that is gone. Each at most PAGE_BYTES_MAX."""
 
-    def all_pages(self) -> dict[str, bytes]:
-        """The whole state."""
+    def all_pages(self) -> Mapping[str, bytes]:
+        """The whole state, valid until the next `apply`; not all of it need be in memory at the same time."""
 
     def mark_clean(self) -> None:
         """The pages last given by `dirty_pages` or `all_pages` are durable. Called before the next `apply`."""

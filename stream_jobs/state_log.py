@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,6 +18,8 @@ LOG = logging.getLogger(__name__)
 CLAIMS_MAX = 20
 """How often a take-over claims when others write at the same time. Owners write every few seconds."""
 TOMBSTONES_PER_APPEND = 500
+APPEND_BYTES = 8 * 2**20
+"""Pages handed over at once: a whole state need not fit in memory."""
 
 
 class StateStore(Protocol):
@@ -38,9 +40,10 @@ class Superseded(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A state that was found: pages by name, the source offset below which everything is inside."""
+    """A state that was found: pages by name, read when they are asked for, and the source offset below which everything
+    is inside."""
 
-    pages: dict[str, bytes]
+    pages: Mapping[str, bytes]
     next_offset: int
     sequence: int
     digest: str
@@ -48,19 +51,37 @@ class Snapshot:
 
 @dataclass(slots=True)
 class _Owner:
-    """What one owner left in the log: the last record of each of its keys."""
+    """What one owner left in the log: the last record of each of its keys. `pages` are by name and slot, and say where
+    on the shelf their records are."""
 
     claimed: bool = False
     manifest: bytes | None = None
-    pages: dict[tuple[str, int], bytes] = field(default_factory=dict)
+    pages: dict[tuple[str, int], str] = field(default_factory=dict)
     keys: set[bytes] = field(default_factory=set)
 
 
-class _Fold:
-    """The log so far, last record per key, by (epoch, owner)."""
+class _SnapshotPages(Mapping[str, bytes]):
+    """Pages of a snapshot that was found whole, by name, where their records are on the shelf."""
 
-    def __init__(self, start: int = 0) -> None:
+    def __init__(self, shelf: Mapping[str, bytes], places: Mapping[str, str]) -> None:
+        self._shelf, self._places = shelf, places
+
+    def __getitem__(self, name: str) -> bytes:
+        return unframe(self._shelf[self._places[name]])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+
+class _Fold:
+    """The log so far, last record per key, by (epoch, owner). Pages go to `shelf`; without one they are not kept."""
+
+    def __init__(self, start: int = 0, shelf: MutableMapping[str, bytes] | None = None) -> None:
         self.owners: dict[tuple[int, str], _Owner] = {}
+        self.shelf = shelf
         self.next_offset = start
         self.epoch_max = 0
 
@@ -81,10 +102,14 @@ class _Fold:
                 owner.claimed = record.value is not None
             elif key.kind == "manifest":
                 owner.manifest = record.value
+            elif self.shelf is None:
+                continue
             elif record.value is None:
-                owner.pages.pop((key.name, key.slot), None)
+                if place := owner.pages.pop((key.name, key.slot), None):
+                    del self.shelf[place]
             else:
-                owner.pages[key.name, key.slot] = record.value
+                owner.pages[key.name, key.slot] = place = f"{key.epoch}|{key.owner}|{key.name}|{key.slot}"
+                self.shelf[place] = record.value
 
     def rival(self, epoch: int, owner: str) -> bool:
         """Whether someone else claimed this epoch or a higher one."""
@@ -108,13 +133,15 @@ class PartitionState:
         source: str,
         digest: str,
         on_broken: Callable[[str], None] = lambda why: None,
+        new_shelf: Callable[[], MutableMapping[str, bytes]] = dict,
     ) -> None:
         """`owner` is unique to this take-over; `source` names the log folded (cluster and topic id); `digest` the
-        configuration; `on_broken` is told of snapshots that had to be passed over."""
+        configuration; `on_broken` is told of snapshots that had to be passed over. `new_shelf` makes the place where a
+        take-over keeps the pages that it reads: they are all that owners left, and need not fit in memory."""
         self._store, self._partition = store, partition
         self._owner, self._source, self._digest = owner, source, digest
-        self._on_broken = on_broken
-        self._fold: _Fold | None = _Fold()
+        self._on_broken, self._new_shelf = on_broken, new_shelf
+        self._fold: _Fold | None = None
         self.epoch = 0
         self._durable: dict[str, tuple[int, int]] = {}
         self._sequence = 0
@@ -127,7 +154,7 @@ class PartitionState:
 
         Raises RetryLater; calling again is then safe.
         """
-        fold = self._fold = _Fold()
+        fold = self._fold = _Fold(shelf=self._new_shelf())
         # A record of our own to read up to: the log's last ones may have been compacted away.
         self._claim(fold, epoch=0)
         self._read_until_quiet(lambda: self._claim(fold, fold.epoch_max + 1))
@@ -144,7 +171,7 @@ class PartitionState:
 
         Raises RetryLater (call again) and Superseded.
         """
-        self.write(dict(pages), next_offset)
+        self.write(pages, next_offset)
         fold, self._fold = self._fold, None
         if fold is None:
             return
@@ -155,7 +182,7 @@ class PartitionState:
             offsets = self._store.append(self._partition, chunk)
             self._check_alone(offsets)
 
-    def write(self, dirty: Mapping[str, bytes | None], next_offset: int) -> None:
+    def write(self, dirty: Mapping[str, bytes] | Mapping[str, bytes | None], next_offset: int) -> None:
         """Make a snapshot durable: changed pages (None: gone) beside the referenced ones, then the manifest flips.
 
         Raises RetryLater; the caller then calls again with these pages and any changed since. Raises Superseded when
@@ -168,12 +195,17 @@ class PartitionState:
             self._settle()
         durable = dict(self._durable)
         records: list[tuple[bytes, bytes | None]] = []
+        size = 0
         for name, body in dirty.items():
             held = durable.pop(name, None)
             if body is not None:
                 slot = 0 if held is None else 1 - held[0]
                 durable[name] = (slot, crc_of(body))
                 records.append((self._key("page", name, slot), frame(body)))
+                size += len(body)
+            if size > APPEND_BYTES:
+                self._check_alone(self._store.append(self._partition, records))
+                records, size = [], 0
         if records:
             self._check_alone(self._store.append(self._partition, records))
         manifest = {
@@ -238,23 +270,23 @@ class PartitionState:
             if one.manifest is None:
                 continue
             try:
-                return self._whole(one, unframe_json(one.manifest)), broken
+                return self._whole(one, fold.shelf or {}, unframe_json(one.manifest)), broken
             except BrokenState as why:
                 broken.append(f"snapshot of epoch {epoch} by {owner} is passed over: {why}")
         return None, broken
 
-    def _whole(self, owner: _Owner, manifest: dict[str, Any]) -> Snapshot:
+    def _whole(self, owner: _Owner, shelf: Mapping[str, bytes], manifest: dict[str, Any]) -> Snapshot:
         if manifest.get("source") != self._source:
             raise BrokenState(f"it folds {manifest.get('source')!r}, not {self._source!r}")
-        pages = {}
+        places = {}
         for name, (slot, crc) in manifest["pages"].items():
-            raw = owner.pages.get((name, slot))
-            if raw is None:
+            place = owner.pages.get((name, slot))
+            if place is None:
                 raise BrokenState(f"page {name} is missing")
-            body = unframe(raw)
-            if zlib.crc32(body) != crc:
+            if zlib.crc32(unframe(shelf[place])) != crc:
                 raise BrokenState(f"page {name} is not the one of the manifest")
-            pages[name] = body
+            places[name] = place
+        pages = _SnapshotPages(shelf, places)
         return Snapshot(pages, manifest["next_offset"], manifest["sequence"], manifest["digest"])
 
     def _key(self, kind: str, name: str = "", slot: int = 0) -> bytes:

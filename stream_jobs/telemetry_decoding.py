@@ -15,15 +15,26 @@ from infra.columns import Coded, Texts
 from infra.ports import Record
 from schemas.base import INT64_MAX, VALUE_BYTES_MAX, DecodeError, Headers, Reason, decode
 from schemas.telemetry import (
+    DIRECTIONS,
+    MAY_BE_EMPTY,
     REQUESTS_PER_EVENT_MAX,
-    SINCE_1_1,
     TELEMETRY_KINDS,
     BatchColumns,
     InferenceServed,
     RequestColumns,
     TelemetryTicked,
 )
-from stream_jobs.request_arrays import OUTCOME_NAMES, OUTCOMES, RequestArrays, arrays_of
+from stream_jobs.request_arrays import (
+    BOOLS,
+    FLOATS,
+    INTS,
+    OUTCOME_NAMES,
+    OUTCOMES,
+    TEXTS,
+    WORDS,
+    RequestArrays,
+    arrays_of,
+)
 
 UINT32_MAX = 2**32 - 1
 _BEGIN = b'"requests":{'
@@ -43,6 +54,8 @@ _INT_COLUMNS: dict[str, tuple[float, float]] = {
     "model": (-1, 255),
     "truncated": (0, 1),
     "outcome": (0, len(OUTCOMES) - 1),
+    "script": (0, 31),
+    "direction": (0, DIRECTIONS),
 }
 """Least and most that is taken the fast way; a test holds them against the schema."""
 _FLOAT_COLUMNS: dict[str, tuple[float, float]] = {
@@ -124,14 +137,15 @@ class TelemetryDecoder:
         counts = dict(zip(COLUMNS, self._counts.tolist(), strict=True))
         rows = counts["offset"]
         told = {name for name, count in counts.items() if count > 0}
-        if rows < 1 or any(count != rows and (count > 0 or name not in SINCE_1_1) for name, count in counts.items()):
+        if rows < 1 or any(count != rows and (count > 0 or name not in MAY_BE_EMPTY) for name, count in counts.items()):
             return None
         ints = dict(zip(_INT_COLUMNS, self._ints[:, :rows].copy(), strict=True))
         floats = dict(zip(_FLOAT_COLUMNS, self._floats[:, :rows].copy(), strict=True))
         for name in _FLOAT_COLUMNS.keys() - told:
             floats[name][:] = 0.0
-        if "model" not in told:
-            ints["model"][:] = -1
+        for name, not_told in (("model", -1), ("script", 0), ("direction", 0)):
+            if name not in told:
+                ints[name][:] = not_told
         texts = {name: self._text(slot, rows) for slot, name in enumerate(_TEXT_COLUMNS) if name in told}
         request_id = texts.pop("request_id")
         truncated = ints.pop("truncated").astype(np.bool_)
@@ -193,10 +207,10 @@ def _blob(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _kinds() -> list[int]:
-    """By column, as `stream_jobs.compiled_requests` numbers them."""
-    special = {"truncated": 2, "outcome": 3}
-    ints = [special.get(name, 0) for name in _INT_COLUMNS]
-    return [*ints, *(1 for _ in _FLOAT_COLUMNS), *(4 for _ in _TEXT_COLUMNS)]
+    """By column."""
+    special = {"truncated": BOOLS, "outcome": WORDS}
+    ints = [special.get(name, INTS) for name in _INT_COLUMNS]
+    return [*ints, *(FLOATS for _ in _FLOAT_COLUMNS), *(TEXTS for _ in _TEXT_COLUMNS)]
 
 
 if set(COLUMNS) != set(RequestColumns.model_fields):

@@ -113,7 +113,7 @@ class TelemetryRows:
             memory_bytes=self.memory_bytes,
             latencies={"total_ms": requests.total_ms, "queue_ms": requests.queue_ms, "compute_ms": self.compute_ms},
             rare=rare_of(outcome, requests.error, requests.request_id, empty),
-            bins=histogram_bins(outcome, tokens, requests.unknown_share, confidence, norm),
+            bins=histogram_bins(requests),
             worker=self.event.worker.worker_id,
             vectors=vectors_of(
                 total_ms=requests.total_ms,

@@ -14,7 +14,7 @@ from stream_jobs.decide import Observation
 from stream_jobs.detectors.base import Scores
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.scored_metric import Metric, contributors_of, effects_of
-from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
+from stream_jobs.window_rows import SeriesWindow, WindowId, id_of, name_of
 
 NUMBER_MAX = 1e18
 """As the contract has it."""
@@ -111,8 +111,7 @@ def digest_of(detector_digest: str, trigger_digest: str) -> str:
 
 def anomaly_id(window: WindowId, seen: Observation, metric: str) -> str:
     """Name of an anomalous window of a series' metric: the same in every replay."""
-    text = "\x1f".join((window.topic_id, name_of(seen.series), metric, str(window.start_ms), str(window.end_ms)))
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return id_of(window.topic_id, name_of(seen.series), metric, str(window.start_ms), str(window.end_ms))
 
 
 def anomaly_event(

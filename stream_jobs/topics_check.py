@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from schemas.topics import ALERTS, ANOMALIES, REQUEST_STATE, REQUESTS, TELEMETRY, WINDOW_STATE, WINDOWS, Topic
+from infra.up.traffic import REQUEST_DEAD_LETTERS
+from schemas.topics import (
+    ALERTS,
+    ANOMALIES,
+    LEDGER_STATE,
+    PREDICTIONS,
+    REQUEST_STATE,
+    REQUESTS,
+    TELEMETRY,
+    WINDOW_STATE,
+    WINDOWS,
+    Topic,
+)
 
 NEEDED = (REQUESTS, TELEMETRY, WINDOWS, ANOMALIES, ALERTS, REQUEST_STATE, WINDOW_STATE)
+LEDGER_NEEDED = (REQUESTS.name, PREDICTIONS.name, REQUEST_DEAD_LETTERS, WINDOWS.name, LEDGER_STATE.name)
 STATES: tuple[tuple[Topic, Topic], ...] = ((TELEMETRY, REQUEST_STATE), (WINDOWS, WINDOW_STATE))
 """A topic and where the state of its partitions lies, by partition number."""
 
 
-def missing(counts: Mapping[str, int]) -> str:
+def missing(counts: Mapping[str, int], needed: Iterable[str] = tuple(topic.name for topic in NEEDED)) -> str:
     """Why a job cannot start yet, with the way out, given partitions by topic; empty when every topic is there."""
-    names = [topic.name for topic in NEEDED if not counts[topic.name]]
+    names = [topic for topic in needed if not counts[topic]]
     return f"no topic {', '.join(names)}: `inferwatch topics apply` makes it" if names else ""
 
 
@@ -27,6 +40,17 @@ def misfit(counts: Mapping[str, int]) -> str:
     ]
     way_out = "`inferwatch topics apply` adds them; nothing moves, because state lies by partition number."
     return "\n".join([*found, f"Way out: {way_out}"]) if found else ""
+
+
+def misfit_ledger(counts: Mapping[str, int]) -> str:
+    """Why the ledger cannot work with these topics, with the way out; empty when it can."""
+    short = [name for name in (PREDICTIONS.name, LEDGER_STATE.name) if counts[name] < counts[REQUESTS.name]]
+    if not short:
+        return ""
+    return (
+        f"{REQUESTS.name} has {counts[REQUESTS.name]} partitions, and fewer have {', '.join(short)}: the others would "
+        f"have no place for answers or books.\nWay out: `inferwatch topics apply` adds them"
+    )
 
 
 def misfit_budget(counts: Mapping[str, int], alerts_a_week: int) -> str:

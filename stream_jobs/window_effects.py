@@ -7,8 +7,8 @@ from typing import Any
 
 import orjson
 
-from schemas.alerts import AlertChanged
-from schemas.anomalies import AnomalyDetected, DetectorsRenewed, WindowCorrected
+from schemas.alerts import AlertChanged, alert_row
+from schemas.anomalies import AnomalyDetected, DetectorsRenewed, SeriesBoundReached, WindowCorrected
 from schemas.base import Message, encode, headers_for
 from schemas.tables import ALERTS, ANOMALIES, LATENCY_CAUSES, WINDOW_SCORES, WINDOWS
 from schemas.topics import ALERTS as ALERTS_TOPIC
@@ -19,7 +19,7 @@ from stream_jobs.partial_events import SOURCE, moment
 from stream_jobs.rows import RowBuilder
 from stream_jobs.stage import Effects, Limit, Outgoing
 from stream_jobs.told_score import ToldScore, told_columns
-from stream_jobs.window_rows import SeriesWindow, WindowId, name_of, source_columns
+from stream_jobs.window_rows import SeriesWindow, WindowId, id_of, name_of, source_columns
 
 
 class WindowEffects:
@@ -55,14 +55,19 @@ class WindowEffects:
             values=series.values,
             inputs=list(series.inputs),
         )
-        text = "\x1f".join((window.topic_id, name_of(series.key), str(window.start_ms), str(window.end_ms)))
-        event_id = f"{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}/{revision}"
+        corrected = id_of(window.topic_id, name_of(series.key), str(window.start_ms), str(window.end_ms))
+        event_id = f"{corrected}/{revision}"
         self._publish(ANOMALIES_TOPIC.name, event, event_id, str(series.key), window.end_ms)
 
     def renewed(self, event: DetectorsRenewed) -> None:
         """Detectors learn anew."""
         event_id = f"renewed/{event.partition}/{event.at_ms}/{event.config_digest}"
         self._publish(ANOMALIES_TOPIC.name, event, event_id, f"detectors/{event.partition}", event.at_ms)
+
+    def bound(self, event: SeriesBoundReached) -> None:
+        """More series are known than are kept in memory."""
+        event_id = f"bound/{event.partition}/{event.at_ms}/{event.parked}/{event.parked_now}"
+        self._publish(ANOMALIES_TOPIC.name, event, event_id, f"series/{event.partition}", event.at_ms)
 
     def score(self, window: WindowId, seen: Observation, told: ToldScore, metric: str) -> None:
         """What was said of a metric."""
@@ -99,21 +104,7 @@ class WindowEffects:
     def alert(self, change: AlertChanged) -> None:
         """A change of an incident."""
         self.incidents.add(change.incident_id)
-        names = ("incident_id", "sequence", "metric", "summary", "windows", "score", "peak_score")
-        self._alerts.add(
-            {
-                **{name: getattr(change, name) for name in (*names, "actual", "expected", "lower", "upper")},
-                "status": change.status.value,
-                "kind": change.kind.value,
-                "scenario": change.series.scenario,
-                "model": change.series.model,
-                "model_version": change.series.version,
-                "opened_at": change.opened_ms,
-                "onset": change.onset_ms,
-                "changed_at": change.changed_ms,
-                "resolved_at": change.resolved_ms,
-            }
-        )
+        self._alerts.add(alert_row(change))
         event_id = f"{change.incident_id}/{change.sequence}"
         self._publish(ALERTS_TOPIC.name, change, event_id, change.incident_id, change.changed_ms)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -79,6 +80,11 @@ class SeriesWindow:
 def name_of(key: SeriesKey) -> str:
     """A series' name inside stage 2: unlike `str(key)` never that of another, whatever a model is called."""
     return "\x1f".join((key.scenario, key.model, key.version))
+
+
+def id_of(*parts: str, size: int = 12) -> str:
+    """A name that is a function of its parts: the same in every replay. Two characters for each byte of `size`."""
+    return hashlib.blake2b("\x1f".join(parts).encode(), digest_size=size).hexdigest()
 
 
 def merged(window: WindowId, series: str, shares: Mapping[int, Share], revision: int) -> SeriesWindow:

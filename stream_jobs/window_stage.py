@@ -5,7 +5,7 @@ Pure: a function of the partition's log. What is a repeat, complete, late or for
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, MutableMapping
 from typing import Any
 
 import orjson
@@ -13,11 +13,14 @@ import orjson
 from infra.ports import Record
 from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
+from schemas.owed import OWED_KINDS, RequestsOwed
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
 from stream_jobs.decide import given_up
+from stream_jobs.ledger_watch import LedgerWatch
 from stream_jobs.metrics import scoring_of
 from stream_jobs.open_windows import Closed, OpenWindows
-from stream_jobs.pages import PagedStage, PageTracker, pack, unpack
+from stream_jobs.pages import COLD, PagedStage, PageTracker, pack, unpack
+from stream_jobs.parked_series import OPEN
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects, Limit
@@ -28,7 +31,9 @@ CLOCKS_APART_MS_MAX = 300_000
 """How far a partial may be ahead of its own record's append time. It is closed after the telemetry that it covers was
 appended, so more than two brokers' clocks differ by is not to be believed: the source would be taken for so far ahead,
 and what it really says for repeats. Five minutes, because refusing a real partial loses a window."""
-_PROGRESS, _LOST, _BUDGET = "progress", "lost", "budget"
+_PROGRESS, _LOST, _BUDGET, _LEDGER = "progress", "lost", "budget", "ledger"
+
+_KINDS: tuple[type[PartialWindowsClosed | RequestsOwed], ...] = (*WINDOW_KINDS, *OWED_KINDS)
 
 
 class WindowStage(PagedStage):
@@ -44,15 +49,19 @@ class WindowStage(PagedStage):
         source_partitions: int,
         alerts_a_week: int | None = None,
         next_offset: int = 0,
+        new_shelf: Callable[[], MutableMapping[str, bytes]] = dict,
     ) -> None:
-        """`alerts_a_week`: this partition's share of the budget; None: all of it."""
-        self.settings, self.partition = settings, partition
+        """`alerts_a_week`: this partition's share of the budget; None: all of it. `new_shelf` makes the place where
+        pages of parked series lie."""
+        self.settings, self.partition, self._new_shelf = settings, partition, new_shelf
         self.alerts_a_week = settings.alerts_a_week if alerts_a_week is None else alerts_a_week
         self.source_topic_id, self.source_partitions = source_topic_id, source_partitions
         self._pages = PageTracker(self._encode)
         self._windows: OpenWindows
         self._book: SeriesBook
+        self._ledger: LedgerWatch
         self._lost: list[AlertChanged]
+        self._parking = b""
         self._clear(next_offset)
 
     @property
@@ -71,13 +80,12 @@ class WindowStage(PagedStage):
         event = self._event(record)
         effects = WindowEffects()
         dropped = self._windows.late_dropped
-        taken = self._windows.take(event, record.timestamp_ms)
-        if taken is not None:
-            window, revised = taken
-            self._revise(window, revised, effects)
-            for closed in self._windows.close():
-                self._close(closed, effects)
-            self._touch_changed()
+        if isinstance(event, RequestsOwed):
+            self._ledger.take(event, record.timestamp_ms)
+        else:
+            self._take(event, record.timestamp_ms, effects)
+        self._ledger.look(record.timestamp_ms, effects)
+        self._touch_changed()
         given = Effects(late_series_dropped=self._windows.late_dropped - dropped)
         effects.into(given)
         self.next_offset = record.offset + 1
@@ -88,8 +96,20 @@ class WindowStage(PagedStage):
         self.next_offset = record.offset + 1
         return Effects()
 
-    def _event(self, record: Record) -> PartialWindowsClosed:
-        event = decode(record.headers, record.value, WINDOW_KINDS).data
+    def _take(self, event: PartialWindowsClosed, appended_ms: int, effects: WindowEffects) -> None:
+        taken = self._windows.take(event, appended_ms)
+        if taken is None:
+            return
+        window, revised = taken
+        self._revise(window, revised, effects)
+        for closed in self._windows.close():
+            self._close(closed, effects)
+        self._pages.touch(_PROGRESS)
+
+    def _event(self, record: Record) -> PartialWindowsClosed | RequestsOwed:
+        event = decode(record.headers, record.value, _KINDS).data
+        if isinstance(event, RequestsOwed):
+            return event
         if not event.window_start_ms < event.window_end_ms <= event.closed_through_ms:
             raise DecodeError(Reason.BAD_VALUE, "window_start_ms, window_end_ms and closed_through_ms do not rise")
         if event.chunk >= event.chunks or event.first_offset > event.next_offset:
@@ -128,16 +148,21 @@ class WindowStage(PagedStage):
         self.adopt(alert for alert in waiting if alert.changed_ms >= at_ms)
 
     def _touch_changed(self) -> None:
-        self._pages.touch(_PROGRESS)
         for group in self._windows.changed:
             self._pages.touch(group)
-        for number in self._book.changed:
+        for number in self._book.live.changed:
             self._pages.touch(f"series-{number}")
         if self._book.scoring.budget_changed:
             self._pages.touch(_BUDGET)
             self._book.scoring.budget_changed = False
+        for group in self._book.live.parked.changed:
+            self._pages.touch(group)
+        if self._ledger.changed:
+            self._pages.touch(_LEDGER)
+            self._ledger.changed = False
         self._windows.changed.clear()
-        self._book.changed.clear()
+        self._book.live.changed.clear()
+        self._book.live.parked.changed.clear()
 
     def _clear(self, next_offset: int) -> None:
         self.next_offset = next_offset
@@ -147,8 +172,10 @@ class WindowStage(PagedStage):
         self._windows = OpenWindows(self.source_partitions, lateness_ms, gap_ms_max)
         idle_ms = round(self.settings.idle_seconds * 1000)
         scoring = scoring_of(self.settings, self.alerts_a_week)
-        self._book = SeriesBook(scoring, self.settings.series_max, idle_ms, self.partition)
-        self._lost = []
+        series_max, parked_max = self.settings.series_max, self.settings.parked_series_max
+        self._book = SeriesBook(scoring, series_max, idle_ms, self.partition, parked_max, self._new_shelf())
+        self._ledger = LedgerWatch(self.settings)
+        self._lost, self._parking = [], b""
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
 
@@ -157,8 +184,10 @@ class WindowStage(PagedStage):
             _PROGRESS,
             _LOST,
             _BUDGET,
+            _LEDGER,
             *self._windows.groups(),
-            *(f"series-{number}" for number in self._book.groups()),
+            *(f"series-{number}" for number in self._book.live.groups()),
+            *self._book.live.parked.groups(),
         ]
 
     def _encode(self, group: str) -> list[bytes]:
@@ -168,8 +197,12 @@ class WindowStage(PagedStage):
             return pack(alert.model_dump(mode="json") for alert in self._lost)
         if group == _BUDGET:
             return pack(self._book.scoring.budget.entries())
+        if group == OPEN or group.startswith(COLD):
+            return self._book.live.parked.page(group)
+        if group == _LEDGER:
+            return pack(self._ledger.entries())
         kind, _, number = group.partition("-")
-        return pack(self._book.entries(int(number)) if kind == "series" else self._windows.entries(group))
+        return pack(self._book.live.entries(int(number)) if kind == "series" else self._windows.entries(group))
 
     def _restore(self, groups: dict[str, list[bytes]]) -> None:
         series: list[Any] = []
@@ -177,12 +210,25 @@ class WindowStage(PagedStage):
         for group, pages in groups.items():
             if group.startswith("series-"):
                 series.extend(unpack(pages))
+            elif group == OPEN:
+                (self._parking,) = pages
             elif group == _LOST:
                 self._lost = [AlertChanged.model_validate_json(orjson.dumps(entry)) for entry in unpack(pages)]
             elif group == _BUDGET:
                 self._book.scoring.budget.restore(unpack(pages))
+            elif group == _LEDGER:
+                self._ledger.restore(unpack(pages))
             elif group != _PROGRESS:
                 windows[group] = unpack(pages)
         self._windows.restore(unpack(groups[_PROGRESS]), windows)
-        self._book.restore(series)
+        self._book.live.restore(series)
         self._pages.restored(groups)
+
+    def _restore_cold(self, group: str, page: bytes) -> None:
+        self._book.live.restore_parked(group, page)
+
+    def _restored(self) -> None:
+        if self._parking:
+            self._book.live.restore_parked(OPEN, self._parking)
+        self._book.live.restored()
+        self._parking = b""

@@ -133,13 +133,13 @@ def memory_leak(settings: JobSettings) -> Metric:
 
 
 def input_drift(settings: JobSettings) -> Metric:
-    """Lengths, and shares of unknown tokens, against the version's own first windows."""
-    return _drift(settings, AnomalyKind.INPUT_DRIFT, ("token_bins", "unknown_bins"))
+    """Lengths, shares of unknown tokens, and writing systems, against the version's own first windows."""
+    return _drift(settings, AnomalyKind.INPUT_DRIFT, ("token_bins", "unknown_bins"), ("script_bins",))
 
 
 def score_drift(settings: JobSettings) -> Metric:
-    """How sure answers are, and how long their vectors, against the version's own first windows."""
-    return _drift(settings, AnomalyKind.SCORE_DRIFT, ("confidence_bins", "norm_bins"))
+    """How sure answers are, how long their vectors and where they point, against the version's own first windows."""
+    return _drift(settings, AnomalyKind.SCORE_DRIFT, ("confidence_bins", "norm_bins"), ("direction_bins",))
 
 
 def _rare(
@@ -155,10 +155,10 @@ def _rare(
     return Metric(name, weight, settings.requests_min, policy, alert, cases=cases, is_rare=True)
 
 
-def _drift(settings: JobSettings, kind: AnomalyKind, histograms: tuple[str, ...]) -> Metric:
-    policy = DriftPolicy(psi_min=settings.drift_psi_min, reference_windows=settings.reference_windows)
+def _drift(settings: JobSettings, kind: AnomalyKind, ordered: tuple[str, ...], nominal: tuple[str, ...]) -> Metric:
+    policy = DriftPolicy(psi_min=settings.drift_psi_min, reference_windows=settings.reference_windows, nominal=nominal)
     alert = _slow(_alert(settings, kind, f"{kind.value}_psi", SLOW_LOOKS, NEVER), policy.epoch_seconds)
-    return Metric(f"{kind.value}_psi", Weight.ANY, 0, policy, alert, histograms=histograms)
+    return Metric(f"{kind.value}_psi", Weight.ANY, 0, policy, alert, histograms=(*ordered, *nominal))
 
 
 def _slow(alert: AlertPolicy, seconds: float) -> AlertPolicy:

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from schemas.telemetry import DIRECTIONS
 from schemas.windows import HISTOGRAMS, PartialSeries, SeriesKey, Sketch
 from stream_jobs.metrics import scoring_of
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
-from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Effects
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import Share, WindowId, merged, name_of
 from stream_jobs.windows import trimmed
+from tests.sketches import buckets_of
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
 NOBODY = SeriesKey(model="", version="", scenario="")
@@ -44,9 +45,17 @@ class Service:
     sure: tuple = (8.0, 3.0)
     norm: float = 5.0
     memory: float = 900.0 * MIB
+    scripts: tuple = (0.0, 0.9, 0.06, 0.0, 0.04)
+    """Shares of requests by number of `SCRIPTS`."""
+    lean: float = 0.0
+    """How far embeddings point to one side; 0: to all alike."""
     shares: dict = field(default_factory=dict)
     counts: dict = field(default_factory=dict)
     key: SeriesKey = KEY
+
+    def _ways(self):
+        weights = np.exp(self.lean * np.arange(DIRECTIONS) / DIRECTIONS)
+        return weights / weights.sum()
 
     def window(self):
         n = max(1, int(self.requests * self.rng.lognormal(0.0, 0.2)))
@@ -67,6 +76,8 @@ class Service:
             unknown_bins=bins_of("unknown_bins", self.rng.binomial(12, self.unknown, n) / 12),
             confidence_bins=bins_of("confidence_bins", self.rng.beta(*self.sure, n)),
             norm_bins=bins_of("norm_bins", self.rng.lognormal(np.log(self.norm), 0.08, n)),
+            script_bins=trimmed(self.rng.multinomial(n, self.scripts).tolist()),
+            direction_bins=trimmed([0, *self.rng.multinomial(n, self._ways()).tolist()]),
             total_ms=sketch_of(ms),
             **rare,
         )

@@ -12,7 +12,9 @@ Figures = dict[str, Any]
 COSTS = (
     *("hst_rows_per_second_core", "hst_rows_per_second_river", "hst_ratio_to_river"),
     *("us_per_point_loop", "us_per_point_batch", "cost_flatness", "state_bytes_per_series"),
+    *("series_state_bytes", "parked_series_bytes", "series_state_json_bytes"),
 )
+PARTS = "series_state_json_parts"
 BUSY_SHARE = 0.9
 """A process that used less of its core waited for the servers."""
 
@@ -56,7 +58,7 @@ def pipeline_figures(
     return told
 
 
-def cost_figures(costs: Mapping[str, Spread | int]) -> Figures:
+def cost_figures(costs: Mapping[str, Any]) -> Figures:
     """Medians of what `benchmarks.detection.speed` measures, with their spread."""
     medians = {name: one.median if isinstance(one, Spread) else one for name, one in costs.items()}
     return medians | {"cost_spread": {name: one.as_json() for name, one in costs.items() if isinstance(one, Spread)}}
@@ -76,6 +78,7 @@ def lines_for_people(figures: Figures) -> str:
                     f"{figures[f'cpu_ratio_to_{name}']['median']:.1f} times as many a second of processor time"
                 )
     lines += [f"{name} {figures[name]:.4g}" for name in COSTS if name in figures]
+    lines += [f"  of it {name} {size}" for name, size in figures.get(PARTS, {}).items()]
     return "\n".join(lines)
 
 

@@ -19,7 +19,7 @@ from infra.progress import Progress, Receipt
 from infra.unique_ids import RANDOM_BYTES, uuid7
 from schemas.base import INT64_MAX
 from schemas.predictions import ModelRef
-from schemas.telemetry import BatchReason, Outcome, WorkerRef
+from schemas.telemetry import DIRECTIONS, BatchReason, Outcome, WorkerRef
 
 BATCH_REQUESTS = 32
 MODELS = (ModelRef(name="all-MiniLM-L6-v2", version="1", digest="0" * 64), ModelRef(name="ranker", version="3"))
@@ -117,13 +117,19 @@ class TelemetryMaker:
                         statistics=Statistics(draw.random(), draw.random(), draw.random()),
                         error="ValueError" if failed else "",
                         fingerprint="5f2b" if failed else "",
+                        script=1 + number % 3,
+                        direction=0 if failed else 1 + self.next_offset % DIRECTIONS,
                     )
                 ]
             )
 
 
+LEFT_OUT = frozenset({"batch", "model", "script", "direction"})
+
+
 def one_by_one(event: Outgoing) -> Iterator[bytes]:
-    """The same facts as a message for each request, flat JSON, as a pipeline without columns would send them."""
+    """The same facts as a message for each request, flat JSON, as a pipeline without columns would send them; but for
+    those that only histograms of windows are made of, which nobody else keeps."""
     told: dict[str, Any] = orjson.loads(event.value)
     requests, batches = told["requests"], told["batches"]
     common = {"cluster_id": told["cluster_id"], "topic_id": told["topic_id"], "partition": told["partition"]}
@@ -131,7 +137,7 @@ def one_by_one(event: Outgoing) -> Iterator[bytes]:
         batch, model = requests["batch"][row], told["models"][requests["model"][row]]
         yield orjson.dumps(
             common
-            | {name: column[row] for name, column in requests.items() if column and name not in ("batch", "model")}
+            | {name: column[row] for name, column in requests.items() if column and name not in LEFT_OUT}
             | {
                 "worker_id": told["worker"]["worker_id"],
                 "scenario": told["scenarios"][requests["scenario"][row]],

@@ -84,6 +84,7 @@ def scoring(
 def _costs(parts: frozenset[str]) -> dict[str, Any]:
     from benchmarks.detection import choice, speed
     from benchmarks.scoring.figures import cost_figures
+    from benchmarks.scoring.state_part import series_state
 
     found: dict[str, Any] = {}
     if "trees" in parts:
@@ -94,6 +95,8 @@ def _costs(parts: frozenset[str]) -> dict[str, Any]:
         make = choice.maker(choice.DEFAULT)
         found |= speed.point_costs(make) | {"cost_flatness": speed.cost_flatness(make)}
         found["state_bytes_per_series"] = speed.state_bytes(make)
+        _say("state of a series")
+        found |= series_state()
     return cost_figures(found)
 
 

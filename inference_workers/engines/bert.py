@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference_workers.engines.inputs import Ints, limit_of, pack
-from inference_workers.engines.linear import ACTIVATIONS, Linear, linear_of
+from inference_workers.engines.linear import ACTIVATIONS, PACKED_ACTIVATIONS, Linear, PackedLinear, linear_of
 from inference_workers.engines.placement import Placement
+from inference_workers.engines.scripted import Program, program, weights_of
 from inference_workers.ports import Item
 
 STEPWISE_TOKENS_MAX = 128
@@ -82,6 +83,7 @@ class BertEncoder:
         self._placement = placement
         self._heads = int(config["num_attention_heads"])
         self._hidden = int(config["hidden_size"])
+        self._scale = torch.tensor((self._hidden // self._heads) ** -0.5)
         self._epsilon = float(config.get("layer_norm_eps", 1e-12))
         self._activation = str(config["hidden_act"])
         self._by_length = placement.device == "cpu" and not placement.compiled
@@ -121,6 +123,10 @@ class BertEncoder:
                 )
             )
         self._forward: Callable[..., Tensor] = self._all_layers
+        self._weights: list[Tensor] = []
+        self._program = self._as_program()
+        if self._program is not None:
+            self._forward = self._scripted
         if placement.compiled:
             self._forward = torch.compile(self._all_layers, dynamic=True)
 
@@ -176,13 +182,55 @@ class BertEncoder:
             x = self._normalised(layer.down.added(layer.up.activated(x, self._activation), x), layer.norm)
         return x
 
+    def _as_program(self) -> Program | None:
+        """The layers as one program, where all are packed and it can be made."""
+        for layer in self._layers:
+            linears = layer.qkv, layer.attention_out, layer.up, layer.down
+            packed = [one for one in linears if isinstance(one, PackedLinear)]
+            if len(packed) < len(linears):
+                return None
+            self._weights += weights_of(packed, [layer.attention_norm, layer.norm])
+        return program() if self._layers else None
+
+    def _scripted(
+        self,
+        ids: Tensor,
+        places: Tensor,
+        attention: Attention,
+        groups: Groups | None,
+        first: Tensor | None,
+        count: int,
+        longest: int,
+    ) -> Tensor:
+        """See `_all_layers`."""
+        assert self._program is not None
+        x = self._normalised(self._words[ids] + self._places[places], self._norm)
+        spread, back, mask = (None, None, None) if attention is None else attention
+        sizes = count, longest, self._heads, self._epsilon
+        activation, _, algorithm = PACKED_ACTIVATIONS[self._activation]
+        scale = self._scale if self._stepwise else None
+        return self._program(
+            x,
+            self._weights,
+            spread,
+            back,
+            mask,
+            groups or [],
+            first,
+            *sizes,
+            activation,
+            algorithm,
+            scale,
+            STEPWISE_TOKENS_MAX,
+        )
+
     def _attended(self, qkv: Tensor, attention: Attention, count: int, longest: int) -> Tensor:
         """Attention within each input: packed [tokens, 3 x hidden] to packed [tokens, hidden]."""
         padded = qkv if attention is None else qkv[attention[0]]
         query, key, value = padded.view(count, longest, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
         mask = None if attention is None else attention[2]
         if self._stepwise and longest <= STEPWISE_TOKENS_MAX:
-            scores = torch.matmul(query, key.transpose(-1, -2)).mul_(query.shape[-1] ** -0.5)
+            scores = torch.matmul(query, key.transpose(-1, -2)).mul_(self._scale)
             if mask is not None:
                 scores.masked_fill_(~mask, float("-inf"))
             out = torch.matmul(scores.softmax(-1), value)

@@ -24,7 +24,7 @@ from inference_workers.engines.quantised import quantise
 LOG = logging.getLogger(__name__)
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": functional.gelu, "relu": functional.relu}
 _Packed = tuple[str, list[float], str]
-_PACKED_ACTIVATIONS: dict[str, _Packed] = {"gelu": ("gelu", [], "none"), "relu": ("relu", [], "")}
+PACKED_ACTIVATIONS: dict[str, _Packed] = {"gelu": ("gelu", [], "none"), "relu": ("relu", [], "")}
 _NO_ACTIVATION: _Packed = ("none", [], "")
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
 
@@ -61,25 +61,25 @@ class PlainLinear:
 
 
 class PackedLinear:
-    """oneDNN on a CPU, the weight reordered once."""
+    """oneDNN on a CPU, the weight reordered once. `weight` and `bias` are for its own operators."""
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-        self._bias = bias
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, None)
+        self.bias = bias
 
     def __call__(self, x: Tensor) -> Tensor:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, *_NO_ACTIVATION)
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *_NO_ACTIVATION)
         return found
 
     def activated(self, x: Tensor, activation: str) -> Tensor:
         """See `Linear.activated`."""
-        way = _PACKED_ACTIVATIONS[activation]
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, *way)
+        way = PACKED_ACTIVATIONS[activation]
+        found: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, *way)
         return found
 
     def added(self, x: Tensor, residual: Tensor) -> Tensor:
         """See `Linear.added`."""
-        found: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self._weight, self._bias, "add")
+        found: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, residual, self.weight, self.bias, "add")
         return found
 
 

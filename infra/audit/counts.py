@@ -151,7 +151,7 @@ class CountsAudit:
         first, end = telemetry
         for at_ms, is_start in ((wanted.since_ms, True), (wanted.until_ms, False)):
             if at_ms is not None:
-                offset = self._cluster.offset_at(topics.TELEMETRY.name, number, at_ms)
+                offset = self._cluster.offsets_at(topics.TELEMETRY.name, at_ms)[number]
                 first, end = (max(first, offset), end) if is_start else (first, min(end, offset))
         if wanted.of_telemetry:
             first, end = max(first, wanted.first or 0), min(end, end if wanted.after is None else wanted.after)

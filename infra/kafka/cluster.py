@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
+    Consumer,
+    ConsumerGroupState,
     IsolationLevel,
     KafkaException,
     TopicCollection,
@@ -22,12 +25,23 @@ from infra.ports import RetryLater
 from infra.settings import KafkaSettings
 
 
+@dataclass(frozen=True, slots=True)
+class GroupSeen:
+    """A consumer group as it is now: partitions by member, and members' client ids by the same key."""
+
+    is_rebalancing: bool
+    client_ids: Mapping[str, str]
+    assignments: Mapping[str, frozenset[tuple[str, int]]]
+
+
 class KafkaCluster:
     """Questions about the cluster: ids, partitions, offset ranges, committed offsets. Thread-safe."""
 
     def __init__(self, settings: KafkaSettings, *, client_id: str = "inferwatch-admin") -> None:
         self._config = client_config(settings, client_id)
         self.admin = AdminClient(self._config, logger=LOG)
+        self._readers: dict[str, Consumer] = {}
+        self._lock = threading.Lock()
 
     def wait_ready(self, deadline_seconds: float) -> None:
         """Wait until a broker answers. Raises ConnectionError when none does in time."""
@@ -73,6 +87,33 @@ class KafkaCluster:
         """The next offset of every partition of topics with so many partitions. Raises RetryLater."""
         return self._offsets(counts, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
+    def offsets_at(self, topic: str, time_ms: int) -> dict[int, int]:
+        """The first offset of every partition appended at or after an epoch millisecond; its next offset where there is
+        none. Raises RetryLater."""
+        counts = {topic: self.partitions(topic)}
+        found = self._offsets(counts, OffsetSpec.for_timestamp(time_ms))[topic]
+        if all(offset >= 0 for offset in found.values()):
+            return found
+        ends = self.ends(counts)[topic]
+        return {number: offset if offset >= 0 else ends[number] for number, offset in found.items()}
+
+    def since(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, tuple[int, int]]:
+        """By partition, (offset of the first record appended at that time or later, next offset); equal when there is
+        none. Raises RetryLater."""
+        ends = self.ends({topic: self.partitions(topic)})[topic]
+        asked = {TopicPartition(topic, number): OffsetSpec.for_timestamp(at) for number, at in times_ms.items()}
+        futures = self.admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
+        )
+        found = {
+            pair.partition: self._ask(partial(one.result, REQUEST_SECONDS)).offset for pair, one in futures.items()
+        }
+        return {
+            number: (end if (at := found[number]) < 0 else min(at, end), end)
+            for number, end in ends.items()
+            if number in found
+        }
+
     def _offsets(self, counts: Mapping[str, int], spec: OffsetSpec) -> dict[str, dict[int, int]]:
         found: dict[str, dict[int, int]] = {topic: {} for topic in counts}
         pairs = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
@@ -87,29 +128,56 @@ class KafkaCluster:
             found[pair.topic][pair.partition] = self._ask(partial(future.result, REQUEST_SECONDS)).offset
         return found
 
-    def offset_at(self, topic: str, partition: int, epoch_ms: int) -> int:
-        """The offset of a partition's first record appended at that time or later; its end when there is none.
-
-        Raises RetryLater.
-        """
-        pair = TopicPartition(topic, partition)
-        asked = {pair: OffsetSpec.for_timestamp(epoch_ms)}
-        future = self.admin.list_offsets(asked, request_timeout=REQUEST_SECONDS)[pair]
-        found = int(self._ask(lambda: future.result(REQUEST_SECONDS)).offset)
-        return found if found >= 0 else self._ask_end(pair)
-
-    def _ask_end(self, pair: TopicPartition) -> int:
-        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        futures = self.admin.list_offsets({pair: latest}, request_timeout=REQUEST_SECONDS)
-        return int(self._ask(lambda: futures[pair].result(REQUEST_SECONDS)).offset)
-
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater."""
+        """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater.
+
+        A consumer that never joins asks, not the admin client: that one reads from a null pointer, and the process is
+        gone, when a broker that has just started says that it is not the group's coordinator (librdkafka 2.16).
+        """
         pairs = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
-        asked = [ConsumerGroupTopicPartitions(group, pairs)]
-        futures = self.admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS)
-        found = self._ask(lambda: futures[group].result(REQUEST_SECONDS)).topic_partitions
-        return {p.partition: p.offset for p in found if p.offset >= 0}
+        return {number: offset for (_, number), offset in self._committed(group, pairs).items()}
+
+    def committed_all(self, group: str) -> dict[tuple[str, int], int]:
+        """The group's committed next offsets on all topics. Raises RetryLater."""
+        topics = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics
+        pairs = [TopicPartition(name, number) for name, topic in topics.items() for number in topic.partitions]
+        return self._committed(group, pairs)
+
+    def group(self, group: str) -> GroupSeen:
+        """Who is in the group now, and with which partitions. Raises RetryLater."""
+        futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        found = self._ask(lambda: futures[group].result(REQUEST_SECONDS))
+        assigned = {one.member_id: one.assignment for one in found.members}
+        return GroupSeen(
+            found.state in (ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING),
+            {one.member_id: str(one.client_id) for one in found.members},
+            {
+                member: frozenset((p.topic, p.partition) for p in (one.topic_partitions if one else ()))
+                for member, one in assigned.items()
+            },
+        )
+
+    def _committed(self, group: str, pairs: list[TopicPartition]) -> dict[tuple[str, int], int]:
+        if not pairs:
+            return {}
+        reader = self._reader_of(group)
+        try:
+            found = self._ask(lambda: reader.committed(pairs, timeout=REQUEST_SECONDS))
+            if failed := next((one.error for one in found if one.error is not None), None):
+                raise RetryLater(f"cluster: {failed.str()}")
+        except RetryLater:
+            with self._lock:  # another client finds the coordinator that there is then
+                if self._readers.get(group) is reader:
+                    del self._readers[group]
+            raise
+        return {(p.topic, p.partition): p.offset for p in found if p.offset >= 0}
+
+    def _reader_of(self, group: str) -> Consumer:
+        with self._lock:
+            if group not in self._readers:
+                config = self._config | {"group.id": group, "enable.auto.commit": False}
+                self._readers[group] = Consumer(config, logger=LOG)
+            return self._readers[group]
 
     def members(self, group: str) -> int:
         """How many members the group has now; 0 for one that nobody is in. Raises RetryLater."""

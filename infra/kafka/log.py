@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from infra.kafka.connection import LOG, client_config, consume, sorted_error
-from infra.ports import Record
+from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, consume, sorted_error
+from infra.ports import Record, RetryLater
 from infra.settings import KafkaSettings
 
 PartitionsCallback = Callable[[set[tuple[str, int]]], None]
@@ -26,7 +26,10 @@ class KafkaLog:
         on_assigned: PartitionsCallback | None = None,
         on_revoked: PartitionsCallback | None = None,
         session_timeout_ms: int | None = None,
+        topic_id_of: Callable[[str], str] | None = None,
     ) -> None:
+        """`topic_id_of` tells a topic's id, or raises RetryLater: with it offsets are committed as that topic's. One of
+        a topic that was deleted since, committed by a member that had not seen it, is then no place to begin at."""
         session = session_timeout_ms or settings.session_timeout_ms
         config = client_config(settings, client_id) | {
             "group.id": group,
@@ -46,14 +49,41 @@ class KafkaLog:
         }
         self._consumer = Consumer(config, logger=LOG)
         self._owned: set[tuple[str, int]] = set()
+        self._topic_id_of = topic_id_of
+        self._ids: dict[tuple[str, int], str] = {}
         self._on_assigned = on_assigned or (lambda partitions: None)
         self._on_revoked = on_revoked or (lambda partitions: None)
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         new = {(p.topic, p.partition) for p in partitions}
+        if self._topic_id_of is not None and partitions:
+            self._place(consumer, partitions, self._topic_id_of)
         self._owned |= new
         self._on_assigned(new)
+
+    def _place(self, consumer: Consumer, partitions: list[TopicPartition], topic_id_of: Callable[[str], str]) -> None:
+        """Have partitions begin at their start whose committed offset is another topic's of that name."""
+        for partition in partitions:
+            self._ids.pop((partition.topic, partition.partition), None)
+        try:
+            ids = {topic: topic_id_of(topic) for topic in {p.topic for p in partitions}}
+            found = consumer.committed(partitions, timeout=REQUEST_SECONDS)
+        except (RetryLater, KafkaException) as error:
+            LOG.warning("whether committed offsets are of these topics is not known: %s", error)
+            return
+        self._ids |= {(p.topic, p.partition): ids[p.topic] for p in partitions}
+        stale = [p for p in found if p.offset >= 0 and p.metadata and p.metadata != ids[p.topic]]
+        if not stale:
+            return
+        places = {(p.topic, p.partition) for p in stale}
+        for p in partitions:
+            if (p.topic, p.partition) in places:
+                LOG.warning(
+                    "%s[%d]: begins at its start: what is committed is of a deleted topic", p.topic, p.partition
+                )
+                p.offset = OFFSET_BEGINNING
+        consumer.incremental_assign(partitions)
 
     def _revoked(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         gone = {(p.topic, p.partition) for p in partitions}
@@ -74,8 +104,9 @@ class KafkaLog:
 
     def store(self, topic: str, partition: int, next_offset: int) -> None:
         """See `Log.store`."""
+        place = TopicPartition(topic, partition, next_offset, metadata=self._ids.get((topic, partition), ""))
         try:
-            self._consumer.store_offsets(offsets=[TopicPartition(topic, partition, next_offset)])
+            self._consumer.store_offsets(offsets=[place])
         except KafkaException as error:
             if error.args[0].code() not in (KafkaError._STATE, KafkaError._UNKNOWN_PARTITION):
                 raise sorted_error(error, topic) from None

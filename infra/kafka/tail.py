@@ -79,6 +79,14 @@ class KafkaTail:
         """Up to `count_max` records, waiting at most `timeout_seconds`. Raises RetryLater on broker trouble."""
         return consume(self._consumer, count_max, timeout_seconds)
 
+    def pause(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Fetch nothing more from these partitions until resumed."""
+        self._consumer.pause([TopicPartition(*one) for one in partitions])
+
+    def resume(self, partitions: Sequence[tuple[str, int]]) -> None:
+        """Fetch from these partitions again."""
+        self._consumer.resume([TopicPartition(*one) for one in partitions])
+
     def position(self) -> dict[tuple[str, int], int]:
         """The next offset to be read, by (topic, partition); negative before the first record of a partition."""
         found = self._consumer.position(self._consumer.assignment())

@@ -9,7 +9,9 @@ from infra.kafka import KafkaCluster, KafkaTail
 from infra.ports import Clock, Record, TableReader
 from infra.settings import KafkaSettings
 from infra.up.books import Account, Books
-from infra.up.table_rows import count_answered, table_differences
+from infra.up.differences import Difference, log_differences, owed_differences, row_differences
+from infra.up.ledger_figures import LedgerFigures
+from infra.up.table_rows import count_answered
 from infra.up.traffic import REQUEST_DEAD_LETTERS, Traffic, prediction_fate
 from schemas import topics
 from schemas.base import DecodeError, decode
@@ -17,6 +19,12 @@ from schemas.telemetry import TELEMETRY_KINDS, InferenceServed
 
 REORDER_OFFSETS = 4_000
 """Requests of a partition are answered out of order by less than this: a worker holds at most 2,000."""
+NAMED_MAX = 5
+"""Ranges of offsets that a text names; more are counted."""
+SKEW_MS = 60_000
+"""How much the clocks of two brokers may differ, which append requests and their answers."""
+LEDGER_MS = 60_000
+"""The ledger reports several times a minute."""
 POLL_RECORDS = 5_000
 POLL_SECONDS = 0.5
 ASK_EVERY_SECONDS = 1.0
@@ -38,12 +46,31 @@ class Audit:
     ranges: Mapping[int, tuple[int, int]]
     dead_letters: Mapping[str, int]
     unreadable: int
-    differences: tuple[str, ...]
+    differences: tuple[Difference, ...]
+    """What is wrong; none when the books balance."""
+    answered_again: tuple[Difference, ...]
+    """No fault: the first answer counts."""
+    ledger: LedgerFigures | None
+    """What the ledger says of itself; None where it did not report in the last minute."""
+    at_ms: int
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Requests appended from `since_ms` on and before `until_ms`, epoch milliseconds; None: no bound."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
 def audit(
-    kafka: KafkaSettings, table: TableReader, clock: Clock, progress: Progress, wait_seconds: float = 0.0
+    kafka: KafkaSettings,
+    table: TableReader,
+    clock: Clock,
+    progress: Progress,
+    wait_seconds: float = 0.0,
+    span: Span | None = None,
 ) -> Audit:
     """Read predictions, dead letters and telemetry and compare with the table. Raises RetryLater, ConnectionError.
 
@@ -53,8 +80,10 @@ def audit(
     cluster = KafkaCluster(kafka, client_id="inferwatch-books")
     reader = _Reader(kafka, clock)
     requests = cluster.ranges(topics.REQUESTS.name)
+    span = span or Span()
     starts, notes = _starts(reader, cluster, requests)
-    ends = {number: max(after, starts[number]) for number, (_, after) in requests.items()}
+    _begin(span, cluster, requests, starts, notes)
+    ends = {number: max(after, starts[number]) for number, (_, after) in _ended(span, cluster, requests).items()}
     books = Books(cluster.cluster_id, cluster.topic_id(topics.REQUESTS.name), starts, ends)
     traffic = Traffic(books, {})
 
@@ -67,7 +96,7 @@ def audit(
 
     read = (topics.PREDICTIONS.name, REQUEST_DEAD_LETTERS, topics.TELEMETRY.name)
     # Their ends are asked for after the requests' ends: what was answered until then is in.
-    wanted = {topic: cluster.ranges(topic) for topic in read}
+    wanted = {topic: _since(span, cluster, topic) for topic in read}
     reader.read(
         wanted,
         lambda records: traffic.fold(records, clock.monotonic()),
@@ -75,11 +104,76 @@ def audit(
         Patience(is_done, wait_seconds),
     )
     result = account()
-    found: list[str] = []
-    if not result.balanced:
-        found = books.differences(ends) + table_differences(table, books, books.answered_in_telemetry(), ends)
-    ranges = {number: (start, ends[number]) for number, start in starts.items()}
-    return Audit(result, ranges, dict(traffic.dead_letters), traffic.unreadable, tuple(found), tuple(notes))
+    again, found = _explained(reader, table, books, ends, clock, is_balanced=result.balanced)
+    return Audit(
+        account=result,
+        ranges={number: (start, ends[number]) for number, start in starts.items()},
+        dead_letters=dict(traffic.dead_letters),
+        unreadable=traffic.unreadable,
+        differences=tuple(found),
+        answered_again=tuple(again),
+        ledger=_ledger(reader, cluster, books.topic_id, clock),
+        at_ms=clock.now_ms(),
+        notes=tuple(notes),
+    )
+
+
+def _explained(
+    reader: _Reader, table: TableReader, books: Books, ends: Mapping[int, int], clock: Clock, *, is_balanced: bool
+) -> tuple[list[Difference], list[Difference]]:
+    """What was answered again, and what is wrong."""
+    said = log_differences(books, ends, NAMED_MAX)
+    again = [one for one in said if one.kind == "answered_again"]
+    if is_balanced:
+        return again, []
+    owed = owed_differences(books, ends, reader.requests, clock.now_ms(), NAMED_MAX)
+    others = [one for one in said if one.kind != "answered_again"]
+    return again, [*owed, *others, *row_differences(table, books, ends, NAMED_MAX)]
+
+
+def _begin(
+    span: Span,
+    cluster: KafkaCluster,
+    requests: Mapping[int, tuple[int, int]],
+    starts: dict[int, int],
+    notes: list[str],
+) -> None:
+    """Raise the starts to what was asked for since then."""
+    if span.since_ms is None:
+        return
+    for number, offset in cluster.offsets_at(topics.REQUESTS.name, span.since_ms).items():
+        if number in starts:
+            starts[number] = max(starts[number], min(offset, requests[number][1]))
+    deleted = [number for number, (first, _) in requests.items() if first > 0 and starts[number] == first]
+    if deleted:
+        notes.append(f"partitions {deleted}: retention may have taken requests of the time asked for")
+
+
+def _ended(span: Span, cluster: KafkaCluster, requests: Mapping[int, tuple[int, int]]) -> Mapping[int, tuple[int, int]]:
+    """The ranges of requests, cut where the span ends."""
+    if span.until_ms is None:
+        return requests
+    ends = cluster.offsets_at(topics.REQUESTS.name, span.until_ms)
+    return {number: (first, min(after, ends.get(number, after))) for number, (first, after) in requests.items()}
+
+
+def _since(span: Span, cluster: KafkaCluster, topic: str) -> dict[int, tuple[int, int]]:
+    """What of a topic can be about the span: nothing tells of a request before it is there."""
+    ranges = cluster.ranges(topic)
+    if span.since_ms is None:
+        return ranges
+    starts = cluster.offsets_at(topic, max(0, span.since_ms - SKEW_MS))
+    return {number: (min(max(first, starts.get(number, 0)), end), end) for number, (first, end) in ranges.items()}
+
+
+def _ledger(reader: _Reader, cluster: KafkaCluster, topic_id: str, clock: Clock) -> LedgerFigures | None:
+    """The ledger's last reports; None when there was none in the last minute."""
+    figures = LedgerFigures(topic_id)
+    since = cluster.offsets_at(topics.WINDOWS.name, clock.now_ms() - LEDGER_MS)
+    ends = {number: after for number, (_, after) in cluster.ranges(topics.WINDOWS.name).items()}
+    wanted = {number: (since.get(number, after), after) for number, after in ends.items()}
+    reader.read({topics.WINDOWS.name: wanted}, figures.fold, lambda done, total: None)
+    return figures if figures.rows else None
 
 
 def _starts(
@@ -187,6 +281,13 @@ class _Reader:
                     return
                 ask_at = self._clock.monotonic() + ASK_EVERY_SECONDS
             fold(tail.poll(POLL_RECORDS, POLL_SECONDS))
+
+    def requests(self, partition: int, first: int, after: int) -> list[Record]:
+        """The requests of a range of offsets."""
+        found: list[Record] = []
+        wanted = {topics.REQUESTS.name: {partition: (first, after)}}
+        self.read(wanted, found.extend, lambda done, total: None)
+        return [record for record in found if first <= record.offset < after]
 
     def first_records(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> dict[int, Record]:
         """The first record of each range."""

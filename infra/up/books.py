@@ -6,13 +6,15 @@ sent = answered + failed + shed + dead-lettered + owed, and every answer has its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infra.offset_set import OffsetSet
 from schemas.base import Identity
 
 ANSWERED, FAILED, SHED, DEAD_LETTERED = "answered", "failed", "shed", "dead_lettered"
+REPEATS_KEPT_MAX = 1_000
+"""Offsets of a partition that were answered again, the first."""
 RANGES_MAX = 100_000
 """Ranges of owed offsets looked at in one partition; more are counted as owed up to the range's end."""
 
@@ -78,6 +80,7 @@ class _Partition:
     highest: int = -1
     outcomes: Counter[str] = field(default_factory=Counter)
     telemetry: Counter[str] = field(default_factory=Counter)
+    repeated: list[int] = field(default_factory=list)
 
 
 class Books:
@@ -118,9 +121,9 @@ class Books:
             fresh = one.settled.add(offsets)
             one.highest = max(one.highest, *offsets)
             one.outcomes.update(outcome for outcome, new in zip(outcomes, fresh, strict=True) if new)
-            self.repeats += sum(
-                1 for offset, new in zip(offsets, fresh, strict=True) if not new and offset >= one.start
-            )
+            again = [offset for offset, new in zip(offsets, fresh, strict=True) if not new and offset >= one.start]
+            self.repeats += len(again)
+            one.repeated.extend(again[: REPEATS_KEPT_MAX - len(one.repeated)])
 
     def observe(self, fates: Sequence[Fate]) -> None:
         """Outcomes from telemetry, in the order read."""
@@ -182,6 +185,25 @@ class Books:
         """Distinct telemetry rows with outcome answered, by partition."""
         return {number: one.telemetry[ANSWERED] for number, one in self._partitions.items()}
 
+    def owed(self, ends: Mapping[int, int]) -> dict[int, list[tuple[int, int]]]:
+        """Ranges of offsets below `ends` without an end, by partition that has some."""
+        found = {n: one.settled.missing(ends.get(n, one.start), RANGES_MAX) for n, one in self._partitions.items()}
+        return {number: ranges for number, ranges in found.items() if ranges}
+
+    def unobserved(self, ends: Mapping[int, int]) -> dict[int, list[tuple[int, int]]]:
+        """Ranges of offsets below `ends` that telemetry does not tell of, by partition that has some."""
+        found = {n: one.observed.missing(ends.get(n, one.start), RANGES_MAX) for n, one in self._partitions.items()}
+        return {number: ranges for number, ranges in found.items() if ranges}
+
+    def repeated_offsets(self, partition: int) -> list[int]:
+        """Offsets that were answered again, the first so many, rising."""
+        return sorted(set(self._partitions[partition].repeated))
+
+    def outcomes(self, partition: int) -> tuple[dict[str, int], dict[str, int]]:
+        """How many had each outcome, by predictions and dead letters, and by telemetry."""
+        one = self._partitions[partition]
+        return dict(one.outcomes), dict(one.telemetry)
+
     def differences(self, ends: Mapping[int, int], limit: int = 5) -> list[str]:
         """What does not fit, by partition and offsets, the first few."""
         found = []
@@ -190,7 +212,7 @@ class Books:
             owed = one.settled.missing(end, limit)
             if owed:
                 found.append(f"partition {number}: no answer and no dead letter for {in_words(owed, limit)}")
-            silent = _without(one.observed.missing(end, RANGES_MAX), one.settled.missing(end, RANGES_MAX))
+            silent = without(one.observed.missing(end, RANGES_MAX), one.settled.missing(end, RANGES_MAX))
             if silent:
                 found.append(f"partition {number}: no telemetry for {in_words(silent, limit)}")
             if one.settled.added and one.outcomes != one.telemetry and not owed and not silent:
@@ -201,7 +223,18 @@ class Books:
         return found
 
 
-def _without(ranges: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def ranges_of(offsets: Iterable[int]) -> list[tuple[int, int]]:
+    """Rising offsets as ranges (first, one after the last)."""
+    found: list[tuple[int, int]] = []
+    for offset in offsets:
+        if found and found[-1][1] == offset:
+            found[-1] = (found[-1][0], offset + 1)
+        else:
+            found.append((offset, offset + 1))
+    return found
+
+
+def without(ranges: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """What of `ranges` is in none of `others`; both rise."""
     found = []
     position = 0
@@ -223,4 +256,7 @@ def _without(ranges: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]
 def in_words(ranges: Sequence[tuple[int, int]], limit: int) -> str:
     """Ranges as people read them: offsets 7, 12-19 and more."""
     shown = [str(first) if after == first + 1 else f"{first}-{after - 1}" for first, after in ranges[:limit]]
+    left = sum(after - first for first, after in ranges[limit:])
+    if left:
+        return f"offsets {', '.join(shown)} and {left:,} more"
     return f"offsets {', '.join(shown)}" + (" and more" if len(ranges) >= limit else "")

@@ -10,9 +10,13 @@ import click
 
 from infra.durations import Duration
 from infra.exit_codes import EXIT_INTERNAL, EXIT_TRY_AGAIN
+from infra.moments import Moment
 
 if TYPE_CHECKING:
     from infra.up.audit import Audit
+
+OFFSETS_SHOWN_MAX = 1_000
+"""Ranges of offsets that JSON names of one difference."""
 
 
 @click.command()
@@ -24,30 +28,37 @@ if TYPE_CHECKING:
     show_default=True,
     help="Time for what is under way when the command begins.",
 )
+@click.option("--since", type=Moment(), help="Only requests appended since: 1h (ago), or 2026-11-29T08:00:00Z.")
+@click.option("--until", type=Moment(), help="Only requests appended before, written likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def books(wait_seconds: float, as_json: bool) -> None:
+def books(wait_seconds: float, since: int | None, until: int | None, as_json: bool) -> None:
     """Account for every request: sent = answered + failed + shed + dead-lettered + owed.
 
     Counted from Kafka alone, each part on its own, and compared with telemetry and with the rows that readers see in
-    ClickHouse, for all requests that are there when the command begins. Exit code 0 when the books balance, 75 when
-    answers are still owed, 70 when something is lost or doubled.
+    ClickHouse, for all requests that are there when the command begins. Every difference is explained, with the offsets
+    it is about. Where the ledger runs (`inferwatch jobs ledger`, or `up`), its own account by partition and scenario
+    follows: what is owed and for how long, and what expired because retention took it first. Exit code 0 when the books
+    balance, 75 when answers are still owed, 70 when something is lost or doubled.
 
     \b
     Example:
       inferwatch books
+      inferwatch books --since 1h --until 5m
       inferwatch books --json
     """
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
     from infra.connect import connection
     from infra.ports import RetryLater
-    from infra.up.audit import audit
+    from infra.up.audit import Span, audit
 
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since is not before --until: there is nothing between them")
     kafka, clickhouse = connection()
     table = ClickHouse(clickhouse)
     try:
         with _Bar() as bar:
-            found = audit(kafka, table, SystemClock(), bar.move, wait_seconds)
+            found = audit(kafka, table, SystemClock(), bar.move, wait_seconds, Span(since, until))
     except RetryLater as error:
         raise ConnectionError(str(error)) from None
     finally:
@@ -64,7 +75,10 @@ def as_object(found: Audit) -> dict[str, Any]:
         "dead_letters": dict(sorted(found.dead_letters.items())),
         "unreadable": found.unreadable,
         "ranges": {str(number): list(both) for number, both in sorted(found.ranges.items())},
-        "differences": list(found.differences),
+        "differences": [f"partition {one.partition}: {one.text}" for one in found.differences],
+        "explained": [one.as_json(OFFSETS_SHOWN_MAX) for one in found.differences],
+        "answered_again": [one.as_json(OFFSETS_SHOWN_MAX) for one in found.answered_again],
+        "ledger": None if found.ledger is None else found.ledger.as_json(found.at_ms),
         "notes": list(found.notes),
     }
 
@@ -88,8 +102,12 @@ def as_text(found: Audit) -> str:
     if found.unreadable:
         lines.append(f"{'unreadable records':<22}{found.unreadable:>12,}   (not what their topic carries; not counted)")
     lines += [f"note: {text}" for text in found.notes]
-    lines += [f"difference: {text}" for text in found.differences]
-    return "\n".join([*lines, "balanced" if account.balanced else "NOT BALANCED"])
+    lines += [f"note: partition {one.partition}: {one.text}" for one in found.answered_again]
+    lines += [f"difference: partition {one.partition}: {one.text}" for one in found.differences]
+    lines.append("balanced" if account.balanced else "NOT BALANCED")
+    if found.ledger is not None:
+        lines += ["", *found.ledger.as_text(found.at_ms)]
+    return "\n".join(lines)
 
 
 class _Bar:

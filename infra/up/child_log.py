@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import threading
 from collections import deque
 from pathlib import Path
+from typing import IO
 
 from infra.logs import JsonLines
 
@@ -56,6 +58,24 @@ class ChildLog:
         """Close the file."""
         with self._lock:
             self._file.close()
+
+
+class PassedOnLog(ChildLog):
+    """A child's lines on this process's own stderr, and the newest in memory."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__(Path(os.devnull))
+        self._stream = stream
+
+    def write(self, line: bytes) -> None:
+        """See `ChildLog.write`."""
+        with self._lock:
+            self.recent.append(line.decode(errors="replace").rstrip())
+            try:
+                self._stream.write(line)
+                self._stream.flush()
+            except (OSError, ValueError):
+                self.lost_lines += 1
 
 
 class _LineWriter(io.TextIOBase):

@@ -58,13 +58,15 @@ class Child:
         self._clock = clock
         self._say = say
         self._start_at = 0.0
+        self._kill_at: float | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._pumps: list[threading.Thread] = []
 
     @property
     def pid(self) -> int | None:
-        """Process id while it runs."""
-        return None if self._process is None else self._process.pid
+        """Process id while it runs. From any thread."""
+        process = self._process
+        return None if process is None else process.pid
 
     @property
     def is_ready(self) -> bool:
@@ -107,13 +109,23 @@ class Child:
             status = None if self._process is None else self._process.poll()
             if status is not None:
                 self._ended(status)
+            elif self._kill_at is not None and self._clock.monotonic() >= self._kill_at:
+                self.kill()
             elif self.state is ChildState.STARTING and self.facts is not None:
                 self.state = ChildState.RUNNING
                 if self.history.restarts:
                     self._say(f"{self.spec.name} is ready again")
 
+    def replace(self, why: str) -> None:
+        """It must end and start again: SIGTERM now, SIGKILL if it runs after its `stop_seconds`. Does not wait."""
+        if self.pid is not None and self._kill_at is None:
+            self._say(f"{self.spec.name} (process {self.pid}) is ended and started again: {why}")
+            self._signal(signal.SIGTERM)
+            self._kill_at = self._clock.monotonic() + self.spec.stop_seconds
+
     def _ended(self, status: int) -> None:
         self._clean_up()
+        self._kill_at = None
         self.exit_status = status
         decision = self.history.ended(self._clock.monotonic(), status)
         self._say(decision.say)

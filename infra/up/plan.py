@@ -122,7 +122,7 @@ def _worker(name: str, environment: Mapping[str, str], port: int | None) -> Chil
 
 
 def _jobs(name: str, environment: Mapping[str, str], port: int | None) -> ChildSpec:
-    command = inferwatch("jobs", "score", *(() if port is None else ("--metrics-port", str(port))))
+    command = inferwatch("jobs", "score", "--ledger", *(() if port is None else ("--metrics-port", str(port))))
     return ChildSpec(name, command, environment, needs=frozenset({TOPICS, TABLES, SERVING}), stop_rank=2)
 
 

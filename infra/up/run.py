@@ -10,9 +10,9 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from infra.ports import Clock
@@ -28,6 +28,7 @@ from infra.up.versions import versions
 from infra.up.view import ProcessRow, View
 
 if TYPE_CHECKING:
+    from infra.up.guard import Guard, Target
     from infra.up.live import Display
     from infra.up.watch import Watch
 
@@ -61,6 +62,9 @@ class Servers(Protocol):
     def apply_tables(self) -> None:
         """Make the tables. Blocks."""
 
+    def guard(self, targets: Callable[[], Sequence[Target]]) -> Guard:
+        """Begin to look whether the jobs make progress. Asked for when there are jobs, and topics."""
+
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -70,6 +74,8 @@ class Site:
     folder: StackFolder
     groups: Groups
     where: tuple[tuple[str, str], ...]
+    guarded: Mapping[str, int] = field(default_factory=dict)
+    """Health ports of the jobs, by name: a watchdog starts those again that make no progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +109,7 @@ class Up:
         self._began = began
         self._log = log
         self._watch: Watch | None = None
+        self._guard: Guard | None = None
         self._display: Display | None = None
         self._milestones: set[str] = set()
         self._stop_signals = 0
@@ -183,7 +190,26 @@ class Up:
         self._note_serving()
         for child in self._children.by_name.values():
             self._check(child)
+        self._replace_what_hangs()
         self._show()
+
+    def _replace_what_hangs(self) -> None:
+        if self._guard is None:
+            if SERVING in self._milestones and self._site.guarded:
+                self._guard = self._servers.guard(self._targets)
+            return
+        for due in self._guard.due():
+            child = self._children.by_name[due.target.name]
+            if child.pid == due.target.pid:
+                child.replace(due.why)
+
+    def _targets(self) -> list[Target]:
+        """The jobs that run, for the watchdog's thread."""
+        from infra.up.guard import Target
+
+        pids = {name: self._children.by_name[name].pid for name in self._site.guarded}
+        ports = self._site.guarded
+        return [Target(name, pid, f"http://127.0.0.1:{ports[name]}") for name, pid in pids.items() if pid is not None]
 
     def _note_serving(self) -> None:
         now = self._clock.monotonic()
@@ -262,6 +288,8 @@ class Up:
     def _shut_down(self) -> None:
         self._phase = "stopping"
         self.say("stopping in order")
+        if self._guard is not None:
+            self._guard.stop()
         if self._watch is not None:
             self._watch.stop()  # first: it must not ask servers that are being stopped
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from infra.ports import Clock, RetryLater
@@ -12,6 +12,7 @@ from infra.up.child_log import ChildLog
 from infra.up.plan import Groups
 
 if TYPE_CHECKING:
+    from infra.up.guard import Guard, Target
     from infra.up.watch import Watch
 
 RETRY_SECONDS = 30.0
@@ -59,6 +60,14 @@ class RealServers:
         from infra.migrate import apply_tables
 
         self._patiently(lambda: apply_tables(self._clickhouse, say=self._note))
+
+    def guard(self, targets: Callable[[], Sequence[Target]]) -> Guard:
+        """See `run.Servers.guard`."""
+        from infra.up.guard import guard_of
+
+        guard = guard_of(self._kafka, self._clickhouse, self._groups.jobs, targets, self._clock)
+        guard.start()
+        return guard
 
     def _patiently(self, work: Callable[[], object]) -> None:
         """Do it, again while the server says later. Raises its last RetryLater after 30 s."""

@@ -155,7 +155,8 @@ def _assemble(options: UpOptions, limit: RunLimit, folder: StackFolder, claim: C
         workers = []
     ports = choose_health_ports([*workers, *jobs], claim)
     places = where_to_look(addresses, options, folder.logs, ports)
-    site = Site(addresses, folder, Groups.of(os.environ), places)
+    guarded = {name: ports[name] for name in jobs}
+    site = Site(addresses, folder, Groups.of(os.environ), places, guarded)
     log = ChildLog(folder.logs / "up.log")
     log.take_logging()  # client libraries write there and not over the picture
     clock = SystemClock()

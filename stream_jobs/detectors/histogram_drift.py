@@ -1,24 +1,22 @@
-"""Drift of distributions against a frozen reference: population stability index, Cliff's delta, Kolmogorov-Smirnov."""
+"""Drift of distributions against a frozen reference, judged by its size and by what chance alone would make of it."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from itertools import accumulate, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 import orjson
 
 from stream_jobs.detectors.forecast_residual import Judgement
+from stream_jobs.detectors.histogram_difference import Difference, Histogram, compared_names, compared_numbers
 
 BINS_MAX = 32
 COUNT_MAX = 2**53
 """Above this a count is no longer exact as a float."""
-
-Histogram = Sequence[int]
-"""Counts by bin; bins at the end that are 0 may be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,10 @@ class DriftPolicy:
     """Of the Kolmogorov-Smirnov test that confirms it: one in a million comparisons of equals."""
     usual_epochs: float = 720.0
     """Memory of the usual index, epochs: a day of them."""
+    nominal: tuple[str, ...] = ()
+    """Histograms whose bins are names in no order."""
+    moved_min: float = 0.15
+    """Of those, in the place of the delta: the share of requests that are in other bins (total variation)."""
 
     @property
     def name(self) -> str:
@@ -74,7 +76,8 @@ class HistogramDrift:
     population stability index (Siddiqi 2006), less what chance alone makes of it (each bin adds 1/n + 1/m), is compared
     with what is usual for the series. It alarms when the difference is also large (Cliff's delta of the bins) and the
     Kolmogorov-Smirnov test confirms it. Fails where the reference was no usual time (a test run, a night), on
-    changes within a bin, and where both ends grow at the middle's cost: the delta is near 0 then.
+    changes within a bin, and where both ends grow at the middle's cost: the delta is near 0 then. Bins that are names
+    have no such order: there it is the share of requests that moved to other bins, and the chi-squared test.
     """
 
     # There are thousands of them.
@@ -103,10 +106,10 @@ class HistogramDrift:
         recent = _added(self._recent, value)
         if _requests(recent) < self.policy.epoch_requests:
             return None
-        found = {name: _compared(self._reference[name], recent.get(name, [])) for name in sorted(self._reference)}
-        psi = {name: one[0] for name, one in found.items()}
+        found = {name: self._compared(name, recent.get(name, [])) for name in sorted(self._reference)}
+        psi = {name: one.psi for name, one in found.items()}
         room = self._room()
-        real = [name for name, one in found.items() if self._is_real(one, room)]
+        real = [name for name, one in found.items() if self._is_real(name, one, room)]
         largest = max((psi[name] for name in real or psi), default=0.0)
         beyond = max(0.0, (largest - self._usual) / room)
         beyond = beyond if real else min(beyond, 1.0)
@@ -121,7 +124,9 @@ class HistogramDrift:
             actual=largest,
             contributors={name: one / total for name, one in psi.items()} if total > 0.0 else {},
             effects={
-                f"{name}_{what}": one[at] for name, one in found.items() for at, what in enumerate(("psi", "delta"))
+                f"{name}_{what}": size
+                for name, one in found.items()
+                for what, size in (("psi", one.psi), ("moved" if name in self.policy.nominal else "delta", one.effect))
             },
         )
 
@@ -180,10 +185,13 @@ class HistogramDrift:
     def _room(self) -> float:
         return max(self.policy.psi_min, self.policy.usual_factor * self._usual)
 
-    def _is_real(self, one: tuple[float, float, float], room: float) -> bool:
-        psi, delta, ks = one
-        far = math.sqrt(-math.log(self.policy.significance / 2.0) / 2.0)
-        return psi - self._usual > room and abs(delta) >= self.policy.delta_min and ks > far
+    def _compared(self, name: str, recent: Histogram) -> Difference:
+        compared = compared_names if name in self.policy.nominal else compared_numbers
+        return compared(self._reference[name], recent, self.policy.significance)
+
+    def _is_real(self, name: str, one: Difference, room: float) -> bool:
+        least = self.policy.moved_min if name in self.policy.nominal else self.policy.delta_min
+        return one.psi - self._usual > room and abs(one.effect) >= least and one.significant
 
 
 def _requests(histograms: Mapping[str, Histogram]) -> int:
@@ -196,24 +204,3 @@ def _added(one: Mapping[str, Histogram], other: Mapping[str, Histogram]) -> dict
         name: [min(a + b, COUNT_MAX) for a, b in zip_longest(one.get(name, ()), other.get(name, ()), fillvalue=0)]
         for name in sorted(names)
     }
-
-
-def _compared(reference: Histogram, recent: Histogram) -> tuple[float, float, float]:
-    """Index (chance taken off, at least 0), Cliff's delta (above 0: recent values are larger), and the largest distance
-    of the two cumulative shares times sqrt(n m / (n + m)). All 0 where one of them is empty."""
-    before, after = sum(reference), sum(recent)
-    if not before or not after:
-        return 0.0, 0.0, 0.0
-    pairs = list(zip_longest(reference, recent, fillvalue=0))
-    used = [(a, b) for a, b in pairs if a or b]
-    # Half a case more in each bin: an empty one would make the index infinite.
-    shares = [((a + 0.5) / (before + 0.5 * len(used)), (b + 0.5) / (after + 0.5 * len(used))) for a, b in used]
-    psi = sum((new - old) * math.log(new / old) for old, new in shares)
-    chance = (len(used) - 1) * (1.0 / before + 1.0 / after)
-    below = list(accumulate(a for a, _ in pairs))
-    cumulative = list(accumulate(b for _, b in pairs))
-    larger = sum(b * (below[number - 1] if number else 0) for number, (_, b) in enumerate(pairs))
-    smaller = sum(b * (before - below[number]) for number, (_, b) in enumerate(pairs))
-    distance = max(abs(a / before - b / after) for a, b in zip(below, cumulative, strict=True))
-    ks = distance * math.sqrt(before * after / (before + after))
-    return max(0.0, psi - chance), (larger - smaller) / (before * after), ks

@@ -9,14 +9,22 @@ import asyncio
 import json
 import logging
 import os
+import socket
 import sys
 import time
+from pathlib import Path
 
 from infra.clock import SystemClock
+from infra.health import HealthPolicy, Readiness
+from infra.health_server import HealthServer
 from infra.kafka import KafkaPublisher
+from infra.meters import Exposition
+from infra.metrics import CATALOGUE, JOBS
+from infra.ports import RetryLater
 from infra.settings import KafkaSettings
 from schemas.base import DecodeError, Reason
 from stream_jobs import stall_watch
+from stream_jobs.job_health import JobHealth
 from stream_jobs.jobs_cli import end_process, new_spec, run_job, stop_at_once_on_sigterm
 from stream_jobs.score_job import ScoreJob
 from stream_jobs.stage import Effects, Outgoing
@@ -81,13 +89,16 @@ class CountingStage:
 class FileTable:
     """A TableWriter on a file that several processes share without locks: a stopped process would keep a lock.
 
-    A row twice is one row to the reader, as with the real tables.
+    A row twice is one row to the reader, as with the real tables. It is away while there is a file PATH.down.
     """
 
     def __init__(self, path):
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._down = Path(f"{path}.down")
 
     def insert(self, table, columns, *, token):
+        if self._down.exists():
+            raise RetryLater("the table is away")
         rows = zip(columns["partition"], columns["offset"], columns["number"], strict=True)
         block = "".join(f"{partition} {offset} {number}\n" for partition, offset, number in rows)
         os.write(self._file, block.encode())
@@ -95,11 +106,14 @@ class FileTable:
 
 
 class StallingJob(ScoreJob):
-    """Takes `records_max` records and then waits for ever, as Faust's consumer may come to do."""
+    """Takes `records_max` records and then waits for ever, as Faust's consumer may come to do; or `blocks_at` records,
+    and then its event loop does not run any more."""
 
-    records_max = sys.maxsize
+    records_max = blocks_at = sys.maxsize
 
     async def take(self, record, serial):
+        if self.owned.taken >= self.blocks_at:
+            time.sleep(3_600)
         if self.owned.taken >= self.records_max:
             await asyncio.Event().wait()
         await super().take(record, serial)
@@ -114,6 +128,8 @@ def main():
     parser.add_argument("--barrier-seconds", type=float, default=0.3)
     parser.add_argument("--log", default="INFO")
     parser.add_argument("--stall-after", type=int, default=sys.maxsize)
+    parser.add_argument("--block-after", type=int, default=sys.maxsize)
+    parser.add_argument("--once", help="a file that is made: stall and block only if it is not there yet")
     parser.add_argument("--look-seconds", type=float, default=stall_watch.LOOK_SECONDS)
     args = parser.parse_args()
     logging.basicConfig(level=args.log, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
@@ -128,7 +144,11 @@ def main():
         lambda partition: CountingStage(args.topic, partition),
         (kafka, publisher, clock),
     )
-    StallingJob.records_max, stall_watch.LOOK_SECONDS = args.stall_after, args.look_seconds
+    stall_watch.LOOK_SECONDS = args.look_seconds
+    if args.once is None or not os.path.exists(args.once):
+        StallingJob.records_max, StallingJob.blocks_at = args.stall_after, args.block_after
+    if args.once is not None:
+        Path(args.once).touch()
     job = StallingJob(
         {args.topic: spec},
         FileTable(args.rows),
@@ -139,8 +159,13 @@ def main():
         row_flush_seconds=0.1,
         tick_seconds=1.0,
     )
-    started = time.process_time()
-    code = run_job(job, kafka, args.group, "toy", [args.topic])
+    readiness = Readiness(HealthPolicy(), clock.monotonic())
+    if port := int(os.environ.get("INFERWATCH_JOBS_METRICS_PORT", "0")):
+        health = JobHealth(job, clock)
+        HealthServer("127.0.0.1", port, readiness, Exposition(CATALOGUE, {JOBS}), clock, details=health.details)
+        health.follow()
+    client_id, started = f"toy-{socket.gethostname()}-{os.getpid()}", time.process_time()
+    code = run_job(job, kafka, args.group, client_id, [args.topic], on_beat=lambda: readiness.joined(clock.monotonic()))
     publisher.close(5.0)
     print(json.dumps({"cpu_seconds": time.process_time() - started, "taken": job.owned.taken}))
     sys.exit(code)

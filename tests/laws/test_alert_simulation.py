@@ -218,7 +218,9 @@ def test_a_restart_with_what_was_learnt_before_alerts_nobody():
     windows, _ = service(11, 30)
     _, book = alerts_of(windows, settings)
     again = SeriesBook(scoring_of(settings, 21), 10, 600_000)
-    again.restore(json.loads(json.dumps([entry for group in book.groups() for entry in book.entries(group)])))
+    again.live.restore(
+        json.loads(json.dumps([entry for group in book.live.groups() for entry in book.live.entries(group)]))
+    )
     start = T0 + 3_600_000
     effects, given = WindowEffects(), Effects()
     for number, one in enumerate(service(12, 30)[0]):

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.up.books import Books, Fate, _without
+from infra.up.books import Books, Fate, without
 
 FATES = st.lists(
     st.tuples(st.integers(0, 1), st.integers(0, 30), st.sampled_from(["answered", "failed", "shed", "dead_lettered"])),
@@ -30,7 +30,7 @@ def test_the_first_word_counts_and_the_sum_is_what_was_sent(said, told, starts, 
 
 @given(ours=st.sets(st.integers(0, 40)), theirs=st.sets(st.integers(0, 40)))
 def test_ranges_without_others_are_the_difference_of_sets(ours, theirs):
-    found = _without(ranges(ours), ranges(theirs))
+    found = without(ranges(ours), ranges(theirs))
     assert {n for first, after in found for n in range(first, after)} == ours - theirs
 
 

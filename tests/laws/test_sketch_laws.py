@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.windows import Sketch
-from stream_jobs.sketch import BUCKETS, UPPER_ENDS, buckets_of, merge, quantile
+from stream_jobs.sketch import BUCKETS, UPPER_ENDS, merge, quantile
+from tests.sketches import buckets_of
 
 VALUES = st.lists(st.one_of(st.floats(0, 1e12), st.floats(0.01, 5_000)), min_size=1, max_size=80)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from infra.ports import Record, RetryLater
+from stream_jobs.page_shelf import PageShelf
 from stream_jobs.state_log import PartitionState, Superseded
 from stream_jobs.state_records import frame
 
@@ -256,7 +257,7 @@ test_any_interleaving_restores_the_fold = StateLogMachine.TestCase
 
 
 def hold(store, owner, on_broken=lambda why: None):
-    return PartitionState(store, 0, owner=owner, source="log", digest="d", on_broken=on_broken)
+    return PartitionState(store, 0, owner=owner, source="log", digest="d", on_broken=on_broken, new_shelf=PageShelf)
 
 
 def test_zombie_writes_under_its_old_epoch_are_ignored():

@@ -8,9 +8,10 @@ from infra.columns import Texts
 from stream_jobs import compiled_window as loops
 from stream_jobs.compiled_requests import hashes_of
 from stream_jobs.features import SCALES, features_of
-from stream_jobs.sketch import BUCKETS, ENDS, buckets_of
+from stream_jobs.sketch import BUCKETS, ENDS
 from stream_jobs.telemetry_rows import _numbered
 from stream_jobs.windows import _counted
+from tests.sketches import buckets_of
 
 VALUES = st.one_of(st.floats(0, 1e12), st.sampled_from([0.0, 1e-3, ENDS[1], ENDS[700], np.nextafter(ENDS[700], 1e12)]))
 

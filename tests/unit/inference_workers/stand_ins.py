@@ -12,10 +12,12 @@ from inference_workers.answers import Answers
 from inference_workers.batching import BatchLimit
 from inference_workers.cache import ResultCache
 from inference_workers.compute import compute
+from inference_workers.earlier_answers import none_earlier
 from inference_workers.image_pool import read_of
 from inference_workers.image_reading import ImageReading
 from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, WorkLimit
+from inference_workers.newcomers import Newcomers
 from inference_workers.outcomes import Outcomes
 from inference_workers.ports import EngineError, Forward, Head, OutOfMemory
 from inference_workers.routing import RoutingTable, own_route
@@ -162,7 +164,7 @@ class World:
                 DeadLetters(self.publisher, "worker"),
                 self.clock,
             ),
-            self._identity_of,
+            Newcomers(self._identity_of, self.clock, limits.get("earlier", none_earlier)),
             self.clock,
             WorkLimit(limits.get("queue_requests_max", 100), 10_000_000),
             models=limits.get("models"),

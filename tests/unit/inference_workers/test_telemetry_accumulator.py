@@ -144,7 +144,18 @@ def test_what_is_told_passes_the_checks_of_the_message(telemetry, add):
     model = ModelRef(name="m", version="1", arm="canary")
     add(1, scenario=None, statistics=Statistics(confidence=0.9, margin=0.5, entropy=0.1), request_id="b")
     trouble = {"outcome": Outcome.FAILED, "error": "oom", "fingerprint": "f"}
-    add(0, batch=batch(), model=model, cached=0.5, truncated=True, tokens=7, request_id="a", **trouble)
+    add(
+        0,
+        script=13,
+        direction=16,
+        batch=batch(),
+        model=model,
+        cached=0.5,
+        truncated=True,
+        tokens=7,
+        request_id="a",
+        **trouble,
+    )
     sample = ProcessSample(process_cpu_share=0.5, process_memory_bytes=1)
     [(told, _)] = telemetry.take(0, everything=True, sample=lambda: sample)
     event = decoded(told)
@@ -155,6 +166,7 @@ def test_what_is_told_passes_the_checks_of_the_message(telemetry, add):
     assert (rows.request_id, rows.outcome) == (["a", "b"], [Outcome.FAILED, Outcome.ANSWERED])
     assert (rows.error, rows.fingerprint) == (["oom", ""], ["f", ""])
     assert (rows.cached, rows.truncated, rows.tokens) == ([0.5, 0], [True, False], [7, 0])
+    assert (rows.script, rows.direction) == ([13, 0], [16, 0])
     told = event.batches
     assert (told.size, told.computed, told.tokens, told.padded_tokens) == ([2], [1], [7], [8])
     assert (told.tokenise_ms, told.compute_ms, told.post_ms) == ([0.1], [3.0], [0.4])

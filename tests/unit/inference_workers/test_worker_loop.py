@@ -11,6 +11,7 @@ from infra.ports import Fatal, RetryLater
 from schemas.base import KEY_BYTES_MAX, UNREADABLE_HEADERS, VALUE_BYTES_MAX, Reason
 from schemas.dead_letters import DeadLetter
 from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
+from schemas.telemetry import DIRECTIONS
 from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY, dead_letters_of
 from schemas.vectors import decode_vector
 from tests.unit.inference_workers.stand_ins import FakeEngine, World
@@ -57,6 +58,8 @@ def test_telemetry_says_what_was_done():
     assert rows["truncated"] == [False, False, False, True]
     assert rows["input_bytes"] == [9, 5, 4, 2400]
     assert rows["output_norm"] == [2, 2, 2, 2]
+    assert rows["script"] == [1, 1, 0, 1]
+    assert all(1 <= direction <= DIRECTIONS for direction in rows["direction"])
     assert event["scenarios"] == ["search"]
     assert sorted(batches["size"]) == [1, 3]
     assert sum(batches["tokens"]) == 266

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from infra.meters import Catalogue, Exposition, Kind
-from infra.metrics import CATALOGUE, EVERY, JOBS, WORKER
+from infra.metrics import CATALOGUE, EVERY, JOBS, WATCHDOG, WORKER
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 
@@ -148,10 +148,10 @@ def test_the_catalogue_keeps_the_conventions():
         assert one.name.startswith("inferwatch_")
         assert one.name.endswith("_total") == (one.kind is Kind.COUNTER)
         assert one.help.endswith(".")
-        assert one.part in (EVERY, WORKER, JOBS)
+        assert one.part in (EVERY, WORKER, JOBS, WATCHDOG)
         assert "_ms" not in one.name
         allowed = {"scenario", "model_name", "model_version", "reason", "outcome", "error", "topic", "table", "what"}
-        assert set(one.labels) <= allowed | {"arm", "mode"}
+        assert set(one.labels) <= allowed | {"arm", "mode", "group"}
         if one.kind is Kind.HISTOGRAM:
             assert list(one.buckets) == sorted(set(one.buckets))
             assert one.name.endswith(("_seconds", "_requests"))

@@ -1,6 +1,7 @@
 """From telemetry to what the triggers read: counted by series, kept in the state, and an alert at the end."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -49,14 +50,18 @@ def test_an_id_that_comes_again_is_a_repeat_and_no_id_is_none():
 
 
 def test_bins_hold_what_their_edges_say_and_nothing_where_there_is_nothing():
-    outcome = np.array([ANSWERED, ANSWERED, FAILED, SHED])
-    found = histogram_bins(
-        outcome,
-        np.array([1, 8, 40_000, 0]),
-        np.array([0.0, 0.1, 1.0, 0.0]),
-        np.array([0.95, 0.0, 0.9, 0.0]),
-        np.array([0.0, 5.0, 5.0, 0.0]),
+    requests = SimpleNamespace(
+        outcome=np.array([ANSWERED, ANSWERED, FAILED, SHED]),
+        tokens=np.array([1, 8, 40_000, 0]),
+        unknown_share=np.array([0.0, 0.1, 1.0, 0.0]),
+        confidence=np.array([0.95, 0.0, 0.9, 0.0]),
+        output_norm=np.array([0.0, 5.0, 5.0, 0.0]),
+        script=np.array([0, 2, 13, 0]),
+        direction=np.array([0, 16, 3, 0]),
     )
+    found = histogram_bins(requests)
+    assert found["script_bins"].tolist() == [-1, 2, 13, -1]
+    assert found["direction_bins"].tolist() == [-1, 16, -1, -1]
     assert found["token_bins"].tolist() == [1, 4, 15, -1]
     assert found["unknown_bins"].tolist() == [0, 4, 7, -1]
     assert found["confidence_bins"].tolist() == [9, -1, -1, -1]

@@ -235,6 +235,47 @@ def test_a_distribution_that_is_another_is_drift_and_says_by_how_much(kind, chan
     assert len(watch.resolved(kind)) == 1
 
 
+@pytest.mark.parametrize(
+    ("kind", "changed", "histogram"),
+    [
+        pytest.param("input_drift", {"scripts": (0.0, 0.2, 0.8)}, "script_bins", id="another language"),
+        pytest.param("input_drift", {"scripts": (0.0, 0.55, 0.06, 0, 0.04, 0.35)}, "script_bins", id="one more"),
+        pytest.param("score_drift", {"lean": 4.0}, "direction_bins", id="embeddings point elsewhere"),
+    ],
+)
+def test_a_mix_that_is_another_is_drift_and_says_how_much_of_it_moved(kind, changed, histogram):
+    watch = Watch().run(service(1), REFERENCE + 60)
+    start = watch.number
+    watch.run(service(2, **changed), 60)
+    assert watch.kinds == {kind}
+    assert start < watch.opened(kind)[0] <= start + 3 * 13
+    _, event = watch.events[-1]
+    assert event["effects"][f"{histogram}_psi"] > 0.25
+    assert 0.15 < event["effects"][f"{histogram}_moved"] <= 1.0
+    assert f"{histogram}_delta" not in event["effects"]
+    assert max(event["contributors"], key=event["contributors"].get) == histogram
+    watch.run(service(3), 60)
+    assert len(watch.resolved(kind)) == 1
+
+
+def test_languages_that_change_with_the_hour_and_nights_with_fewer_requests_are_no_drift():
+    watch, one = Watch(window_seconds=60), service(1)
+    for number in range(3 * 1_440):
+        night = 0.5 - 0.5 * np.cos(2 * np.pi * number / 1_440)
+        one.scripts = (0.0, 0.9 - 0.12 * night, 0.06 + 0.1 * night, 0.0, 0.04 + 0.02 * night)
+        one.requests, one.lean = int(250 - 200 * night), 0.8 * night
+        watch(one.window())
+    assert watch.kinds == set()
+
+
+def test_what_workers_of_before_did_not_tell_is_no_drift_when_they_begin_to():
+    watch, one = Watch(), service(1)
+    for _ in range(REFERENCE + 30):
+        watch(one.window().model_copy(update={"script_bins": [], "direction_bins": []}))
+    watch.run(one, 100)
+    assert watch.changes == []
+
+
 @pytest.mark.parametrize("changed", [{"length": 13.0}, {"unknown": 0.025}, {"sure": (7.5, 3.0)}, {"norm": 5.1}])
 def test_a_small_change_of_a_distribution_is_none(changed):
     watch = Watch().run(service(1), REFERENCE + 30).run(service(2, **changed), 300)
@@ -259,7 +300,7 @@ def test_a_busy_series_of_which_everything_is_known_is_still_small():
         one.memory = (20_000 + one.rng.normal(0, 300)) * MIB
         one.counts = {"out_of_memory": int(number % 97 == 0)}
         watch(one.window())
-    (entry,) = watch.book.entries(0)
+    (entry,) = watch.book.live.entries(0)
     assert len(entry["detectors"]["memory_bytes_per_hour"][2]) == 23
     scores = entry.pop("scores")
     assert set(scores) == {"total_ms_p95", "error_share", "requests_per_second"}

@@ -15,7 +15,7 @@ from stream_jobs.outcome_triggers import (
     security,
 )
 
-LEDGER, QUALITY, COST, SECURITY = LedgerPolicy(), QualityPolicy(), CostPolicy(), SecurityPolicy()
+LEDGER, QUALITY, COST, SECURITY = LedgerPolicy(stall_seconds=60.0), QualityPolicy(), CostPolicy(), SecurityPolicy()
 
 
 @pytest.mark.parametrize(

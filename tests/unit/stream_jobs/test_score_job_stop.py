@@ -277,7 +277,7 @@ def test_jobs_reach_what_runs_here_when_the_environment_names_nothing(monkeypatc
     monkeypatch.setattr("infra.connect.connection", lambda: found)
     monkeypatch.setattr(jobs_cli, "run_score", lambda *args: seen.append(args) or 0)
     assert CliRunner().invoke(jobs_cli.jobs, ["score"]).exit_code == 0
-    assert seen[0][1:] == (*found, 0)
+    assert seen[0][1:] == (*found, 0, False)
     monkeypatch.undo()
     monkeypatch.setenv("INFERWATCH_DATA_DIR", str(tmp_path))
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "CLICKHOUSE_URL"):

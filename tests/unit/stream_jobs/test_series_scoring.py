@@ -52,7 +52,7 @@ class Live:
         return [self(100.0 * rng.lognormvariate(0, 0.1)) for _ in range(count)]
 
     def entry(self):
-        (entry,) = self.book.entries(0)
+        (entry,) = self.book.live.entries(0)
         return json.loads(json.dumps(entry))
 
 
@@ -190,7 +190,7 @@ def test_a_detector_whose_record_is_broken_or_old_is_a_fresh_one_with_an_event(b
     live.usual(60)
     entry = live.entry()
     break_it(entry)
-    again.book.restore([entry])
+    again.book.live.restore([entry])
     again.number = live.number
     told = again(100.0)
     (event,) = events(told)
@@ -207,7 +207,7 @@ def test_a_detector_whose_record_is_broken_or_old_is_a_fresh_one_with_an_event(b
 def test_another_detector_learns_anew_and_scores():
     live, other = Live(), Live(detector="gaussian_scorer")
     live.usual(60)
-    other.book.restore([live.entry()])
+    other.book.live.restore([live.entry()])
     other.number = live.number
     (event,) = events(other(100.0))
     assert (event.detector, event.count) == ("gaussian_scorer", 3)
@@ -240,7 +240,7 @@ def test_series_of_one_window_are_scored_as_if_alone_also_where_too_many_are_kno
     ]
     assert [version for version, _ in said] == ["0", "1", "2", "3"]
     assert len({score for _, score in said[:3]}) == 1  # series that are alike are scored alike
-    assert given.limits == {Limit.KNOWN_SERIES: 1}
+    assert given.limits == {Limit.LIVE_SERIES: 1, Limit.ACTIVE_SERIES: 1, Limit.KNOWN_SERIES: 1}  # nothing is parked
 
 
 def test_shares_of_the_budget_sum_to_it():
@@ -279,17 +279,17 @@ def test_first_values_survive_a_restart_and_an_elder_that_is_forgotten_lends_not
     live, again = Live(), Live()
     live.usual(400)
     switched(live, 140.0, 5)
-    entries = json.loads(json.dumps(live.book.entries(0)))
-    again.book.restore(entries)
+    entries = json.loads(json.dumps(live.book.live.entries(0)))
+    again.book.live.restore(entries)
     again.number = live.number
-    assert json.loads(json.dumps(again.book.entries(0))) == entries
+    assert json.loads(json.dumps(again.book.live.entries(0))) == entries
     assert len(again.book.series(name_of(NEW)).metrics["total_ms_p95"].first) == 5
     for one in (live, again):
         switched(one, 140.0, 20, seed=6)
-    assert live.book.entries(0) == again.book.entries(0)
+    assert live.book.live.entries(0) == again.book.live.entries(0)
 
     lonely = Live()
-    lonely.book.restore([entry for entry in entries if entry["key"]["version"] == "2"])
+    lonely.book.live.restore([entry for entry in entries if entry["key"]["version"] == "2"])
     lonely.number = live.number
     switched(lonely, 140.0, 20, seed=6)
     watched = lonely.book.series(name_of(NEW)).metrics["total_ms_p95"]

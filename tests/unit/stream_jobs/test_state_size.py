@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from schemas.topics import REQUEST_STATE
 from stream_jobs.open_windows import LATE_SHARES_MAX, OPEN_SHARES_MAX
-from stream_jobs.pages import ENTRIES_PER_GROUP
+from stream_jobs.pages import COLD, ENTRIES_PER_GROUP
+from stream_jobs.parked_series import OPEN, SERIES_PER_PAGE, SLACK_PAGES
 from stream_jobs.settings import SERIES_MAX, JobSettings
 from stream_jobs.state_log import PartitionState
 from stream_jobs.window_rows import WindowId
@@ -41,7 +42,9 @@ def test_the_largest_state_that_can_be_has_a_list_of_pages_that_fits_a_record():
     names = [f"series-{number}.0" for number in range(-(-SERIES_MAX // ENTRIES_PER_GROUP))]
     names += [f"{share_group(next(window), 99_999)}.0" for _ in range(OPEN_SHARES_MAX + LATE_SHARES_MAX)]
     names += [f"{late_group(next(window))}.0" for _ in range(LATE_SHARES_MAX)]
-    names += [f"{kind}.{number}" for kind in ("progress", "lost") for number in range(100)]
+    names += [f"{kind}.{number}" for kind in ("progress", "lost", "budget", OPEN) for number in range(100)]
+    pages = 2 * SERIES_MAX // SERIES_PER_PAGE + SLACK_PAGES  # half of what parked pages hold may be old
+    names += [f"{COLD}{number}.0" for number in range(10**7, 10**7 + pages)]
     store = Store()
     state = PartitionState(store, 0, owner="f" * 32, source="c" * 22 + "/" + "t" * 22, digest="of 100000 partitions")
     state.take_over()

@@ -16,12 +16,13 @@ from stream_jobs import open_windows
 from stream_jobs.detectors.forecast_residual import ForecastResidual
 from stream_jobs.metrics import bank_of, metrics_of
 from stream_jobs.open_windows import TOPICS_MAX
+from stream_jobs.pages import unpack
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
-from stream_jobs.sketch import buckets_of
 from stream_jobs.stage import Limit
 from stream_jobs.told_score import digest_of
 from stream_jobs.window_stage import CLOCKS_APART_MS_MAX, WindowStage
 from tests.alert_events import changed
+from tests.sketches import buckets_of
 from tests.telemetry_events import T0, record
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
@@ -367,18 +368,19 @@ def test_fewer_series_than_are_known_may_be_allowed():
     keys = [SeriesKey(model="mini", version=str(n), scenario="search") for n in range(40)]
     old(partial(0, *[series(key=key) for key in keys]))
     read.stage.restore(old.stage.all_pages(), 1)
-    assert read(partial(1, series(key=keys[9]))).limits == {Limit.KNOWN_SERIES: 30}
+    assert read(partial(1, series(key=keys[9]))).limits == {Limit.LIVE_SERIES: 30}
+    assert read(partial(2, series(key=keys[30]))).limits == {Limit.LIVE_SERIES: 1}
 
 
 def test_series_are_bounded_and_a_default_series_is_small():
-    read = Reader(sources=1, series_max=40)
+    read = Reader(sources=1, series_max=40, parked_series_max=0)
     keys = [SeriesKey(model="mini", version=str(n), scenario="search") for n in range(60)]
     limits = Counter()
     for window in range(30):
         limits += read(partial(window, *[series(key=key) for key in (keys[:40] if window < 20 else keys)])).limits
     assert limits[Limit.KNOWN_SERIES] >= 20
     pages = {name: page for name, page in read.stage.all_pages().items() if name.startswith("series-")}
-    entries = [entry for page in pages.values() for entry in json.loads(page)["entries"]]
+    entries = [entry for page in pages.values() for entry in unpack([page])]
     scores = [one for entry in entries for one in entry.pop("scores").values()]
     assert len(scores) == 3 * 40
     assert max(len(json.dumps(one)) for one in scores) <= 2_048

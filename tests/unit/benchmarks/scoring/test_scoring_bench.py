@@ -93,12 +93,14 @@ def test_figures_are_paired_by_round_and_say_who_waited():
     assert told["pipeline_rows_per_cpu_second"] == 250_000.0
     assert told["ratio_to_faust_river"]["values"] == [20.0, 15.0] or told["ratio_to_faust_river"]["values"] == (20, 15)
     assert told["cpu_ratio_to_faust_river"]["median"] == 25.0
-    told |= cost_figures({"hst_rows_per_second_core": spread([3e6]), "state_bytes_per_series": 700})
+    state = {"series_state_bytes": 900, "series_state_json_parts": {"scores": 600}}
+    told |= cost_figures({"hst_rows_per_second_core": spread([3e6]), "state_bytes_per_series": 700} | state)
     lines = lines_for_people(json.loads(json.dumps(told))).splitlines()
     assert "the servers were slower" in lines[0]
     assert "slower" not in lines[1]
     assert "quix_river: not installed" in lines
-    assert lines[-2:] == ["hst_rows_per_second_core 3e+06", "state_bytes_per_series 700"]
+    assert lines[-4:-2] == ["hst_rows_per_second_core 3e+06", "state_bytes_per_series 700"]
+    assert lines[-2:] == ["series_state_bytes 900", "  of it scores 600"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can be chosen on Linux alone")

@@ -1,0 +1,121 @@
+"""The packed encoder's layers as one program of TorchScript, for layers packed for oneDNN.
+
+torch takes the interpreter's lock again after each operator, and a pass has hundreds of small ones: beside a thread
+that decodes and publishes, the computing thread stood still for a tenth of its time and more. A program runs without
+the lock. It is the same as `BertEncoder`'s own loop, operator for operator, and a test holds both to the same bits.
+"""
+
+# No postponed annotations: TorchScript reads them.
+import logging
+import warnings
+from collections.abc import Callable
+from functools import cache
+from typing import Any, List, Optional, Tuple  # noqa: UP035  TorchScript knows these
+
+import torch
+from torch import Tensor
+
+from inference_workers.engines.linear import PackedLinear
+
+LOG = logging.getLogger(__name__)
+WEIGHTS_OF_A_LAYER = 12
+"""Weight and bias of: qkv, attention out, its norm, up, down, norm."""
+
+
+def attended(
+    qkv: Tensor,
+    spread: Optional[Tensor],  # noqa: UP045
+    back: Optional[Tensor],  # noqa: UP045
+    mask: Optional[Tensor],  # noqa: UP045
+    count: int,
+    longest: int,
+    heads: int,
+    scale: Optional[Tensor],  # noqa: UP045
+) -> Tensor:
+    """Attention within each input: packed [tokens, 3 x hidden] to packed [tokens, hidden]. Step by step with a `scale`
+    [], which is a tensor because TorchScript would round a number to the tensors' type; else torch's fused one."""
+    padded = qkv if spread is None else qkv[spread]
+    parts = padded.view(count, longest, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = parts[0], parts[1], parts[2]
+    if scale is None:
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    else:
+        scores = torch.matmul(query, key.transpose(-1, -2)).mul_(scale)
+        if mask is not None:
+            scores.masked_fill_(~mask, float("-inf"))
+        out = torch.matmul(scores.softmax(-1), value)
+    out = out.transpose(1, 2).reshape(count * longest, qkv.shape[1] // 3)
+    return out if back is None else out[back]
+
+
+def layers(
+    x: Tensor,
+    weights: List[Tensor],  # noqa: UP006
+    spread: Optional[Tensor],  # noqa: UP045
+    back: Optional[Tensor],  # noqa: UP045
+    mask: Optional[Tensor],  # noqa: UP045
+    groups: List[Tuple[int, int, int]],  # noqa: UP006
+    first: Optional[Tensor],  # noqa: UP045
+    count: int,
+    longest: int,
+    heads: int,
+    epsilon: float,
+    activation: str,
+    algorithm: str,
+    scale: Optional[Tensor],  # noqa: UP045
+    stepwise_max: int,
+) -> Tensor:
+    """All layers: x [tokens, hidden] to the last states, of the `first` tokens alone where they are given. `weights`
+    has `WEIGHTS_OF_A_LAYER` for each. Inputs of up to `stepwise_max` tokens attend step by step."""
+    hidden = x.shape[1]
+    count_of_layers = len(weights) // 12
+    for number in range(count_of_layers):
+        w = weights[12 * number : 12 * number + 12]
+        qkv = torch.ops.mkldnn._linear_pointwise(x, w[0], w[1], "none", [], "none")
+        if len(groups) == 0:
+            step = scale if longest <= stepwise_max else None
+            mixed = attended(qkv, spread, back, mask, count, longest, heads, step)
+        else:
+            mixed = torch.empty_like(x)
+            for group in groups:
+                begin, inputs, length = group[0], group[1], group[2]
+                end = begin + inputs * length
+                step = scale if length <= stepwise_max else None
+                mixed[begin:end] = attended(qkv[begin:end], None, None, None, inputs, length, heads, step)
+        if first is not None and number == count_of_layers - 1:  # nobody looks at the other tokens any more
+            mixed, x = mixed[first], x[first]
+        added = torch.ops.mkldnn._linear_pointwise(mixed, x, w[2], w[3], "add")
+        x = torch.layer_norm(added, [hidden], w[4], w[5], epsilon)
+        up = torch.ops.mkldnn._linear_pointwise(x, w[6], w[7], activation, [], algorithm)
+        added = torch.ops.mkldnn._linear_pointwise(up, x, w[8], w[9], "add")
+        x = torch.layer_norm(added, [hidden], w[10], w[11], epsilon)
+    return x
+
+
+Program = Callable[..., Tensor]
+
+
+@cache
+def program() -> Program | None:
+    """`layers`, compiled; None where this torch cannot: TorchScript is not what torch develops any more."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is deprecated is known
+            compiled: Any = torch.jit.script(layers)
+    except Exception as error:  # whatever the compiler comes up with, the plain loop gives the same
+        LOG.info("layers are computed operator by operator: %s", str(error).strip().partition("\n")[0][:200])
+        return None
+
+    def run(*arguments: Any) -> Tensor:
+        with torch.jit.optimized_execution(False):  # else it looks at shapes first, and fuses: other bits, slow starts
+            found: Tensor = compiled(*arguments)
+            return found
+
+    return run
+
+
+def weights_of(linears: "List[PackedLinear]", norms: "List[Tuple[Tensor, Tensor]]") -> List[Tensor]:  # noqa: UP006
+    """One layer's tensors in the program's order, from its linear layers (qkv, attention out, up, down) and norms."""
+    qkv, out, up, down = linears
+    first, second = norms
+    return [qkv.weight, qkv.bias, out.weight, out.bias, *first, up.weight, up.bias, down.weight, down.bias, *second]

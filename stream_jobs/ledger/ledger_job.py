@@ -1,0 +1,323 @@
+"""The ledger's shell: a group member that keeps the books of the request partitions it owns. One thread.
+
+Without Faust: a book is one state over three topics, and has no rows or events whose loss a commit could cause. The
+state log holds each book with its three positions, under the owner's epoch; what the group commits is only for people.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from infra.kafka import KafkaCluster, KafkaLog, KafkaTail
+from infra.metrics import OLDEST_OWED_SECONDS, OWED_REQUESTS, STATE_FALLBACKS
+from infra.ports import Clock, Publisher, Record, RetryLater
+from infra.settings import KafkaSettings
+from infra.up.traffic import REQUEST_DEAD_LETTERS
+from schemas.owed import PartitionOwed
+from schemas.topics import LEDGER_STATE, PREDICTIONS, REQUESTS, WINDOWS
+from stream_jobs.ledger.book_start import BookStarts
+from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
+from stream_jobs.ledger.telling import Pace, Telling
+from stream_jobs.settings import JobSettings
+from stream_jobs.state_log import PartitionState, Superseded
+from stream_jobs.state_store import KafkaStateStore
+
+LOG = logging.getLogger(__name__)
+POLL_RECORDS, POLL_SECONDS, GATHER_SECONDS = 5_000, 0.2, 0.2
+FACTS_SECONDS = 5.0
+"""Between two questions for the request topic's id and its first offsets."""
+RETRY_SECONDS = 0.5
+QUIET_POLLS = 3
+"""So many polls without a record mean that all is read: the end may be a transaction's marker, which never comes."""
+Place = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _Book:
+    ledger: PartitionLedger
+    state: PartitionState
+    end: int = 0
+    paused: bool = False
+
+
+class LedgerJob:
+    """Keeps books until it is stopped. `run` belongs to one thread."""
+
+    def __init__(
+        self, settings: JobSettings, kafka: KafkaSettings, publisher: Publisher, clock: Clock, client_id: str
+    ) -> None:
+        self._settings, self._kafka, self._publisher, self._clock = settings, kafka, publisher, clock
+        self._client_id, self._owner = client_id, uuid.uuid4().hex
+        self._cluster = KafkaCluster(kafka, client_id=f"{client_id}-ledger")
+        self._starts = BookStarts(kafka, self._cluster, clock)
+        self._store = KafkaStateStore(kafka, publisher, LEDGER_STATE.name, clock)
+        # A report must come well within a window, or two of them could not be enough.
+        interval = min(settings.ledger_seconds, settings.window_seconds / 8)
+        self._pace = Pace(interval, settings.window_seconds / 2)
+        self._books: dict[int, _Book] = {}
+        self._waiting: set[int] = set()
+        self._tail: KafkaTail | None = None
+        self._ends: dict[Place, int] = {}
+        self._quiet = 0
+        self._source = ("", "")
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set. Raises what makes going on useless, as `Fatal`."""
+        self._members = KafkaLog(
+            self._kafka,
+            group=self._settings.ledger_group,
+            topics=[REQUESTS.name],
+            client_id=f"{self._client_id}-ledger",
+            on_assigned=lambda places: self._waiting.update(number for _, number in places),
+            on_revoked=self._revoked,
+        )
+        try:
+            self._run(stop)
+        finally:
+            self._members.close()
+            self._close_tail()
+
+    def _run(self, stop: threading.Event) -> None:
+        now = self._clock.monotonic()
+        tell_at = save_at = facts_at = now
+        while not stop.is_set():
+            try:
+                now = self._awake(now)
+                self._join()
+                self._read(stop)
+                now = self._awake(now)
+                if now >= facts_at:
+                    self._ask_facts()
+                    facts_at = now + FACTS_SECONDS
+                if now >= tell_at:
+                    self._tell()
+                    tell_at = now + self._pace.interval_seconds
+                if now >= save_at:
+                    self._save()
+                    save_at = now + self._settings.barrier_interval_seconds
+            except RetryLater as error:
+                LOG.warning("the ledger tries again: %s", error)
+                stop.wait(RETRY_SECONDS)
+        try:
+            self._save()
+        except RetryLater as error:
+            LOG.warning("the last of the books was not saved, it is counted again: %s", error)
+
+    def _awake(self, before: float) -> float:
+        """Now. Who stood still past its session has lost its partitions, whether it was told so or not."""
+        now = self._clock.monotonic()
+        if now - before > self._kafka.session_timeout_ms / 1000 and self._books:
+            LOG.warning("the ledger stood still for %.0f s: its books are taken over anew", now - before)
+            self._drop(self._books.keys())
+        return now
+
+    # Owning.
+
+    def _revoked(self, places: set[Place]) -> None:
+        numbers = {number for _, number in places}
+        self._waiting -= numbers
+        for number in numbers & self._books.keys():
+            del self._books[number]
+        self._close_tail()
+
+    def _drop(self, numbers: Iterable[int]) -> None:
+        """These books must be taken over again."""
+        for number in list(numbers):
+            del self._books[number]
+            self._waiting.add(number)
+        self._close_tail()
+
+    def _join(self) -> None:
+        """Let the group speak, and take over what it gave. The member itself reads nothing."""
+        self._members.poll(1, 0.0)
+        if not self._waiting:
+            return
+        owned = self._members.assignment()
+        self._members.pause(sorted(owned))
+        if not self._source[1]:
+            self._source = self._ask_source()
+        self._close_tail()
+        for number in sorted(self._waiting):
+            if (REQUESTS.name, number) in owned:
+                try:
+                    self._books[number] = self._take_over(number)
+                except Superseded as error:
+                    raise RetryLater(f"{REQUESTS.name}[{number}]: {error}") from None
+            self._waiting.discard(number)
+
+    def _take_over(self, number: int) -> _Book:
+        cluster_id, topic_id = self._source
+        state = PartitionState(
+            self._store,
+            number,
+            owner=uuid.uuid4().hex,
+            source=f"{cluster_id}/{topic_id}",
+            digest="all",
+            on_broken=lambda why: STATE_FALLBACKS.labels(LEDGER_STATE.name).inc(),
+        )
+        found = state.take_over()
+        ledger = PartitionLedger(cluster_id, topic_id, number, BookStart(0, 0, 0))
+        if found is None or not self._restored(ledger, found.pages):
+            start = self._starts.start(number)
+            ledger = PartitionLedger(cluster_id, topic_id, number, start)
+            LOG.info(
+                "%s[%d] (topic id %s): a new book begins at offset %d", REQUESTS.name, number, topic_id, start.requests
+            )
+        state.write_all(ledger.pages(), ledger.next_offset)
+        LOG.info("%s[%d]: book at offset %d, epoch %d", REQUESTS.name, number, ledger.next_offset, state.epoch)
+        return _Book(ledger, state, ledger.next_offset)
+
+    def _restored(self, ledger: PartitionLedger, pages: Mapping[str, bytes]) -> bool:
+        """Whether the saved book can be gone on with."""
+        where = f"{REQUESTS.name}[{ledger.partition}]"
+        try:
+            ledger.restore(pages)
+        except ValueError as error:
+            LOG.error("%s: the book cannot be read: %s", where, error)
+            return False
+        for (topic, number), offset in ledger.positions.items():
+            if topic != REQUESTS.name and self._cluster.ranges(topic).get(number, (0, 0))[0] > offset:
+                LOG.warning(
+                    "%s: retention took answers on %s from offset %d on before they were read", where, topic, offset
+                )
+                return False
+        return True
+
+    def _ask_source(self) -> tuple[str, str]:
+        source = self._cluster.cluster_id, self._cluster.topic_id(REQUESTS.name)
+        targets = self._cluster.partitions(WINDOWS.name)
+        self._telling = Telling(*source, self._owner, targets, self._pace)
+        return source
+
+    # Reading.
+
+    def _read(self, stop: threading.Event) -> None:
+        if not self._books:
+            stop.wait(POLL_SECONDS)
+            return
+        if self._tail is None:
+            self._tail = KafkaTail(
+                self._kafka,
+                (),
+                start=self._positions(),
+                client_id=f"{self._client_id}-ledger-read",
+                gather_seconds=GATHER_SECONDS,
+            )
+            self._ends, self._quiet = {}, 0
+        records = self._tail.poll(POLL_RECORDS, POLL_SECONDS)
+        self._quiet = 0 if records else self._quiet + 1
+        if records:
+            self._fold(records)
+            self._pause()
+
+    def _positions(self) -> dict[Place, int]:
+        """Where to read on; of the dead letters, which are of all partitions, where the first book needs it."""
+        found: dict[Place, int] = {}
+        for book in self._books.values():
+            book.paused = False
+            for place, offset in book.ledger.positions.items():
+                found[place] = min(offset, found.get(place, offset))
+        return found
+
+    def _fold(self, records: Sequence[Record]) -> None:
+        shares: dict[int, list[Record]] = {number: [] for number in self._books}
+        for record in records:
+            if record.topic == REQUEST_DEAD_LETTERS:
+                for share in shares.values():
+                    share.append(record)
+            elif record.partition in shares:
+                shares[record.partition].append(record)
+        for number, share in shares.items():
+            ledger = self._books[number].ledger
+            first = next((one.offset for one in share if one.topic == REQUESTS.name), 0)
+            if first > ledger.positions[REQUESTS.name, number]:
+                # Whether they are deleted or never were must be known before they are counted.
+                ledger.note_first_kept(self._cluster.ranges(REQUESTS.name)[number][0])
+            ledger.fold(share)
+
+    def _pause(self) -> None:
+        """Read no more requests of a partition that owes too many; what follows them is counted by its offsets."""
+        assert self._tail is not None
+        for number, book in self._books.items():
+            if book.paused != book.ledger.is_full:
+                book.paused = book.ledger.is_full
+                change = self._tail.pause if book.paused else self._tail.resume
+                change([(REQUESTS.name, number)])
+
+    def _close_tail(self) -> None:
+        if self._tail is not None:
+            self._tail.close()
+            self._tail = None
+
+    # Telling and saving.
+
+    def _ask_facts(self) -> None:
+        if not self._books:
+            return
+        if (source := (self._cluster.cluster_id, self._cluster.topic_id(REQUESTS.name))) != self._source:
+            LOG.warning("%s was made anew (id %s, was %s): new books begin", REQUESTS.name, source[1], self._source[1])
+            self._source = ("", "")
+            self._drop(self._books.keys())
+            return
+        ranges = self._cluster.ranges(REQUESTS.name)
+        for number, book in self._books.items():
+            book.ledger.note_first_kept(ranges.get(number, (0, 0))[0])
+
+    def _tell(self) -> None:
+        """Say how books stand that have read all there was a moment ago."""
+        if not self._books:
+            return
+        before, self._ends = self._ends, self._ask_ends()
+        told = []
+        for number, book in sorted(self._books.items()):
+            book.end = self._ends.get((REQUESTS.name, number), book.end)
+            if before and self._is_caught_up(book, before):
+                book.ledger.expire()
+                told.append(book.ledger.told(book.state.epoch, book.end))
+        if told:
+            self._show(told)
+        for event in self._telling.events(told, self._clock.monotonic(), self._clock.now_ms()):
+            self._publisher.publish(event.topic, event.value, partition=event.partition, headers=event.headers)
+
+    def _is_caught_up(self, book: _Book, ends: Mapping[Place, int]) -> bool:
+        if self._quiet >= QUIET_POLLS:
+            return True
+        positions = book.ledger.positions
+        return all(
+            offset >= ends.get(place, 0) or (book.paused and place[0] == REQUESTS.name)
+            for place, offset in positions.items()
+        )
+
+    def _ask_ends(self) -> dict[Place, int]:
+        counts = {
+            REQUESTS.name: max(self._books) + 1,
+            PREDICTIONS.name: max(self._books) + 1,
+            REQUEST_DEAD_LETTERS: 1,
+        }
+        found = self._cluster.ends(counts)
+        return {(topic, number): offset for topic, ends in found.items() for number, offset in ends.items()}
+
+    def _show(self, told: Sequence[PartitionOwed]) -> None:
+        now_ms = self._clock.now_ms()
+        owed: dict[str, list[tuple[int, int | None]]] = {}
+        for book in told:
+            for one in book.scenarios:
+                owed.setdefault(one.scenario, []).append((one.owed, one.oldest_ms))
+        for scenario, rows in owed.items():
+            oldest = [ms for _, ms in rows if ms is not None]
+            OWED_REQUESTS.labels(scenario).set(sum(count for count, _ in rows))
+            OLDEST_OWED_SECONDS.labels(scenario).set(max(0.0, (now_ms - min(oldest)) / 1000) if oldest else 0.0)
+
+    def _save(self) -> None:
+        for number, book in list(self._books.items()):
+            try:
+                book.state.write(dict(book.ledger.pages()), book.ledger.next_offset)
+            except Superseded as error:
+                LOG.warning("%s[%d]: the book is taken over again: %s", REQUESTS.name, number, error)
+                self._drop([number])
+                continue
+            self._members.store(REQUESTS.name, number, book.ledger.next_offset)

@@ -1,0 +1,296 @@
+"""Stage 2's view of the ledger: judges stall and lag of each scenario from what the books' owners say. Pure.
+
+Time is the append time of the windows topic. What is not heard does not count as silence: while the broker, the ledger
+or this job is away, nothing is known of the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from schemas.anomalies import AnomalyDetected, AnomalyKind, InputRange, Score
+from schemas.owed import PartitionOwed, RequestsOwed
+from schemas.windows import SeriesKey
+from stream_jobs.decide import AlertPolicy, IncidentState, Observation, observe, unjudged
+from stream_jobs.detectors.forecast_residual import Judgement
+from stream_jobs.ledger_triggers import NAME, LedgerPolicy, Owed, lag, stall, still_seconds, waiting_seconds
+from stream_jobs.settings import JobSettings
+from stream_jobs.told_score import ToldScore, anomaly_id
+from stream_jobs.window_effects import WindowEffects
+from stream_jobs.window_rows import WindowId
+
+LOOKS_PER_WINDOW = 4
+"""While nothing is wrong it is looked so often, so that a stall is told of within two windows."""
+HEARD_WINDOWS = 2
+"""What a partition's owner said longer ago says nothing."""
+OWNER_WINDOWS = 6
+"""Who answered nothing for so long before the oldest owed request was asked may have left since."""
+STALL, LAG = "stalled_seconds", "oldest_owed_seconds"
+NEVER = 2.0
+_NAMES_MAX = 5
+
+
+@dataclass(slots=True)
+class _Book:
+    """What was last said of a request partition. `still_ms`: since its last answer, as far as it was heard."""
+
+    topic_id: str
+    epoch: int
+    heard_ms: int
+    served_ms: int = -1
+    still_ms: int = 0
+    worker: str = ""
+    next_offset: int = 0
+    owed: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """By scenario: how many, when the oldest was appended, and its offset. Scenarios that owe nothing have 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One scenario at one moment: what all owe, and what those owe who stand still the longest."""
+
+    all: Owed
+    still: Owed
+    worker: str
+    books: Mapping[int, _Book]
+    behind: bool
+    """Whether others answer, and are late: then a partition's turn comes late, too."""
+
+
+class LedgerWatch:
+    """For the series of one partition of the windows topic. `take` what is said, then `look`."""
+
+    def __init__(self, settings: JobSettings) -> None:
+        self._window_ms = settings.window_ms
+        self._look_ms = max(1, settings.window_ms // LOOKS_PER_WINDOW)
+        self._idle_ms = round(settings.idle_seconds * 1000)
+        self.policy = LedgerPolicy(
+            stall_seconds=settings.stall_windows * settings.window_seconds,
+            lag_seconds=settings.lag_windows * settings.window_seconds,
+            lag_owed_min=settings.lag_owed_min,
+        )
+        self._alerts = {
+            name: AlertPolicy(
+                kind=kind,
+                metric=name,
+                open_windows=looks,
+                unconfirmed_windows=looks,
+                extreme_score=NEVER,
+                resolve_windows=settings.resolve_windows,
+                unjudged_ms=self._idle_ms,
+                update_ms=round(settings.update_seconds * 1000),
+                cool_down_ms=round(settings.cool_down_seconds * 1000),
+            )
+            for name, kind, looks in ((STALL, AnomalyKind.STALL, 1), (LAG, AnomalyKind.LAG, settings.open_windows))
+        }
+        self._now_ms = self._looked_ms = 0
+        self._books: dict[int, _Book] = {}
+        self._incidents: dict[tuple[str, str], IncidentState] = {}
+        self.changed = False
+        """Whether the state changed since the owner last looked."""
+
+    def take(self, event: RequestsOwed, appended_ms: int) -> None:
+        """Note what an owner of books says."""
+        self._now_ms = max(self._now_ms, appended_ms)
+        self.changed = True
+        for one in event.partitions:
+            self._note(event.topic_id, one)
+
+    def look(self, appended_ms: int, effects: WindowEffects) -> None:
+        """Judge, when it is time to. Called with every record of the log."""
+        self._now_ms = max(self._now_ms, appended_ms)
+        looked_ms = self._now_ms // self._look_ms * self._look_ms
+        if not self._books or looked_ms <= self._looked_ms:
+            return
+        is_window = looked_ms // self._window_ms > self._looked_ms // self._window_ms
+        self._looked_ms, self.changed = looked_ms, True
+        for number in [n for n, book in self._books.items() if self._now_ms - book.heard_ms > self._idle_ms]:
+            del self._books[number]
+        fresh = {number: book for number, book in sorted(self._books.items()) if self._is_fresh(book)}
+        names = {name for book in fresh.values() for name in book.owed} | {name for name, _ in self._incidents}
+        for scenario in sorted(names):
+            seen = self._seen(scenario, fresh)
+            for metric in (STALL, LAG):
+                incident = self._incidents.get((scenario, metric), IncidentState())
+                if incident.is_open and not is_window:
+                    continue  # once it is told, window by window
+                self._judge(scenario, metric, incident, seen, effects)
+                if incident.is_blank:
+                    self._incidents.pop((scenario, metric), None)
+                else:
+                    self._incidents[scenario, metric] = incident
+
+    def _note(self, topic_id: str, said: PartitionOwed) -> None:
+        known = self._books.get(said.partition)
+        if known is not None and known.topic_id == topic_id and said.epoch < known.epoch:
+            return
+        if known is None or known.topic_id != topic_id:
+            known = _Book(topic_id, said.epoch, self._now_ms)
+            self._books[said.partition] = known
+        heard_ms = min(self._now_ms - known.heard_ms, self._window_ms)
+        served_ms = -1 if said.served_ms is None else said.served_ms
+        if served_ms > known.served_ms:
+            known.still_ms = min(max(0, self._now_ms - served_ms), heard_ms)
+            known.served_ms, known.worker = served_ms, said.worker
+        else:
+            known.still_ms += heard_ms
+        known.epoch, known.heard_ms, known.next_offset = said.epoch, self._now_ms, said.next_offset
+        known.owed = {
+            one.scenario: (one.owed, one.oldest_ms or 0, one.oldest_offset or 0)
+            for one in said.scenarios
+            if one.owed == 0 or one.oldest_ms is not None
+        }
+
+    def _is_fresh(self, book: _Book) -> bool:
+        return self._now_ms - book.heard_ms <= HEARD_WINDOWS * self._window_ms
+
+    def _seen(self, scenario: str, fresh: Mapping[int, _Book]) -> _Look | None:
+        if not any(scenario in book.owed for book in fresh.values()):
+            return None
+        owing = {number: book for number, book in fresh.items() if book.owed.get(scenario, (0,))[0]}
+        if not owing:
+            return _Look(Owed(0, 0.0, 0.0), Owed(0, 0.0, 0.0), "", {}, False)
+        groups: list[tuple[float, str, dict[int, _Book], Owed]] = []
+        for worker in sorted({book.worker for book in owing.values()}):
+            books = {number: book for number, book in owing.items() if book.worker == worker}
+            still_ms = min(book.still_ms for book in fresh.values() if book.worker == worker)
+            owed = self._owed(scenario, books, still_ms)
+            before_ms = still_ms - round(1000 * owed.oldest_seconds)
+            if not worker or before_ms > OWNER_WINDOWS * self._window_ms:
+                # Who owns these partitions now is not known: then anybody's answer is a sign of life.
+                owed = self._owed(scenario, books, min(book.still_ms for book in fresh.values()))
+            groups.append((still_seconds(owed), worker, books, owed))
+        _, worker, books, still = max(groups, key=lambda one: one[0])
+        least_ms = min(book.still_ms for book in fresh.values())
+        everything = self._owed(scenario, owing, round(1000 * (still.answer_seconds or 0.0)))
+        if all(book.served_ms < 0 for book in fresh.values()):
+            everything = replace(everything, answer_seconds=None)
+        others_seconds = max((owed.oldest_seconds for _, name, _, owed in groups if name != worker), default=0.0)
+        behind = least_ms < 1000 * self.policy.stall_seconds and others_seconds > self.policy.lag_seconds
+        return _Look(everything, still, worker, books, behind)
+
+    def _owed(self, scenario: str, books: Mapping[int, _Book], still_ms: int) -> Owed:
+        oldest_ms = min(book.owed[scenario][1] for book in books.values())
+        count = sum(book.owed[scenario][0] for book in books.values())
+        return Owed(count, max(0, self._now_ms - oldest_ms) / 1000, still_ms / 1000)
+
+    def _judge(
+        self, scenario: str, metric: str, incident: IncidentState, seen: _Look | None, effects: WindowEffects
+    ) -> None:
+        series = SeriesKey(model="", version="", scenario=scenario)
+        start_ms, end_ms = max(0, self._looked_ms - self._window_ms), self._looked_ms
+        alert = self._alerts[metric]
+        if seen is None:
+            change = unjudged(incident, alert, series, start_ms, end_ms)
+            if change is not None:
+                effects.alert(change)
+            return
+        policy = self.policy
+        if seen.behind:
+            policy = replace(policy, stall_seconds=2 * policy.stall_seconds)
+        if metric == STALL:
+            actual, judgement, cause = still_seconds(seen.still), stall(seen.still, policy), _stall_cause(seen)
+        else:
+            actual, judgement, cause = waiting_seconds(seen.all, policy), lag(seen.all, policy), _lag_cause(seen)
+        observation = Observation(series, start_ms, end_ms, actual, judgement, "", cause=cause)
+        if not observation.anomalous:
+            change = observe(incident, alert, observation)
+        else:
+            window = WindowId(next(iter(seen.books.values())).topic_id, start_ms, end_ms)
+            observation = replace(observation, anomaly_id=anomaly_id(window, observation, metric))
+            change = observe(incident, alert, observation)
+            self._tell(window, observation, alert, incident.run_onset_ms, seen, effects)
+        if change is not None:
+            effects.alert(change)
+
+    def _tell(
+        self,
+        window: WindowId,
+        seen: Observation,
+        alert: AlertPolicy,
+        onset_ms: int,
+        look: _Look,
+        effects: WindowEffects,
+    ) -> None:
+        told = _told(seen.judgement, seen.actual, alert.metric, onset_ms, self.policy.digest())
+        scenario = seen.series.scenario
+        state = {
+            "owed": [asdict(look.all), asdict(look.still)],
+            "books": [
+                [number, book.worker, book.still_ms, *book.owed[scenario]] for number, book in look.books.items()
+            ],
+        }
+        score = {name: getattr(told, name) for name in Score.model_fields}
+        event = AnomalyDetected(
+            anomaly_id=seen.anomaly_id,
+            kind=alert.kind,
+            series=seen.series,
+            metric=alert.metric,
+            window_start_ms=seen.window_start_ms,
+            window_end_ms=seen.window_end_ms,
+            onset_ms=onset_ms,
+            score=Score(**score),
+            contributors={alert.metric: 1.0},
+            strength=told.strength,
+            inputs=[
+                InputRange(partition=number, first_offset=book.owed[scenario][2], next_offset=book.next_offset)
+                for number, book in look.books.items()
+            ],
+        )
+        effects.anomaly(window, event, told, state)
+        effects.score(window, seen, told, alert.metric)
+
+    def entries(self) -> list[Any]:
+        """The state as rows of plain values; none while nothing was heard."""
+        if not self._books:
+            return []
+        rows: list[Any] = [["clock", self._now_ms, self._looked_ms]]
+        rows += [["book", number, asdict(book)] for number, book in sorted(self._books.items())]
+        rows += [["incident", *name, one.state()] for name, one in sorted(self._incidents.items())]
+        return rows
+
+    def restore(self, entries: Iterable[Any]) -> None:
+        """Take over what `entries` gave. Raises ValueError, TypeError or KeyError when it is broken."""
+        for kind, *values in entries:
+            if kind == "clock":
+                self._now_ms, self._looked_ms = (int(one) for one in values)
+            elif kind == "book":
+                book = _Book(**values[1])
+                book.owed = {name: (int(a), int(b), int(c)) for name, (a, b, c) in book.owed.items()}
+                self._books[int(values[0])] = book
+            else:
+                self._incidents[str(values[0]), str(values[1])] = IncidentState.restored(values[2])
+
+
+def _told(judgement: Judgement, actual: float, metric: str, onset_ms: int, digest: str) -> ToldScore:
+    return ToldScore(
+        score=judgement.score,
+        confidence=judgement.confidence,
+        severity=judgement.score,
+        actual=actual,
+        expected=judgement.expected,
+        lower=judgement.lower,
+        upper=judgement.upper,
+        strength=judgement.score,
+        onset_ms=onset_ms,
+        contributors={metric: 1.0},
+        detector=NAME,
+        config_digest=digest,
+    )
+
+
+def _stall_cause(seen: _Look) -> str:
+    who = f"worker {seen.worker}" if seen.worker else "no worker"
+    return f"{who} answers none of {seen.still.count} owed requests of {_places(seen.books)}"
+
+
+def _lag_cause(seen: _Look) -> str:
+    return f"{seen.all.count} requests are owed"
+
+
+def _places(books: Mapping[int, _Book]) -> str:
+    numbers = [str(number) for number in books]
+    more = f" and {len(numbers) - _NAMES_MAX} more" if len(numbers) > _NAMES_MAX else ""
+    return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:_NAMES_MAX])}{more}"

@@ -1,0 +1,335 @@
+"""What can go wrong, one small class each: `start` makes it so, `heal` ends it. Chosen by a seeded schedule."""
+
+import asyncio
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from infra.settings import KafkaSettings
+from tests.chaos.cluster import SESSION_MS, Cluster
+from tests.chaos.processes import Managed
+from tests.chaos.workload import TOPIC, Workload
+from tests.poison import append_a_header_name_that_is_not_utf8
+
+
+@dataclass
+class Run:
+    """What faults act upon, and what they leave behind for the account."""
+
+    cluster: Cluster
+    workload: Workload
+    random: Random
+    kills: list[tuple[str, int]] = field(default_factory=list)
+    """(kind of process, when in epoch milliseconds) of every SIGKILL."""
+
+    def kill(self, kind: str, one: Managed) -> None:
+        if not one.alive:
+            return
+        peers = {"worker": self.cluster.workers, "job": self.cluster.jobs}.get(kind)
+        if peers is not None and not any(peer.works for peer in peers if peer is not one):
+            kind += ", the last one"
+        self.kills.append((kind, time.time_ns() // 1_000_000))
+        if kind == "kafka" and one.facts is not None:
+            one.signal(signal.SIGKILL, one.facts["java_pid"])
+        else:
+            one.kill()
+
+    def one_of(self, kind: str) -> Managed:
+        cluster = self.cluster
+        of = {
+            "worker": cluster.workers,
+            "job": cluster.jobs,
+            "kafka": [cluster.kafka],
+            "clickhouse": [cluster.clickhouse],
+        }
+        return self.random.choice([one for one in of[kind] if one.alive] or of[kind])
+
+
+class Fault:
+    """`seconds` lie between start and heal."""
+
+    seconds = 0.0
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+    def start(self, run: Run) -> None:
+        raise NotImplementedError
+
+    def heal(self, run: Run) -> None:
+        """By default there is nothing to do: who was killed is started again."""
+
+
+class Kill(Fault):
+    """SIGKILL, at any instant."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    @property
+    def name(self) -> str:
+        return f"Kill {self.kind}"
+
+    def start(self, run: Run) -> None:
+        run.cluster.wait(run.random.uniform(0.0, 1.0))
+        run.kill(self.kind, run.one_of(self.kind))
+
+
+class KillTwo(Fault):
+    """SIGKILL of a worker and a job at once."""
+
+    def start(self, run: Run) -> None:
+        for kind in ("worker", "job"):
+            run.kill(kind, run.one_of(kind))
+
+
+class Restart(Fault):
+    """SIGTERM of a worker and a job; they stop in order and come back."""
+
+    def start(self, run: Run) -> None:
+        for kind in ("worker", "job"):
+            one = run.one_of(kind)
+            one.stop()
+            one.wanted = True
+
+
+class Zombie(Fault):
+    """Stopped past its session, and continued when others own what it had."""
+
+    seconds = SESSION_MS / 1000 + 3
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    @property
+    def name(self) -> str:
+        return f"Zombie {self.kind}"
+
+    def start(self, run: Run) -> None:
+        self.one = run.one_of(self.kind)
+        if self.one.alive:
+            self.one.signal(signal.SIGSTOP)
+
+    def heal(self, run: Run) -> None:
+        if self.one.alive:
+            self.one.signal(signal.SIGCONT)
+
+
+class Precise(Fault):
+    """A death at one instruction, armed now: see `patches`."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    @property
+    def name(self) -> str:
+        return f"Precise {self.where}"
+
+    def start(self, run: Run) -> None:
+        run.cluster.arm(self.where)
+        run.cluster.until(lambda: run.cluster.is_marked(self.where), self.where, 60.0)
+
+
+class ZombieBeforeManifest(Fault):
+    """A job stands still inside its snapshot, between the pages and the manifest that names them, and ends it when
+    another has long owned its partitions. Then the owner dies, so that the next one reads what the zombie wrote."""
+
+    def start(self, run: Run) -> None:
+        cluster, name = run.cluster, "stand_still_before_manifest"
+        (cluster.folder / "zombie-wrote").unlink(missing_ok=True)
+        cluster.arm(name)
+        cluster.until(lambda: cluster.is_marked(name), name, 60.0)
+        cluster.wait(SESSION_MS / 1000 + 6.0)
+        cluster.continue_stopped()
+        cluster.until(lambda: (cluster.folder / "zombie-wrote").exists(), "the zombie writes", 30.0)
+        for job in cluster.jobs:
+            run.kill("every job", job)
+
+
+class Away(Fault):
+    """A server that is stopped in order and started again after a while."""
+
+    def __init__(self, kind: str, seconds: float) -> None:
+        self.kind, self.seconds = kind, seconds
+
+    @property
+    def name(self) -> str:
+        return f"Away {self.kind} {self.seconds:g} s"
+
+    def start(self, run: Run) -> None:
+        run.one_of(self.kind).stop(20.0)
+
+    def heal(self, run: Run) -> None:
+        run.one_of(self.kind).wanted = True
+
+
+class Cut(Fault):
+    """No byte goes through to a server."""
+
+    def __init__(self, kind: str, seconds: float) -> None:
+        self.kind, self.seconds = kind, seconds
+
+    @property
+    def name(self) -> str:
+        return f"Cut {self.kind}"
+
+    def start(self, run: Run) -> None:
+        getattr(run.cluster, f"{self.kind}_proxy").cut()
+
+    def heal(self, run: Run) -> None:
+        getattr(run.cluster, f"{self.kind}_proxy").heal()
+
+
+class Slow(Fault):
+    """Every piece takes `lag` seconds longer, both ways."""
+
+    seconds = 8.0
+
+    def __init__(self, kind: str, lag: float) -> None:
+        self.kind, self.lag = kind, lag
+
+    @property
+    def name(self) -> str:
+        return f"Slow {self.kind}"
+
+    def start(self, run: Run) -> None:
+        getattr(run.cluster, f"{self.kind}_proxy").lag_seconds = self.lag
+
+    def heal(self, run: Run) -> None:
+        getattr(run.cluster, f"{self.kind}_proxy").heal()
+
+
+class BrokenInserts(Fault):
+    """ClickHouse sees the first kilobytes of an insert, and then the connection is gone."""
+
+    seconds = 5.0
+
+    def start(self, run: Run) -> None:
+        proxy = run.cluster.clickhouse_proxy
+        proxy.break_after_bytes, proxy.bodies_to_break = run.random.choice((700, 2_000, 6_000)), 12
+        proxy.drop_all()
+
+    def heal(self, run: Run) -> None:
+        run.cluster.clickhouse_proxy.heal()
+
+
+class LostReplies(Fault):
+    """ClickHouse has stored a block, and its answer never comes."""
+
+    seconds = 5.0
+
+    def start(self, run: Run) -> None:
+        run.cluster.clickhouse_proxy.replies_to_swallow = 12
+
+    def heal(self, run: Run) -> None:
+        run.cluster.clickhouse_proxy.heal()
+
+
+class Storm(Fault):
+    """A third worker and a third job come, and one of three goes, again and again."""
+
+    seconds = 2.0
+
+    def start(self, run: Run) -> None:
+        cluster = run.cluster
+        third = [cluster.new_worker(3), cluster.new_job(3)]
+        cluster.workers.append(third[0])
+        cluster.jobs.append(third[1])
+        for one in third:
+            one.start()
+        for _ in range(3):
+            cluster.wait(run.random.uniform(2.0, 5.0))
+            for kind in ("worker", "job"):
+                run.kill(kind, run.one_of(kind))
+
+    def heal(self, run: Run) -> None:
+        for group in (run.cluster.workers, run.cluster.jobs):
+            group.pop().stop()
+
+
+class Poison(Fault):
+    """Records on the jobs' topics that nobody can use: not JSON, of another kind, with names that are not UTF-8."""
+
+    def start(self, run: Run) -> None:
+        kafka = KafkaSettings(bootstrap_servers=run.workload.bootstrap)
+        producer = Producer({"bootstrap.servers": run.workload.bootstrap, "log_level": 0})
+        kind = [("ce_specversion", "1.0"), ("ce_id", "poison"), ("ce_source", "chaos")]
+        for topic, of in (("inference.telemetry", "inference.served"), ("inference.windows", "windows.partial_closed")):
+            bodies = (b"", b"{", b"\xff\xfe", b"[1e999]", b'{"partition": -1}', b'{"requests": {"offset": [NaN]}}')
+            for body in bodies:
+                for headers in ([], [*kind, ("ce_type", f"inferwatch.{of}.v1")], [*kind, ("ce_type", "a.b.v9")]):
+                    producer.produce(topic, body, partition=run.random.randrange(4), headers=headers)
+        producer.flush(30)
+        asyncio.run(append_a_header_name_that_is_not_utf8(kafka, "inference.telemetry"))
+
+
+class HangingEngine(Fault):
+    """Every forward pass hangs for 8 seconds, in all workers."""
+
+    seconds = 6.0
+
+    def start(self, run: Run) -> None:
+        run.cluster.inferwatch("drill", "latency", "--duration", "6s", "--delay-ms", "8000")
+
+
+class ClockStep(Fault):
+    """The clock of a worker and of a job (those that `patches.step_clock` was given) is wrong for a while."""
+
+    seconds = 5.0
+
+    def start(self, run: Run) -> None:
+        self.flag = Path(run.cluster.folder) / "clock-steps"
+        self.flag.touch()
+
+    def heal(self, run: Run) -> None:
+        self.flag.unlink()
+
+
+class RetentionPasses(Fault):
+    """While no worker is there, retention takes requests that nobody has read."""
+
+    seconds = 4.0
+
+    def start(self, run: Run) -> None:
+        for worker in run.cluster.workers:
+            worker.stop()
+
+    def heal(self, run: Run) -> None:
+        admin = AdminClient({"bootstrap.servers": run.workload.bootstrap})
+        run.workload.flush()
+        now = [
+            one.offset
+            for one in tuple(run.workload.acknowledged)
+            if one.topic_id == run.workload.topic_id and one.partition == 0
+        ]
+        ends = max(now, default=0)
+        run.workload.expected_gone += ends
+        run.workload.taken[run.workload.topic_id, 0] = ends - 3
+        future = admin.delete_records([TopicPartition(TOPIC, 0, ends - 3)])
+        for one in future.values():
+            one.result(20)
+        for worker in run.cluster.workers:
+            worker.wanted = True
+
+
+class TopicMadeAnew(Fault):
+    """The request topic is deleted and made again: offsets begin at 0, under another id."""
+
+    def start(self, run: Run) -> None:
+        workload, admin = run.workload, AdminClient({"bootstrap.servers": run.workload.bootstrap})
+        workload.paused = True
+        workload.flush()
+        workload.expected_gone = 0
+        run.cluster.wait(8.0)  # what it holds is answered, or goes with it: the checker counts what was not
+        for one in admin.delete_topics([TOPIC], operation_timeout=20).values():
+            one.result(20)
+        run.cluster.wait(1.0)
+        run.cluster.inferwatch("topics", "apply")
+        workload.ask_topic_id()
+        workload.paused = False

@@ -1,0 +1,134 @@
+"""The course of a chaos run after its faults: drain, stop, replay the telemetry undisturbed, check."""
+
+import sys
+import time
+
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.chaos import patches
+from tests.chaos.checker import Servers, Verdict, check_replay, check_requests, check_windows, window_sums
+from tests.chaos.cluster import PARTITIONS, Cluster
+from tests.chaos.workload import Workload
+
+DRAIN_SECONDS, JOB_SECONDS, RECOVER_SECONDS = 120.0, 90.0, 60.0
+
+
+def say(text: str) -> None:
+    print(f"chaos: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def servers_of(cluster: Cluster) -> Servers:
+    return Servers(f"127.0.0.1:{cluster.kafka_proxy.port}", f"http://127.0.0.1:{cluster.clickhouse_port}")
+
+
+def drained(servers: Servers, workload: Workload) -> bool:
+    """Whether every request of the topic that there is now has a row, and every row is in a window."""
+    try:
+        windows, rows = window_sums(servers)
+        now = int(servers.text(f"SELECT count() FROM requests WHERE topic_id = '{workload.topic_id}'"))
+    except OSError:
+        return False
+    owed = sum(one.topic_id == workload.topic_id for one in workload.acknowledged) - workload.expected_gone
+    return now >= owed and sum(map(sum, rows.values())) == sum(map(sum, windows.values()))
+
+
+def waits(cluster: Cluster, condition, what: str, seconds: float) -> bool:
+    try:
+        cluster.until(condition, what, seconds, every=0.4)
+    except TimeoutError as error:
+        say(str(error))
+        return False
+    return True
+
+
+def has_rows_since(cluster: Cluster, at_ms: int) -> bool:
+    """Whether every partition has a row of a request that was appended since."""
+    try:
+        text = cluster.sql(
+            "SELECT count() FROM (SELECT partition FROM requests_stored GROUP BY partition "
+            f"HAVING max(toUnixTimestamp64Milli(appended_at)) > {at_ms})"
+        )
+    except OSError:
+        return False
+    return int(text) >= PARTITIONS
+
+
+def recovers(cluster: Cluster, seconds: float = RECOVER_SECONDS) -> bool:
+    """Whether what is sent from now on arrives in the table."""
+    now_ms = time.time_ns() // 1_000_000
+    return waits(cluster, lambda: has_rows_since(cluster, now_ms), "rows of new requests in all partitions", seconds)
+
+
+def finish(
+    cluster: Cluster, workload: Workload, *, drain_seconds: float = DRAIN_SECONDS, replay: bool = True
+) -> Verdict:
+    """Stop the traffic, wait until all is done, or for `drain_seconds`, and judge."""
+    workload.stop()
+    servers, verdict = servers_of(cluster), Verdict()
+    if not waits(cluster, lambda: drained(servers, workload), "all requests are in rows and windows", drain_seconds):
+        verdict.named["notes"].append(f"not drained in {drain_seconds:.0f} s")
+    for worker in cluster.workers:
+        worker.stop()
+    for job in cluster.jobs:
+        job.stop()
+    if replay:
+        quiet = {"CHAOS_PATCHES": cluster.environment.get("CHAOS_PATCHES", "") + " no_ticks"}
+        run_to_end(cluster, "last", "stream-jobs-score", "inference.windows", verdict, **quiet)
+    check_requests(servers, workload.acknowledged, verdict, workload.taken)
+    check_windows(servers, verdict)
+    if replay and clean_replay(cluster, verdict):
+        check_replay(servers, verdict, "replay", patches.PREFIX)
+    ends = [(one.name, code) for one in cluster.ever for code in one.unasked if code not in (patches.DEATH, 75)]
+    verdict.figures["unasked_ends"] = len(ends)
+    verdict.named["unasked_ends"] += [f"{name}: exit code {code}" for name, code in ends]
+    return verdict
+
+
+def clean_replay(cluster: Cluster, verdict: Verdict) -> bool:
+    """Score the run's telemetry once more, from its first record, with nobody in the way."""
+    replaying = {
+        "CHAOS_PATCHES": "replay_topics trust_the_log no_ticks",
+        "INFERWATCH_JOBS_GROUP": "replay",
+        "INFERWATCH_CLICKHOUSE_DATABASE": "replay",
+    }
+    cluster.sql("CREATE DATABASE IF NOT EXISTS replay")
+    cluster.inferwatch("topics", "apply", **replaying)
+    cluster.inferwatch("tables", "apply", **replaying)
+    return run_to_end(cluster, "replay", "replay", patches.PREFIX + "inference.windows", verdict, **replaying)
+
+
+def run_to_end(cluster: Cluster, name: str, group: str, windows: str, verdict: Verdict, **more: str) -> bool:
+    """One job alone, until it has committed all there is of its topics; then it is stopped in order."""
+    job = cluster.new_job(name, **more)
+    cluster.jobs = [job]
+    job.start()
+    done = waits(
+        cluster,
+        lambda: "taken over at" in job.log() and all_committed(cluster, group, ["inference.telemetry", windows]),
+        f"job {name} is at the end",
+        JOB_SECONDS,
+    )
+    code = job.stop()
+    if not done or code != 0:
+        verdict.found("state_mismatch", [f"job {name}: {'at the end' if done else 'not at the end'}, exit code {code}"])
+    return done
+
+
+def all_committed(cluster: Cluster, group: str, topics: list[str]) -> bool:
+    consumer = Consumer(
+        {"bootstrap.servers": f"127.0.0.1:{cluster.kafka_proxy.port}", "group.id": group, "enable.auto.commit": False}
+    )
+    try:
+        places = [
+            TopicPartition(topic, number)
+            for topic in topics
+            for number in consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        ]
+        # The windows' ends grow with what is committed of the telemetry: these are asked for first.
+        for found in consumer.committed(places, timeout=10):
+            _, end = consumer.get_watermark_offsets(found, timeout=10)
+            if end != max(found.offset, 0):
+                return False
+        return True
+    finally:
+        consumer.close()

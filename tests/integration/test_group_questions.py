@@ -1,0 +1,166 @@
+"""Questions about groups, asked all the time while Kafka stops and comes back: an answer or a refusal, and no crash.
+
+librdkafka's admin client answers them with a null pointer when a broker says that it is not, or not yet, the group's
+coordinator: the process that asked was gone (SIGSEGV), as the worker's scaling watch was after each outage.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from infra.kafka import KafkaCluster, KafkaLog, KafkaPublisher, KafkaTail
+from infra.kafka.topic_admin import KafkaTopicAdmin
+from infra.topic_plan import CreateTopic
+from schemas.topics import Topic
+
+ROOT = Path(__file__).resolve().parents[2]
+RESTARTS = 3
+ASKING = """
+import sys, time
+from infra.kafka import KafkaCluster
+from infra.ports import RetryLater
+from infra.settings import KafkaSettings
+
+cluster = KafkaCluster(KafkaSettings(bootstrap_servers=sys.argv[1]))
+while True:
+    try:
+        print("answer", cluster.committed("a-group", "asked"), flush=True)
+    except RetryLater as error:
+        print("later", error, flush=True)
+    time.sleep(0.02)
+"""
+
+
+class Broker:
+    """An embedded Kafka that is stopped and started on one folder."""
+
+    def __init__(self, folder):
+        self.folder, self.port = folder, 0
+        self.start()
+
+    def start(self):
+        command = [sys.executable, "-m", "infra.embedded.broker", "--data", str(self.folder), "--port", str(self.port)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.servers = json.loads(self.process.stdout.readline())["bootstrap_servers"]
+        self.port = int(self.servers.rpartition(":")[2])
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def broker(tmp_path, kafka):  # with `kafka`: the jars are there, or it is said that they are not
+    made = Broker(tmp_path)
+    yield made
+    made.stop()
+
+
+def test_who_asks_for_committed_offsets_lives_through_restarts_of_kafka(broker, tmp_path, until):
+    admin = AdminClient({"bootstrap.servers": broker.servers})
+    admin.create_topics([NewTopic("asked", 2, 1)])["asked"].result(20)
+    member = Consumer({"bootstrap.servers": broker.servers, "group.id": "a-group"})
+    until(lambda: commits(member, TopicPartition("asked", 1, 7)), "an offset is committed")
+    member.close()
+    told = tmp_path / "told"
+    with told.open("wb") as out:
+        asking = subprocess.Popen([sys.executable, "-c", ASKING, broker.servers], cwd=ROOT, stdout=out)
+    try:
+        until(lambda: b"answer {1: 7}" in told.read_bytes(), "the first answer")
+        for _ in range(RESTARTS):
+            broker.stop()
+            time.sleep(1.0)  # not for luck: an outage that it asks in
+            broker.start()
+            before = told.stat().st_size
+            until(
+                lambda before=before: asking.poll() is not None or b"answer {1: 7}" in told.read_bytes()[before:],
+                f"an answer after the outage: {told.read_bytes()[-500:]}",
+                60.0,
+            )
+            assert asking.poll() is None, f"it ended with {asking.returncode}: {told.read_bytes()[-500:]}"
+    finally:
+        asking.kill()
+        asking.wait(10)
+
+
+def commits(member, place):
+    try:
+        member.commit(offsets=[place], asynchronous=False)
+    except Exception:  # a fresh group's coordinator answers "not coordinator" for a moment
+        return False
+    return True
+
+
+def test_where_a_partition_stood_at_a_time_is_told_by_append_time(kafka, unique, until):
+    cluster = KafkaCluster(kafka)
+    topic = Topic(unique, "A topic of this test.", (), "none", retention_ms=3_600_000, retention_bytes=2**20)
+    KafkaTopicAdmin(cluster).carry_out(CreateTopic(topic, 2, 1, topic.config()))
+    until(lambda: cluster.partitions(unique) == 2, "the topic")
+    publisher = KafkaPublisher(kafka, client_id="t")
+    for _ in range(3):
+        publisher.publish(unique, b"x", partition=0)
+        assert publisher.flush(30) == 0
+        time.sleep(0.01)  # not for luck: each record is to have a time of its own
+    tail, records = KafkaTail(kafka, [unique], start="beginning"), []
+    until(lambda: len(records) == 3 or records.extend(tail.poll(10, 0.1)), "all records")
+    tail.close()
+    publisher.close()
+    at_ms = [one.timestamp_ms for one in records]
+    assert at_ms[0] < at_ms[1] < at_ms[2]
+    assert cluster.since(unique, {0: at_ms[1], 1: at_ms[1]}) == {0: (1, 3), 1: (0, 0)}
+    assert cluster.since(unique, {0: at_ms[2] + 1}) == {0: (3, 3)}
+    assert cluster.since(unique, {0: at_ms[0]}) == {0: (0, 3)}
+
+
+def test_an_offset_of_a_deleted_topic_is_no_place_to_begin_at(kafka, unique, until):
+    """A member that has not seen that the topic was made anew commits where it was in the old one."""
+    cluster, group = KafkaCluster(kafka), f"{unique}-group"
+    topic = Topic(unique, "A topic of this test.", (), "none", retention_ms=3_600_000, retention_bytes=2**20)
+    admin, publisher = KafkaTopicAdmin(cluster), KafkaPublisher(kafka, client_id="t")
+
+    def made_with(count):
+        until(lambda: carried_out(admin, CreateTopic(topic, 1, 1, topic.config())), "the topic")
+        made = KafkaPublisher(kafka, client_id="t")
+        for number in range(count):
+            made.publish(unique, b"%d" % number, partition=0)
+        assert made.flush(30) == 0
+        made.close()
+
+    def carried_out(admin, change):
+        admin.carry_out(change)
+        return cluster.partitions(unique) == 1
+
+    def begun():
+        return KafkaLog(kafka, group=group, topics=[unique], client_id="t", topic_id_of=cluster.topic_id)
+
+    made_with(5)
+    old, seen = begun(), []
+    until(lambda: seen.extend(old.poll(10, 0.1)) or len(seen) == 5, "the old topic's records")
+    cluster.admin.delete_topics([unique])[unique].result(20)
+    until(lambda: cluster.partitions(unique) == 0, "the topic is gone")
+    made_with(8)
+    old.store(unique, 0, 5)
+    old.commit()
+    until(lambda: cluster.committed(group, unique) == {0: 5}, "the old topic's offset, under the new one's name")
+    old.close()
+    new, again = begun(), []
+    until(lambda: again.extend(new.poll(10, 0.1)) or len(again) == 8, "all records of the new topic")
+    assert [one.value for one in again] == [b"%d" % number for number in range(8)]
+    new.store(unique, 0, 8)
+    new.commit()
+    new.close()
+    last = begun()
+    publisher.publish(unique, b"more", partition=0)
+    assert publisher.flush(30) == 0
+    found = []
+    until(lambda: found.extend(last.poll(10, 0.1)) or found, "what came since")
+    assert [one.value for one in found] == [b"more"]
+    last.close()
+    publisher.close()

@@ -1,0 +1,139 @@
+"""A book against a plain count: in whatever order the topics come, and wherever it is stopped and restored."""
+
+import json
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream_jobs.ledger import partition_ledger
+from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
+from tests.ledger_records import CLUSTER, T0, TOPIC, asked, dead_letter, predicted
+
+SCENARIOS = st.sampled_from(["search", "ads", "feed", None])
+OUTCOMES = st.sampled_from(["answered", "answered", "answered", "failed", "shed", "dead_lettered", "owed"])
+
+
+@st.composite
+def histories(draw):
+    """Requests with what became of each, answers again and dead letters again, in three logs."""
+    start, offset = draw(st.integers(0, 5)), 0
+    requests, answers, letters = [], [], []
+    for _ in range(draw(st.integers(0, 40))):
+        offset += draw(st.sampled_from([1, 1, 1, 1, 3]))  # a transaction leaves markers between records
+        request = asked(offset, scenario=draw(SCENARIOS), at_ms=T0 + offset)
+        requests.append(request)
+        scenario = _scenario(request)
+        for _ in range(draw(st.sampled_from([1, 1, 1, 2]))):
+            outcome = draw(OUTCOMES if scenario else st.sampled_from(["dead_lettered", "owed"]))
+            if outcome == "dead_lettered":
+                letters.append((offset, request))
+            elif outcome != "owed":
+                answers.append((offset, outcome, scenario))
+    answers = draw(st.permutations(answers)) if draw(st.booleans()) else answers
+    end = offset + 1
+    predictions = [predicted(n, at, outcome=how, scenario=name) for n, (at, how, name) in enumerate(answers)]
+    deaths = [dead_letter(n, request) for n, (_, request) in enumerate(letters)]
+    return start, end, (requests, predictions, deaths)
+
+
+def _scenario(request):
+    return "" if request.value.startswith(b"\xff") else json.loads(request.value)["scenario"]
+
+
+def plain_count(start, requests, predictions, deaths):
+    """The account by hand: the first answer of the log counts, and an answer counts before a dead letter."""
+    fates = {}
+    for one in predictions:
+        said = json.loads(one.value)
+        fates.setdefault(said["request"]["offset"], one.headers[0][1].decode().split(".")[2])
+    for one in deaths:
+        fates.setdefault(int(dict(one.headers)["__connect.errors.offset"]), "dead_lettered")
+    by_scenario, owed = {}, []
+    for one in requests:
+        if one.offset >= start:
+            counts = by_scenario.setdefault(_scenario(one), Counter())
+            counts["asked"] += 1
+            if one.offset in fates:
+                counts[fates[one.offset]] += 1
+            else:
+                counts["owed"] += 1
+                owed.append(one.offset)
+    return by_scenario, owed
+
+
+def read(ledger, logs, data, restarts=True):
+    """Read all three logs to their ends, in pieces of any order; stop and restore anywhere."""
+    while True:
+        left = [log for log, place in zip(logs, places(ledger), strict=True) if any(r.offset >= place for r in log)]
+        if not left:
+            return ledger
+        log = data.draw(st.sampled_from(left))
+        place = places(ledger)[[one is log for one in logs].index(True)]
+        waiting = [record for record in log if record.offset >= place]
+        ledger.fold(waiting[: data.draw(st.integers(1, 6))])
+        if restarts and data.draw(st.booleans()):
+            pages = ledger.pages()
+            ledger = PartitionLedger(CLUSTER, TOPIC, 0, BookStart(0, 0, 0))
+            ledger.restore(pages)
+
+
+def places(ledger):
+    return list(ledger.positions.values())
+
+
+def counted(ledger, end):
+    told = ledger.told(1, end)
+    names = ("asked", "answered", "failed", "shed", "dead_lettered", "owed")
+    rows = {one.scenario: Counter({name: getattr(one, name) for name in names}) for one in told.scenarios}
+    return told, {name: +row for name, row in rows.items() if row["asked"]}
+
+
+@given(history=histories(), data=st.data(), saved=st.integers(0, 5))
+def test_any_order_and_any_restart_gives_the_account_of_a_plain_count(history, data, saved):
+    start, end, logs = history
+    expected, owed = plain_count(start, *logs)
+    before, partition_ledger.HELD_SAVED = partition_ledger.HELD_SAVED, saved
+    try:
+        ledger = PartitionLedger(CLUSTER, TOPIC, 0, BookStart(start, 0, 0))
+        ledger = read(ledger, logs, data)
+    finally:
+        partition_ledger.HELD_SAVED = before
+    told, found = counted(ledger, end)
+    assert found == {name: +row for name, row in expected.items()}
+    oldest = [one.oldest_offset for one in told.scenarios if one.owed]
+    assert min(oldest, default=None) == min(owed, default=None)
+    assert ledger.oldest_ms() == (T0 + owed[0] if owed else None)
+    total = sum(row["asked"] for row in found.values())
+    assert total + told.absent == max(0, ledger.next_offset - start)
+
+
+@given(history=histories(), data=st.data())
+def test_order_and_restarts_change_nothing_that_is_told(history, data):
+    start, end, logs = history
+    once = PartitionLedger(CLUSTER, TOPIC, 0, BookStart(start, 0, 0))
+    for log in logs:
+        once.fold(log)
+    other = read(PartitionLedger(CLUSTER, TOPIC, 0, BookStart(start, 0, 0)), logs, data)
+    assert other.told(1, end) == once.told(1, end)
+
+
+@given(history=histories(), data=st.data(), kept=st.integers(0, 60))
+def test_what_retention_takes_before_its_end_is_expired_and_the_sum_holds(history, data, kept):
+    start, end, logs = history
+    kept = min(kept, end)
+    ledger = PartitionLedger(CLUSTER, TOPIC, 0, BookStart(start, 0, 0))
+    read_first = data.draw(st.integers(0, len(logs[0])))
+    ledger.fold(logs[0][:read_first])
+    logs = ([one for one in logs[0] if one.offset >= kept], *logs[1:])
+    ledger.note_first_kept(kept)
+    ledger = read(ledger, logs, data)
+    ledger.expire()
+    told = ledger.told(1, end)
+    sums = {name: sum(getattr(one, name) for one in told.scenarios) for name in ("asked", "expired", "owed")}
+    ended = sum(one.answered + one.failed + one.shed + one.dead_lettered for one in told.scenarios)
+    assert sums["asked"] == ended + sums["expired"] + sums["owed"]
+    assert all(one.oldest_offset >= kept for one in told.scenarios if one.owed)
+    again = ledger.told(1, end)
+    ledger.expire()
+    assert ledger.told(1, end) == again

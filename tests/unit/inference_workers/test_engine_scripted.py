@@ -1,0 +1,80 @@
+"""The encoder's layers as one program: the same bits as its own loop, which serves where there is none."""
+
+import random
+
+import pytest
+import torch
+
+from inference_workers.engines import scripted
+from inference_workers.engines.bert import GROUPED_INPUTS_MIN, STEPWISE_TOKENS_MAX, BertEncoder
+from inference_workers.engines.linear import PackedLinear
+from inference_workers.engines.loading import weights_of
+from inference_workers.engines.placement import Placement
+from inference_workers.engines.staging import HostStaging
+from tests.built_models import item
+from tests.parts import default_model
+
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def on_cpu(dtype):
+    return Placement("cpu", dtype, False, False, HostStaging())
+
+
+def encoder_of(dtype):
+    model = default_model()
+    found = BertEncoder(model.config, weights_of(model), on_cpu(dtype))
+    if not isinstance(found._layers[0].qkv, PackedLinear):
+        pytest.skip("layers are not packed for this processor")
+    assert found._program is not None
+    return found
+
+
+@pytest.fixture(scope="module", params=DTYPES, ids=str)
+def encoder(request):
+    return encoder_of(request.param)
+
+
+def items(*lengths):
+    chosen = random.Random(sum(lengths))
+    return [item(*(chosen.randrange(1_000, 20_000) for _ in range(length))) for length in lengths]
+
+
+BATCHES = {
+    "one": items(5),
+    "equal": items(6, 6, 6),
+    "uneven": items(3, 9, 4, 12),
+    "by length": items(*([4] * 20), *([7] * (GROUPED_INPUTS_MIN - 20))),
+    "long": items(STEPWISE_TOKENS_MAX, STEPWISE_TOKENS_MAX + 1, 3),
+    "pairs": [item(5, 6, 7, 8, second=2), item(9, 10)],
+}
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+@pytest.mark.parametrize("batch", BATCHES.values(), ids=BATCHES)
+def test_the_program_gives_the_bits_of_the_loop(encoder, batch, first_only):
+    with torch.inference_mode():
+        program = encoder.encode(batch, first_only=first_only)
+        plain, encoder._forward = encoder._forward, encoder._all_layers
+        loop = encoder.encode(batch, first_only=first_only)
+        encoder._forward = plain
+    assert torch.equal(program.states, loop.states)
+    assert program.tokens_computed == loop.tokens_computed
+
+
+def test_layers_that_are_not_packed_are_computed_by_the_loop():
+    place = Placement("cpu", torch.float32, True, False, HostStaging())
+    model = default_model()
+    assert BertEncoder(model.config, weights_of(model), place)._program is None
+
+
+def test_without_torchscript_the_loop_serves(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("TorchScript is gone")
+
+    monkeypatch.setattr(torch.jit, "script", refuse)
+    scripted.program.cache_clear()
+    try:
+        assert scripted.program() is None
+    finally:
+        scripted.program.cache_clear()

@@ -1,0 +1,137 @@
+"""The watchdog's looks over fakes: Kafka that goes away, alerts that are told later, processes told once."""
+
+import os
+
+from infra.kafka.cluster import GroupSeen
+from infra.ports import RetryLater
+from infra.up.group_sight import GroupSight
+from infra.up.guard import Guard, Target, Teller
+from infra.up.lag_alert import LagAlert, LagPolicy
+from infra.up.watchdog import Health, WatchdogPolicy
+from tests.fakes import FakeClock
+
+POLICY = WatchdogPolicy(stalled_looks=3, silent_looks=2, dead_looks=2)
+
+
+class Cluster:
+    """One topic of two partitions; a group of one member per client id."""
+
+    def __init__(self, **client_ids):
+        self.client_ids, self.assignments = client_ids, {}
+        self.commits = {("t", 0): 5, ("t", 1): 5}
+        self.end, self.away = 10, False
+
+    def group(self, group):
+        if self.away:
+            raise RetryLater("away")
+        return GroupSeen(False, self.client_ids, self.assignments)
+
+    def committed_all(self, group):
+        return dict(self.commits)
+
+    def ranges(self, topic):
+        return {0: (0, self.end), 1: (0, self.end)}
+
+
+class Outside:
+    """A publisher and a table that can be away."""
+
+    def __init__(self):
+        self.away, self.events, self.rows = False, [], []
+
+    def publish(self, topic, value, *, key=None, partition=None, headers=(), on_delivery=None):
+        if self.away:
+            raise RetryLater("away")
+        self.events.append((topic, key))
+        on_delivery(1, None)
+
+    def flush(self, timeout_seconds):
+        return 0
+
+    def insert(self, table, columns, *, token):
+        if self.away:
+            raise RetryLater("away")
+        self.rows.append((table, columns["status"][0], token))
+
+
+class Watched:
+    def __init__(self, cluster, waiting_for=""):
+        self.clock, self.cluster, self.outside = FakeClock(), cluster, Outside()
+        self.health = Health(True, "", waiting_for)
+        self.target = Target("jobs", os.getpid(), "http://127.0.0.1:1")
+        sight = GroupSight(cluster, "g", self.clock, lambda url: self.health)
+        teller = Teller(self.outside, self.outside)
+        alert = LagAlert(LagPolicy(30.0, 2), "g")
+        self.guard = Guard(sight, lambda: [self.target], POLICY, alert, teller, self.clock)
+
+    def looks(self, count):
+        found = []
+        for _ in range(count):
+            self.clock.advance(10.0)
+            self.guard.look()
+            found.append([one.why for one in self.guard.due()])
+        return found
+
+
+def ours(sight_host):
+    return f"inferwatch-jobs-{sight_host}-{os.getpid()}"
+
+
+def member():
+    import socket
+
+    cluster = Cluster(a=ours(socket.gethostname()), b=ours("elsewhere"))
+    cluster.assignments = {"a": frozenset({("t", 0)}), "b": frozenset({("t", 1)})}
+    return cluster
+
+
+def test_only_its_own_partitions_count_and_it_is_told_once():
+    watched = Watched(member())
+    said = []
+    for _ in range(5):
+        watched.cluster.commits["t", 1] += 1  # the other one works
+        said += watched.looks(1)
+    assert said[:3] == [[], [], []]
+    assert said[3] == ["5 records wait and it has committed nothing, in 3 looks in which Kafka answered"]
+    assert said[4] == []
+
+
+def test_while_kafka_is_away_nothing_is_said_of_anybody():
+    watched = Watched(member())
+    watched.looks(3)
+    watched.cluster.away = True
+    assert watched.looks(20) == [[]] * 20
+    watched.cluster.away = False
+    assert watched.looks(2) == [[], []]
+
+
+def test_a_process_that_the_group_has_forgotten_is_told_and_one_that_cannot_be_told_apart_is_not():
+    strangers = Cluster(b=ours("elsewhere"))
+    strangers.assignments = {"b": frozenset({("t", 0), ("t", 1)})}
+    strangers.end = 5  # nothing is behind
+    assert any("it is not in the group" in why for due in Watched(strangers).looks(4) for why in due)
+    nameless = Cluster(b="somebody")
+    nameless.end = 5
+    assert Watched(nameless).looks(10) == [[]] * 10
+
+
+def test_a_new_process_of_the_name_begins_anew():
+    watched = Watched(member())
+    watched.looks(3)
+    watched.target = Target("jobs", 2**30, watched.target.url)
+    watched.cluster.client_ids = {"a": f"x-{watched.guard._sight._host}-{2**30}"}
+    assert watched.looks(3) == [[], [], []]
+
+
+def test_an_alert_is_told_when_the_servers_are_back_and_not_twice():
+    watched = Watched(member(), "clickhouse")
+    watched.outside.away = True
+    watched.looks(6)
+    assert watched.outside.events == []
+    watched.outside.away = False
+    watched.looks(1)
+    assert [topic for topic, _ in watched.outside.events] == ["alerts"]
+    assert [row[:2] for row in watched.outside.rows] == [("alerts_stored", "open")]
+    watched.cluster.commits = {("t", 0): 10, ("t", 1): 10}
+    watched.looks(3)
+    assert [row[1] for row in watched.outside.rows] == ["open", "resolved"]
