@@ -43,6 +43,9 @@ class Runner:
     def saved(self, cut):
         pass
 
+    def done(self, cut):
+        self.committed = cut.next_offset
+
 
 class Group:
     def owns(self, topic, partition, generation):
