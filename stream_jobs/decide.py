@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from schemas.alerts import AlertChanged, AlertStatus
@@ -98,7 +99,7 @@ class IncidentState:
     @property
     def is_blank(self) -> bool:
         """Whether there is nothing to remember."""
-        return self == IncidentState()
+        return _values(self) == _BLANK
 
     def clear(self, resolved_ms: int) -> None:
         """Forget everything but when the last incident ended; -1: long ago."""
@@ -107,7 +108,7 @@ class IncidentState:
 
     def state(self) -> dict[str, Any]:
         """Plain values; exact through JSON."""
-        return asdict(self)
+        return dict(zip(_NAMES, _values(self), strict=True))
 
     @classmethod
     def restored(cls, state: Any) -> IncidentState:
@@ -274,5 +275,14 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+_NAMES = tuple(one.name for one in fields(IncidentState))
+_ask_values = operator.attrgetter(*_NAMES)
+
+
 def _values(state: IncidentState) -> tuple[Any, ...]:
-    return tuple(asdict(state).values())
+    """All of them, in order. Asked of each metric of each series at every barrier: `asdict` takes ten times as long."""
+    found: tuple[Any, ...] = _ask_values(state)
+    return found
+
+
+_BLANK = _values(IncidentState())

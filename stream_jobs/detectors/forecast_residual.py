@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import orjson
@@ -87,6 +87,9 @@ class _State:
     shift_level: float = 0.0
 
 
+_NUMBERS = tuple(one.name for one in fields(_State) if one.name != "first")
+
+
 class ForecastResidual:
     """An online detector of shifts of one metric of one series, with River's `score_one` and `learn_one`.
 
@@ -158,7 +161,9 @@ class ForecastResidual:
 
     def state(self) -> dict[str, Any]:
         """Plain numbers; exact through JSON."""
-        return asdict(self._state)
+        state = self._state
+        # Asked of every series at each barrier: `asdict` takes ten times as long.
+        return {"first": [*state.first], **{name: getattr(state, name) for name in _NUMBERS}}
 
     def restore(self, state: Any) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
