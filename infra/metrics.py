@@ -180,9 +180,12 @@ LATE_SERIES_DROPPED = _counter(
     "inferwatch_late_series_dropped_total",
     "Partial series that came after their window was forgotten: in no row.",
 )
-OWED_REQUESTS = _gauge(
-    JOBS, "inferwatch_owed_requests", "Requests without an end in the partitions whose books are here.", ["scenario"]
+LEDGER_OWED_REQUESTS = _gauge(
+    JOBS,
+    "inferwatch_ledger_owed_requests",
+    "Requests without an end in the partitions whose books are here.",
+    ["scenario"],
 )
-OLDEST_OWED_SECONDS = _gauge(
-    JOBS, "inferwatch_oldest_owed_seconds", "Age of the oldest of them; 0 while nothing is owed.", ["scenario"]
+LEDGER_OLDEST_OWED_SECONDS = _gauge(
+    JOBS, "inferwatch_ledger_oldest_owed_seconds", "Age of the oldest of them; 0 while nothing is owed.", ["scenario"]
 )

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.kafka import KafkaCluster, KafkaLog, KafkaTail
-from infra.metrics import OLDEST_OWED_SECONDS, OWED_REQUESTS, STATE_FALLBACKS
+from infra.metrics import LEDGER_OLDEST_OWED_SECONDS, LEDGER_OWED_REQUESTS, STATE_FALLBACKS
 from infra.ports import Clock, Publisher, Record, RetryLater
 from infra.settings import KafkaSettings
 from infra.up.traffic import REQUEST_DEAD_LETTERS
@@ -309,8 +309,8 @@ class LedgerJob:
                 owed.setdefault(one.scenario, []).append((one.owed, one.oldest_ms))
         for scenario, rows in owed.items():
             oldest = [ms for _, ms in rows if ms is not None]
-            OWED_REQUESTS.labels(scenario).set(sum(count for count, _ in rows))
-            OLDEST_OWED_SECONDS.labels(scenario).set(max(0.0, (now_ms - min(oldest)) / 1000) if oldest else 0.0)
+            LEDGER_OWED_REQUESTS.labels(scenario).set(sum(count for count, _ in rows))
+            LEDGER_OLDEST_OWED_SECONDS.labels(scenario).set(max(0.0, (now_ms - min(oldest)) / 1000) if oldest else 0.0)
 
     def _save(self) -> None:
         for number, book in list(self._books.items()):

@@ -106,6 +106,13 @@ def test_on_first_start_silence_counts_from_when_the_ledger_begins():
     assert "no worker answers" in watch.alerts[0].summary
 
 
+def test_what_cannot_be_read_is_no_series_of_its_own():
+    watch = Watch()
+    for _ in range(60):
+        watch.hear(book(owed=500, oldest_ms=T0, served_ms=T0, scenario=""))
+    assert watch.alerts == []
+
+
 def test_silence_that_nobody_heard_does_not_count():
     """Kafka, the ledger or this job was away for minutes: the workers could not answer, or nobody knows."""
     watch = Watch().healthy(30)
@@ -157,7 +164,9 @@ def test_who_answered_long_ago_may_have_left_and_a_late_turn_of_the_partition_is
         now = watch.now + SECOND
         fine = book(0, owed=50, oldest_ms=now - 18_000, served_ms=now - 50, worker="new")
         waits = second % 100 > 80
-        quiet = book(1, owed=int(waits), oldest_ms=now - second % 100 % 20 * SECOND if waits else None, served_ms=long_ago)
+        quiet = book(
+            1, owed=int(waits), oldest_ms=now - second % 100 % 20 * SECOND if waits else None, served_ms=long_ago
+        )
         watch.hear(fine, quiet.model_copy(update={"worker": "gone"}))
     assert watch.alerts == []
 
