@@ -19,12 +19,13 @@ from schemas.topics import (
 )
 
 NEEDED = (REQUESTS, TELEMETRY, WINDOWS, ANOMALIES, ALERTS, REQUEST_STATE, WINDOW_STATE)
+SCORE_NEEDED = tuple(one.name for one in NEEDED)
 LEDGER_NEEDED = (REQUESTS.name, PREDICTIONS.name, REQUEST_DEAD_LETTERS, WINDOWS.name, LEDGER_STATE.name)
 STATES: tuple[tuple[Topic, Topic], ...] = ((TELEMETRY, REQUEST_STATE), (WINDOWS, WINDOW_STATE))
 """A topic and where the state of its partitions lies, by partition number."""
 
 
-def missing(counts: Mapping[str, int], needed: Iterable[str] = tuple(topic.name for topic in NEEDED)) -> str:
+def missing(counts: Mapping[str, int], needed: Iterable[str] = SCORE_NEEDED) -> str:
     """Why a job cannot start yet, with the way out, given partitions by topic; empty when every topic is there."""
     names = [topic for topic in needed if not counts[topic]]
     return f"no topic {', '.join(names)}: `inferwatch topics apply` makes it" if names else ""

@@ -39,7 +39,7 @@ class Telling:
 
     def events(self, books: Sequence[PartitionOwed], now: float, now_ms: int) -> list[Outgoing]:
         """What to say now. `now`: monotonic seconds; `now_ms`: wall clock, to see what waits."""
-        found = []
+        found: list[Outgoing] = []
         for target, partitions in self._by_target(books).items():
             least_ms = now_ms - round(2000 * self._pace.interval_seconds)
             waits = any(
