@@ -282,23 +282,6 @@ def test_an_unforeseen_error_ends_the_loop_with_nothing_unfinished_acknowledged(
     assert len(world.predictions()) == 1
 
 
-def test_what_was_paused_when_it_was_taken_away_is_read_on_when_it_comes_back():
-    """The client goes on pausing it: whoever forgets that calls itself idle for ever."""
-    world = World()
-    place = (REQUESTS.name, 0)
-
-    def come_back():
-        world.log.pause([place])
-        world.log.revoke({place})
-        world.log.assign({place})
-        for number in range(20):
-            world.ask(json.dumps({"input": f"red {number}"}))
-
-    world.at_poll = {50: come_back}
-    world.run()
-    assert len(world.predictions()) == 20
-
-
 def test_a_full_queue_pauses_fetching_and_polling_goes_on():
     world = World(queue_requests_max=20, poll_records_max=10)
     for i in range(100):
