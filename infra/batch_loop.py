@@ -185,7 +185,8 @@ class BatchLoop:
     def _assigned(self, partitions: PartitionSet) -> None:
         if not self._failed:
             LOG.info("assigned %s", _text(partitions))
-            self._paused -= partitions
+            # The client goes on pausing what was paused when it was taken away: the next turn resumes it.
+            self._paused |= partitions
             self._work.assigned(partitions)
 
     def _revoked(self, partitions: PartitionSet) -> None:

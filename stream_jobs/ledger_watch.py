@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from infra.up.request_heads import UNREADABLE
 from schemas.anomalies import AnomalyDetected, AnomalyKind, InputRange, Score
 from schemas.owed import PartitionOwed, RequestsOwed
 from schemas.windows import SeriesKey
@@ -110,7 +111,7 @@ class LedgerWatch:
             del self._books[number]
         fresh = {number: book for number, book in sorted(self._books.items()) if self._is_fresh(book)}
         names = {name for book in fresh.values() for name in book.owed} | {name for name, _ in self._incidents}
-        for scenario in sorted(names):
+        for scenario in sorted(names - {UNREADABLE}):  # whoever serves the others gets rid of what cannot be read
             seen = self._seen(scenario, fresh)
             for metric in (STALL, LAG):
                 incident = self._incidents.get((scenario, metric), IncidentState())

@@ -156,8 +156,7 @@ class FakeLog:
         def go() -> None:
             self._on_revoked(set(partitions))
             self.commit()
-            self._owned.difference_update(partitions)
-            self._paused.difference_update(partitions)
+            self._owned.difference_update(partitions)  # what is paused stays paused, as with librdkafka
 
         self._script.append(go)
 

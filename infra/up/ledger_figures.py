@@ -84,7 +84,8 @@ class LedgerFigures:
         lines = ["  ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) for row in cells]
         if len(rows) > ROWS_SHOWN_MAX:
             lines.append(f"and {len(rows) - ROWS_SHOWN_MAX} more rows, which --json shows")
-        return [f"the ledger, {_age(self.heard_ms, now_ms):.0f} s ago, since its books began:", *lines]
+        ago = f"{_age(self.heard_ms, now_ms):.0f} s ago, since its books began"
+        return [f"the ledger, {ago} (answers may be read a moment before their requests):", *lines]
 
 
 def _age(then_ms: int, now_ms: int) -> float:

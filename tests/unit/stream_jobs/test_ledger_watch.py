@@ -106,6 +106,13 @@ def test_on_first_start_silence_counts_from_when_the_ledger_begins():
     assert "no worker answers" in watch.alerts[0].summary
 
 
+def test_what_cannot_be_read_is_no_series_of_its_own():
+    watch = Watch()
+    for _ in range(60):
+        watch.hear(book(owed=500, oldest_ms=T0, served_ms=T0, scenario=""))
+    assert watch.alerts == []
+
+
 def test_silence_that_nobody_heard_does_not_count():
     """Kafka, the ledger or this job was away for minutes: the workers could not answer, or nobody knows."""
     watch = Watch().healthy(30)
