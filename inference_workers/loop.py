@@ -228,7 +228,8 @@ class InferenceWork:
 
     def _admit(self, outbox: Outbox) -> None:
         """Decode and tokenise a bounded slice of what came in, and what was waiting for images."""
-        chosen = self._slice() if self._incoming and self._newcomers.are_known() else []
+        known = self._incoming and self._newcomers.are_known(settled=not outbox.holds_lost())
+        chosen = self._slice() if known else []
         room = 2 * self.waiting() < self._limit.requests_max  # shadows give way: they are computed only with room
         images = self._limit.bytes_max - self._lanes.held_bytes
         for one in self._admission.admit(chosen, shadows=room, image_bytes_max=images):

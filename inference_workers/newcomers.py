@@ -15,7 +15,7 @@ from infra.progress import Receipt
 from schemas.telemetry import Outcome
 
 LOG = logging.getLogger(__name__)
-RETRY_SECONDS = 0.5
+RETRY_SECONDS, SETTLE_SECONDS = 0.5, 0.02
 
 IdentityOf = Callable[[str], tuple[str, str]]
 """Topic name to (cluster id, topic id); may raise RetryLater."""
@@ -53,11 +53,15 @@ class Newcomers:
         if where not in self._topics:
             self._unknown.setdefault(where, record)
 
-    def are_known(self) -> bool:
-        """Ask what is not known yet. False while the cluster does not answer."""
+    def are_known(self, *, settled: bool) -> bool:
+        """Ask what is not known yet. False while the cluster does not answer, and while answers of this worker's own,
+        of partitions that it had before, are still on their way (not `settled`): they may be these requests' first."""
         if not self._unknown:
             return True
         if not self.may_ask():
+            return False
+        if not settled:
+            self._due = self._clock.monotonic() + SETTLE_SECONDS
             return False
         try:
             for topic in {topic for topic, _ in self._unknown}:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from infra.ports import Clock, DeliveryCallback, Fatal, InvalidRecord, Publisher, RetryLater
-from infra.progress import Receipt
+from infra.progress import Progress, Receipt
 
 LOG = logging.getLogger(__name__)
 BACK_OFF_SECONDS = (0.1, 5.0)
@@ -59,6 +59,8 @@ class Outbox:
     _reports: deque[tuple[_Item, Exception | None, float]] = field(default_factory=deque, init=False)
     _again: list[tuple[float, int, _Item]] = field(default_factory=list, init=False)
     _seconds: deque[float] = field(default_factory=lambda: deque(maxlen=TIMES_KEPT), init=False)
+    _by_progress: dict[Progress, int] = field(default_factory=dict, init=False)
+    """Unconfirmed records by what their receipts belong to."""
     _order: itertools.count[int] = field(default_factory=itertools.count, init=False)
 
     def send(
@@ -92,6 +94,7 @@ class Outbox:
                 self.delivered += 1
                 self._bytes -= item.size
                 self._seconds.append(at - item.since)
+                self._count(item, -1)
                 for receipt in item.receipts:
                     receipt.settle()
             else:
@@ -111,8 +114,23 @@ class Outbox:
         """True while nothing should be added."""
         return self.pending >= self.pending_max or self._bytes >= self.bytes_max
 
+    def holds_lost(self) -> bool:
+        """Whether records are unconfirmed of a partition that was given up since: they may yet come to be in Kafka."""
+        return any(progress.closed for progress in self._by_progress)
+
+    def _count(self, item: _Item, change: int) -> None:
+        if not item.receipts:
+            return
+        progress = item.receipts[0].progress
+        count = self._by_progress.get(progress, 0) + change
+        if count:
+            self._by_progress[progress] = count
+        else:
+            del self._by_progress[progress]
+
     def _add(self, item: _Item) -> None:
         self.pending += 1
+        self._count(item, 1)
         self._bytes += item.size
         self._attempt(item)
 

@@ -7,6 +7,7 @@ import pytest
 from inference_workers.earlier_answers import KafkaEarlierAnswers, Wanted
 from infra.ports import RetryLater
 from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY
+from tests.fakes import FakeBroker
 from tests.unit.inference_workers.stand_ins import World
 
 LATE = json.dumps({"input": "red shoes", "timeout_ms": 1_000})
@@ -152,3 +153,26 @@ def test_of_a_lost_partition_nothing_is_told_whose_answers_are_not_in_kafka():
     assert [message.KIND for _, message in world.predictions()] == ["inference.answered"]
     assert world.outcomes() == {}
     assert world.committed() == {}
+
+
+def test_a_worker_that_gets_a_partition_back_waits_for_its_own_answers_first():
+    """Kafka was away: the session ended with answers in the client's buffer, and they arrive when all comes back."""
+    broker = FakeBroker()
+    world = World(broker=broker, earlier=earlier_of(broker))
+    both = {(REQUESTS.name, 0), (REQUESTS.name, 1)}
+    world.publisher.hold = True
+    world.ask(LATE)
+
+    def back():
+        world.clock.advance(60.0)
+        world.log.assign(both)
+
+    def answers_arrive():
+        world.publisher.hold = False
+        world.publisher.release()
+
+    world.at_poll = {50: lambda: world.log.revoke(both), 45: back, 10: answers_arrive}
+    world.run(polls=100)
+    assert [message.KIND for _, message in world.predictions()] == ["inference.answered"] * 2
+    assert world.outcomes() == {(0, 0): ("answered", "")}
+    assert world.committed() == {0: 1}
