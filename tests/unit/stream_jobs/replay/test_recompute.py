@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -125,3 +126,12 @@ def test_bits_count():
     assert not same_bits(0.0, -0.0)
     assert same_bits([1, 0.5, "a"], (1, 0.5, "a"))
     assert not same_bits([0.1], [0.1 + 2**-56])
+
+
+def test_what_an_earlier_release_stored_comes_out_bit_for_bit():
+    rows = json.loads((Path(__file__).resolve().parents[3] / "golden" / "anomalies.json").read_text())
+    assert len({row["metric"] for row in rows}) >= 6
+    for row in rows:
+        assert row["scoring_format"] == SCORING_FORMAT
+        found = recompute(AnomalyRow(row)).differences
+        assert found == (), "what scores was changed: raise SCORING_FORMAT, and record the golden anomalies anew"
