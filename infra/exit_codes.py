@@ -8,7 +8,7 @@ EXIT_NOT_ANSWERED = 1
 EXIT_USAGE = 2
 """A wrong option or argument."""
 EXIT_REFUSED = 65
-"""`inferwatch produce`: lines of the input were refused."""
+"""`inferwatch produce`: lines of the input were refused. `inferwatch replay`: it cannot be recomputed."""
 EXIT_INTERNAL = 70
 """A fault of ours; also books that do not balance."""
 EXIT_TRY_AGAIN = 75

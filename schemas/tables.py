@@ -250,6 +250,13 @@ ANOMALIES = Table(
         ("strength", "Float64", "Of the trigger: 0.5 at the end of its band, towards 1 beyond."),
         ("contributors", "Array(String)", "What contributed to the severity."),
         ("contributions", "Array(Float64)", "How much of it each did; they sum to 1."),
+        (
+            "scored_input",
+            "String",
+            "What was scored, as JSON: the value, what confirmed it, and where the incident stood.",
+        ),
+        ("scored_config", NAME, "Under which configuration, as JSON: trigger, alert policy, options of the detector."),
+        ("scoring_format", "UInt16", "Version of the arithmetic; 0: from before it was kept, not to be recomputed."),
     ),
 )
 ALERTS = Table(
@@ -277,4 +284,25 @@ ALERTS = Table(
         ("upper", "Float64", "Upper end of the band then."),
     ),
 )
-DECLARED: tuple[Table, ...] = (REQUESTS, WINDOWS, WINDOW_SCORES, ANOMALIES, ALERTS, LATENCY_CAUSES)
+
+
+def _rebuilt(table: Table) -> Table:
+    """The table for what `inferwatch rebuild` makes of it."""
+    return Table(
+        f"rebuilt_{table.name}",
+        f"rebuilt_{table.view}",
+        f"What `{table.view}` would have held under other rules: rows of `inferwatch rebuild`, by run, for 30 days.",
+        (*_columns(*_RUN), *table.columns),
+    )
+
+
+_RUN = (
+    ("run_id", NAME, "Id of the run; it sorts by time."),
+    ("rebuilt_at", TIME, "When the run began."),
+)
+REBUILT_OF = {table.name: _rebuilt(table) for table in (WINDOW_SCORES, ANOMALIES, ALERTS)}
+"""By the name of the live table."""
+DECLARED: tuple[Table, ...] = (
+    *(REQUESTS, WINDOWS, WINDOW_SCORES, ANOMALIES, ALERTS, LATENCY_CAUSES),
+    *REBUILT_OF.values(),
+)

@@ -6,8 +6,9 @@ Owns the learnt state of the selected detector; knows nothing of metrics, alerts
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields, replace
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ class DetectorBank(ABC):
     """The detector's, as scores carry it."""
     digest: str
     """Hash of its configuration, 16 hexadecimal characters."""
+    options: Mapping[str, float] = MappingProxyType({})
+    """What of its configuration was asked for by name, see `bank_named`."""
 
     def __init__(self) -> None:
         self._free: list[int] = []
@@ -136,7 +139,9 @@ class SingleBank(DetectorBank):
 def bank_named(name: str, **options: float) -> DetectorBank:
     """A bank of the detector of that name; `options` are for the default one alone. Raises ValueError for no name."""
     if name == two_heads.NAME:
-        return TwoHeadsBank(replace(two_heads.DEFAULT, **options))
+        bank = TwoHeadsBank(replace(two_heads.DEFAULT, **options))
+        bank.options = options
+        return bank
     return SingleBank(lambda: detector_named(name))
 
 

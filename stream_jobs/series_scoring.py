@@ -15,6 +15,7 @@ import numpy as np
 
 from schemas.windows import SeriesKey
 from stream_jobs.alert_budget import CANDIDATE_SCORE, AlertBudget
+from stream_jobs.anomaly_basis import AnomalyBasis, config_text, input_text
 from stream_jobs.attribution.sentence import sentence
 from stream_jobs.decide import IncidentState, Observation, observe, unjudged
 from stream_jobs.detector_bank import DetectorBank
@@ -85,6 +86,13 @@ class SeriesScoring:
             metric.name: digest_of(bank.digest, metric.policy.digest()) if metric.scored else metric.policy.digest()
             for metric in self.metrics
         }
+        self._configs = {
+            metric.name: config_text(metric, bank.options if metric.scored else {}) for metric in self.metrics
+        }
+
+    def digest_of(self, metric: str) -> str:
+        """Hash of what scores a metric: its trigger's configuration, and the detector's where there is one."""
+        return self._digests[metric]
 
     def watched(self) -> dict[str, Watched]:
         """What a new series begins with, by metric."""
@@ -148,12 +156,13 @@ class SeriesScoring:
         seen = Observation(*where, actual, judgement, "", confirmed, agreed, sentence(causes))
         if seen.anomalous:
             seen = replace(seen, anomaly_id=anomaly_id(window, seen, metric.name))
+        before = watched.incident.state() if seen.anomalous else {}
         change = observe(watched.incident, metric.alert, seen, lambda: self._admits(look, told, fact, window, effects))
         if seen.anomalous:
             onset_ms = watched.incident.run_onset_ms
             told = replace(told, onset_ms=onset_ms)
             event = anomaly_event(seen, told, metric, onset_ms, look.found)
-            effects.anomaly(window, event, told, self._state_before(look))
+            effects.anomaly(window, event, told, self._basis(look, before))
         if change is not None:
             effects.alert(change)
         effects.score(window, seen, told, metric.name)
@@ -206,10 +215,13 @@ class SeriesScoring:
         if change is not None:
             effects.alert(change)
 
-    def _state_before(self, look: Look) -> Any:
-        """Of the trigger, and of the detector where there is one."""
-        state = look.watched.trigger.state()
-        return state if look.point < 0 else {"trigger": state, "detector": base64.b64encode(look.before).decode()}
+    def _basis(self, look: Look, incident: dict[str, Any]) -> AnomalyBasis:
+        """What recomputes it. The state is the trigger's, and the detector's where there is one."""
+        state, watched = look.watched.trigger.state(), look.watched
+        if look.point >= 0:
+            state = {"trigger": state, "detector": base64.b64encode(look.before).decode()}
+        taken = input_text(look.metric, look.value, look.found, watched.learnt, incident)
+        return AnomalyBasis(state, taken, self._configs[look.metric.name])
 
     @staticmethod
     def _agrees(watched: Watched, score: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import orjson
 
@@ -13,6 +12,7 @@ from schemas.base import Message, encode, headers_for
 from schemas.tables import ALERTS, ANOMALIES, LATENCY_CAUSES, WINDOW_SCORES, WINDOWS
 from schemas.topics import ALERTS as ALERTS_TOPIC
 from schemas.topics import ANOMALIES as ANOMALIES_TOPIC
+from stream_jobs.anomaly_basis import SCORING_FORMAT, AnomalyBasis
 from stream_jobs.attribution.sentence import causes_row
 from stream_jobs.decide import Observation
 from stream_jobs.partial_events import SOURCE, moment
@@ -82,9 +82,9 @@ class WindowEffects:
             }
         )
 
-    def anomaly(self, window: WindowId, event: AnomalyDetected, told: ToldScore, state: Any) -> None:
-        """An anomalous window, with the detector's state just before it."""
-        text = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
+    def anomaly(self, window: WindowId, event: AnomalyDetected, told: ToldScore, basis: AnomalyBasis) -> None:
+        """An anomalous window, with the detector's state just before it, and what else recomputes it."""
+        text = orjson.dumps(basis.state, option=orjson.OPT_SORT_KEYS)
         event = event.model_copy(update={"state_digest": hashlib.sha256(text).hexdigest()})
         self._anomalies.add(
             {
@@ -96,6 +96,9 @@ class WindowEffects:
                 "onset": event.onset_ms,
                 "state_digest": event.state_digest,
                 "state": text.decode(),
+                "scored_input": basis.scored_input,
+                "scored_config": basis.scored_config,
+                "scoring_format": SCORING_FORMAT,
                 **source_columns(event.inputs),
             }
         )

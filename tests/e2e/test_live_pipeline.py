@@ -171,6 +171,15 @@ def test_a_latency_drill_opens_an_alert_that_is_resolved(pipeline):
     seen = pipeline.run("alerts", "tail", "--all", "--json", "--for", "5s", seconds=90)
     states = [json.loads(line) for line in seen.stdout.splitlines() if incident in line]
     assert states, seen.stderr
+    replayed = pipeline.json("replay", incident, "--json")
+    assert (replayed["result"], replayed["differences"]) == ("reproduced", [])
+    assert {one["recomputed_from"] for one in replayed["anomalies"]} == {"telemetry"}
+    assert pipeline.json("replay", incident, "--from", "clickhouse", "--json")["result"] == "reproduced"
+    assert pipeline.run("replay", "no-such-alert").returncode == 2
+    rebuilt = pipeline.json("rebuild", "--since", "1h", "--json")
+    assert incident in {row["incident_id"] for row in rebuilt["same"]}
+    found = pipeline.query(f"SELECT count() AS n FROM rebuilt_anomalies WHERE run_id = '{rebuilt['run_id']}'")
+    assert found[0]["n"] == rebuilt["anomalies"] > 0
 
 
 def test_what_budgets_would_have_cost_is_shown_of_what_was_scored(pipeline):

@@ -1,0 +1,1 @@
+"""Recomputes what was told: single anomalies and alerts bit for bit, and whole ranges under other rules."""
