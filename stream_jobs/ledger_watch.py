@@ -14,6 +14,7 @@ from infra.up.request_heads import UNREADABLE
 from schemas.anomalies import AnomalyDetected, AnomalyKind, InputRange, Score
 from schemas.owed import PartitionOwed, RequestsOwed
 from schemas.windows import SeriesKey
+from stream_jobs.anomaly_basis import AnomalyBasis
 from stream_jobs.decide import AlertPolicy, IncidentState, Observation, observe, unjudged
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.ledger_triggers import NAME, LedgerPolicy, Owed, lag, stall, still_seconds, waiting_seconds
@@ -240,7 +241,7 @@ class LedgerWatch:
                 for number, book in look.books.items()
             ],
         )
-        effects.anomaly(window, event, told, state)
+        effects.anomaly(window, event, told, AnomalyBasis(state, scored_input="", scored_config=""))
         effects.score(window, seen, told, alert.metric)
 
     def entries(self) -> list[Any]:

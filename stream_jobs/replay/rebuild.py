@@ -58,7 +58,8 @@ class Rebuild:
             for number, book in enumerate(books):
                 effects, given = WindowEffects(), Effects()
                 book.score(stored.window, shares.get(number, {}), stored.complete, effects)
-                book.changed.clear()
+                book.live.changed.clear()
+                book.live.parked.changed.clear()
                 effects.into(given)
                 if not is_warm_up:
                     self._take(given)
@@ -67,7 +68,9 @@ class Rebuild:
         settings = self.settings
         a_week = share_of_budget(settings.alerts_a_week, partition, self.partitions)
         idle_ms = round(settings.idle_seconds * 1000)
-        return SeriesBook(scoring_of(settings, a_week), settings.series_max, idle_ms, partition)
+        return SeriesBook(
+            scoring_of(settings, a_week), settings.series_max, idle_ms, partition, settings.parked_series_max
+        )
 
     def _take(self, given: Effects) -> None:
         for table in REBUILT:

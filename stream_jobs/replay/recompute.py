@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from schemas.alerts import ALERT_KINDS, AlertChanged
-from schemas.anomalies import InputRange
+from schemas.anomalies import AnomalyKind, InputRange
 from schemas.base import decode
 from schemas.tables import ANOMALIES
 from schemas.topics import ALERTS as ALERTS_TOPIC
@@ -30,6 +30,7 @@ from stream_jobs.stage import Effects
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId
 
+OF_THE_LEDGER = {AnomalyKind.STALL.value, AnomalyKind.LAG.value}
 BUDGET_UNBOUNDED = 1_000_000
 """Whether the budget let an incident open depends on all that came before, and is not recomputed: it is granted."""
 
@@ -118,6 +119,11 @@ class AnomalyRow:
 
     def _check(self) -> None:
         theirs = self.row["scoring_format"]
+        if self.row["kind"] in OF_THE_LEDGER and not self.row["scored_input"]:
+            raise NotReproducible(
+                "it was told from what the ledger said was owed at that moment, which no window holds: `inferwatch books "
+                "--since` counts the range again"
+            )
         if theirs == 0 or not self.row["scored_input"]:
             raise NotReproducible("it was stored before what recomputes it was kept (scoring_format 0)")
         if theirs != SCORING_FORMAT:

@@ -16,10 +16,10 @@ from stream_jobs.replay.rebuild import Rebuild, compare
 from stream_jobs.replay.rebuilt_rows import RebuiltRows
 from stream_jobs.replay.stored_series import StoredSeries, windows_of
 from stream_jobs.settings import JobSettings
-from stream_jobs.sketch import buckets_of
 from stream_jobs.window_stage import WindowStage
 from tests.fakes import FakeTable
 from tests.latency_windows import Work
+from tests.sketches import buckets_of
 from tests.telemetry_events import T0, record
 from tests.unit.stream_jobs.test_window_stage import LENGTH, partial
 
