@@ -121,8 +121,8 @@ class AnomalyRow:
         theirs = self.row["scoring_format"]
         if self.row["kind"] in OF_THE_LEDGER and not self.row["scored_input"]:
             raise NotReproducible(
-                "it was told from what the ledger said was owed at that moment, which no window holds: `inferwatch books "
-                "--since` counts the range again"
+                "it was told from what the ledger said was owed at that moment, which no window holds. Way out: "
+                "`inferwatch books --since` counts the range again"
             )
         if theirs == 0 or not self.row["scored_input"]:
             raise NotReproducible("it was stored before what recomputes it was kept (scoring_format 0)")
