@@ -26,6 +26,7 @@ from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
 from tests.conftest import Part
 from tests.ledger_records import asked, dead_letter, predicted
+from tests.parts import takes_long
 
 PARTITIONS = 3
 SESSION_MS = 6_000
@@ -236,6 +237,7 @@ def test_a_worker_that_answers_nothing_is_called_out_within_two_windows_and_idle
 
 @pytest.mark.parametrize("world", [{"window_seconds": 2, "lag_windows": 1.0}], indirect=True)
 def test_a_backlog_that_was_there_before_the_ledger_is_lag_while_it_is_answered(world, until):
+    takes_long("a backlog; a worker that answers nothing is called out in any case")
     waiting = [world.ask(number % PARTITIONS) for number in range(600)]
     assert world.publisher.flush(20) == 0
     time.sleep(2.5)  # the oldest must be older than a window
@@ -249,6 +251,7 @@ def test_a_backlog_that_was_there_before_the_ledger_is_lag_while_it_is_answered(
 
 
 def test_a_topic_that_is_made_anew_begins_a_new_book(world, until, caplog):
+    takes_long("a topic made anew")
     world.start()
     for number in range(30):
         world.settle(world.ask(number % PARTITIONS), "answered" if number % 2 else "owed")

@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.clickhouse import ClickHouse
 from infra.kafka import KafkaCluster, KafkaPublisher
+from tests.parts import takes_long
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_SECONDS, LOOKS = 0.2, 50
@@ -140,6 +141,7 @@ def test_a_stopped_job_is_killed_and_started_again_and_the_alert_says_so(watched
 
 
 def test_a_job_whose_event_loop_is_blocked_is_started_again(watched, until, tmp_path):
+    takes_long("a blocked loop; a stopped job is started again in any case")
     watched.send(500)
     watched.start("--block-after", "200", "--once", str(tmp_path / "once"))
     all_committed(watched, until)
@@ -147,6 +149,7 @@ def test_a_job_whose_event_loop_is_blocked_is_started_again(watched, until, tmp_
 
 
 def test_a_job_that_idles_or_waits_for_storage_is_left_alone(watched, until):
+    takes_long("a watchdog that has nothing to do")
     port = free_port()
     away = Path(f"{watched.rows}.down")
     watched.send(100)
