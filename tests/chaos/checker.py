@@ -12,12 +12,15 @@ import zlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
+import cramjam
 from confluent_kafka import Consumer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 READ_SECONDS = 30.0
 OUTCOMES = ("answered", "failed", "shed", "dead_lettered")
 NAMED_MAX = 5
+ZSTANDARD = b"\x28\xb5\x2f\xfd"
+"""What a packed page begins with."""
 Identity = tuple[str, int, int]
 """(topic id, partition, offset) of the request's record."""
 
@@ -379,6 +382,8 @@ def _body(record: bytes | None) -> bytes:
 
 def _of_the_log(name: str, body: bytes) -> object:
     """A page without what is not the telemetry log's: when partials came, on the clock of their own topic."""
+    if body.startswith(ZSTANDARD):
+        body = bytes(cramjam.zstd.decompress(body))
     if not name.startswith("progress."):
         return body
     rows = json.loads(body)["entries"]
