@@ -98,6 +98,7 @@ class BatchLoop:
         self._wait = wait
         self._progress: dict[tuple[str, int], Progress] = {}
         self._paused: PartitionSet = set()
+        self._left_paused: PartitionSet = set()
         self._troubles = 0
         self._failed = False
 
@@ -185,8 +186,10 @@ class BatchLoop:
     def _assigned(self, partitions: PartitionSet) -> None:
         if not self._failed:
             LOG.info("assigned %s", _text(partitions))
-            # The client goes on pausing what was paused when it was taken away: the next turn resumes it.
-            self._paused |= partitions
+            # The client goes on pausing what was paused when it was taken away: the next turn resumes it. Nothing else:
+            # to resume what is just being assigned can keep the client from ever fetching it.
+            self._paused |= partitions & self._left_paused
+            self._left_paused -= partitions
             self._work.assigned(partitions)
 
     def _revoked(self, partitions: PartitionSet) -> None:
@@ -200,6 +203,7 @@ class BatchLoop:
             progress = self._progress.pop(where, None)
             if progress is not None:
                 progress.close()
+        self._left_paused |= self._paused & partitions
         self._paused -= partitions
 
     def _finish(self) -> None:

@@ -13,6 +13,7 @@ def test_what_was_paused_when_it_was_taken_away_is_read_on_when_it_comes_back():
 
     def come_back():
         world.log.pause([place])
+        world.loop._paused.add(place)  # as the loop does when it presses back
         world.log.revoke({place})
         world.log.assign({place})
         for number in range(20):
@@ -21,3 +22,22 @@ def test_what_was_paused_when_it_was_taken_away_is_read_on_when_it_comes_back():
     world.at_poll = {50: come_back}
     world.run()
     assert len(world.predictions()) == 20
+
+
+def test_what_was_not_paused_is_not_resumed_when_it_is_assigned():
+    """To resume what is just being assigned can keep the client from ever fetching it."""
+    world = World()
+    resumed = []
+    resume = world.log.resume
+    world.log.resume = lambda places: (resumed.extend(places), resume(places))
+    place = (REQUESTS.name, 0)
+
+    def come_back():
+        world.log.revoke({place})
+        world.log.assign({place})
+        world.ask(json.dumps({"input": "red"}))
+
+    world.at_poll = {50: come_back}
+    world.run()
+    assert len(world.predictions()) == 1
+    assert resumed == []
