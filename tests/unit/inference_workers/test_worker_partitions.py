@@ -28,11 +28,10 @@ def test_what_was_not_paused_is_not_resumed_when_it_is_assigned():
     """To resume what is just being assigned can keep the client from ever fetching it."""
     world = World()
     resumed = []
-    resume = world.log.resume
-    world.log.resume = lambda places: (resumed.extend(places), resume(places))
     place = (REQUESTS.name, 0)
 
     def come_back():
+        world.log.resume = resumed.extend
         world.log.revoke({place})
         world.log.assign({place})
         world.ask(json.dumps({"input": "red"}))
