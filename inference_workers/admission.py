@@ -189,7 +189,7 @@ class Admission:
     ) -> Asked:
         request = envelope.data
         appended_ms = append_time_ms(record, self.clock.now_ms())
-        no_deadline = request.timeout_ms is None or self.was_answered(receipt)
+        timeout_ms = None if self.was_answered(receipt) else request.timeout_ms
         return Asked(
             receipt=receipt,
             identity=identity,
@@ -200,7 +200,7 @@ class Admission:
             request_id=envelope.event_id or "",
             traceparent=envelope.traceparent,
             route=route,
-            deadline_ms=None if no_deadline else appended_ms + (request.timeout_ms or 0),
+            deadline_ms=None if timeout_ms is None else appended_ms + timeout_ms,
             inputs=len(request.inputs),
             input_bytes=_text_bytes(request),
         )

@@ -185,13 +185,14 @@ class _Run:
         if rows.ndim != 2:
             raise WrongShape(f"the model gave an array of {rows.ndim} dimensions")
         finite = np.isfinite(rows).all(axis=1) & np.isfinite(norms)
-        if bool(finite.all()):
-            vectors = self.engine.head is Head.VECTORS
-            ways = directions_of(rows) if vectors else [0] * len(rows)
+        all_finite, ways = bool(finite.all()), [0] * len(rows)
+        if self.engine.head is Head.VECTORS:
+            ways = directions_of(rows if all_finite else np.where(finite[:, None], rows, 0.0))
+        if all_finite:
             return [Row(*one) for one in zip(rows, norms.tolist(), ways, strict=True)]
         bad = fault_of(NonFiniteOutput("the model gave NaN or infinity"))
-        each = zip(rows, norms.tolist(), finite.tolist(), strict=True)
-        return [Row(row, norm) if good else bad for row, norm, good in each]
+        each = zip(rows, norms.tolist(), ways, finite.tolist(), strict=True)
+        return [Row(row, norm, way) if good else bad for row, norm, way, good in each]
 
 
 def fault_of(error: Exception) -> Fault:

@@ -9,8 +9,9 @@ import click
 from infra.durations import parse_seconds
 
 
-def parse_moment(text: str, now_ms: int) -> int:
-    """Epoch milliseconds meant by a text: `90s` and `1h` are so long before now; a time without a zone is UTC.
+def parse_moment(text: str, now_ms: int, *, needs_zone: bool = False) -> int:
+    """Epoch milliseconds meant by a text: `90s` and `1h` are so long before now; a time without a zone is UTC, or
+    refused.
 
     Raises ValueError when it is neither.
     """
@@ -22,6 +23,8 @@ def parse_moment(text: str, now_ms: int) -> int:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise ValueError(f"{text!r} is no moment: write 30m or 1h for so long ago, or 2026-11-29T08:00:00Z") from None
+    if needs_zone and moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no zone: write {text}Z for UTC")
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -30,11 +33,15 @@ class Moment(click.ParamType):
 
     name = "moment"
 
+    def __init__(self, *, needs_zone: bool = False) -> None:
+        """`needs_zone`: whether a time without one is refused, or else is UTC."""
+        self._needs_zone = needs_zone
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Milliseconds; a usage error says what is wrong."""
         if isinstance(value, int):
             return value
         try:
-            return parse_moment(str(value), round(datetime.now(UTC).timestamp() * 1000))
+            return parse_moment(str(value), round(datetime.now(UTC).timestamp() * 1000), needs_zone=self._needs_zone)
         except (ValueError, OverflowError) as error:
             self.fail(str(error), param, ctx)

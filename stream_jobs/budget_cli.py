@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,6 +12,7 @@ import click
 
 from infra.durations import Duration
 from infra.exit_codes import EXIT_REFUSED
+from infra.progress_bar import progress_bar
 from stream_jobs.detectors.registry import DEFAULT, detector_named, names
 
 if TYPE_CHECKING:
@@ -124,10 +124,10 @@ def _scored(
     from stream_jobs.history.scoring import HistoryScorer
 
     scorer = HistoryScorer(lambda: detector_named(detector, channels, **options))
-    with _progress(history) as show:
+    with progress_bar("scoring") as move:
         for batch in history:
             scorer.score(batch)
-            show()
+            move(history.done_share, 1.0)
     return costs_of(scorer, tuple(sizes) or SIZES, source, detector)
 
 
@@ -148,17 +148,3 @@ def _show(costs: Costs, as_json: bool) -> None:
     Console().print(table)
     for line in costs.lines():
         click.echo(line)
-
-
-@contextlib.contextmanager
-def _progress(history: History) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal that moves as history is read."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("scoring", total=1.0)
-        yield lambda: bar.update(task, completed=history.done_share)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from infra.exit_codes import EXIT_REFUSED
+from infra.progress_bar import progress_bar
 from stream_jobs.detectors.registry import DEFAULT, detector_named, names
 
 if TYPE_CHECKING:
-    from stream_jobs.history.reading import HistoryFile
     from stream_jobs.history.report import Report
 
 
@@ -109,10 +107,10 @@ def _run(
         sink = ScoreSink(sys.stdout.buffer if out is None else out)
     except ValueError as error:
         raise click.UsageError(f"--out {error}") from None
-    with sink, _progress(history, "scoring") as show:
+    with sink, progress_bar("scoring") as move:
         for batch in history:
             sink.write(as_table(batch, scorer.score(batch), channels))
-            show()
+            move(history.done_share, 1.0)
         sink.finish(schema(history.types, channels))
     return Report(
         history,
@@ -153,7 +151,7 @@ def _plot(report: Report, path: Path) -> None:
     history = HistoryFile(report.file.path, metrics if metrics != ("value",) else ())
     scorer = HistoryScorer(report.scorer.new_detector, only=name)
     thinned = Thinned(one.rows)
-    with _progress(history, "drawing") as show:
+    with progress_bar("drawing") as move:
         for batch in history:
             said = scorer.score(batch)
             rows = np.flatnonzero(~np.isnan(said.severity))
@@ -163,21 +161,7 @@ def _plot(report: Report, path: Path) -> None:
             ends = np.stack([said.score[rows], said.alarm[rows]], axis=1)
             starts = np.stack([batch.time_ms[rows], batch.values[rows, one.metric]], axis=1)
             thinned.add(np.concatenate([starts, band, ends], axis=1))
-            show()
+            move(history.done_share, 1.0)
     alerts = [alert.time_ms for alert in report.alerts if alert.series == one.number]
     subtitle = f"{report.detector}: {one.rows:,} points, most anomalous at {moment(one.time_ms)}"
     draw(path, thinned.columns(), alerts, str(name), subtitle, metrics[one.metric])
-
-
-@contextlib.contextmanager
-def _progress(history: HistoryFile, what: str) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal that moves as the file is read."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=1.0)
-        yield lambda: bar.update(task, completed=history.done_share)

@@ -72,10 +72,10 @@ def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -
         HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
     KafkaCluster(kafka).wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
-    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process)
     readiness.loaded()
-    while not stop.wait(1.0):
-        readiness.joined(clock.monotonic())
+    beat = lambda: readiness.joined(clock.monotonic())  # noqa: E731
+    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process, on_turn=beat)
+    stop.wait()
     finish()
     publisher.close(5.0)
     return 0
@@ -88,8 +88,11 @@ def start_ledger(
     clock: Clock,
     client_id: str,
     on_fatal: Callable[[BaseException], None],
+    *,
+    on_turn: Callable[[], None] = lambda: None,
 ) -> Callable[[], None]:
-    """Keep the books in a thread of this process. Returns what saves them and ends it.
+    """Keep the books in a thread of this process, which calls `on_turn` as it comes on. Returns what saves them and
+    ends it.
 
     Raises ConnectionError when a topic is missing, and ClickException with exit code 78 when they do not fit.
     """
@@ -97,7 +100,8 @@ def start_ledger(
     from stream_jobs.ledger.ledger_job import LedgerJob
 
     check_topics(KafkaCluster(kafka))
-    job, stop = LedgerJob(settings, kafka, publisher, clock, client_id), threading.Event()
+    job = LedgerJob(settings, kafka, publisher, clock, client_id, on_turn=on_turn)
+    stop = threading.Event()
 
     def keep() -> None:
         try:

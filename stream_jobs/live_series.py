@@ -5,6 +5,7 @@ Decides nothing about which series is parked, and says nothing to the outside.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,10 +29,13 @@ class LiveSeries(Mapping[str, Series]):
         self._series: dict[str, Series] = {}
         self._places: dict[int, str] = {}
         self._free: list[int] = []
+        """A heap: the lowest place is taken first."""
         self._serial = 0
         self._latest: dict[tuple[str, str], str] = {}
         """The series that was touched last, by scenario and model, parked ones too."""
         self._read: list[tuple[int, SeriesKey]] = []
+        self._serials: dict[str, int] = {}
+        """Serials of the series in memory, while pages of parked ones are taken over."""
 
     def __getitem__(self, name: str) -> Series:
         return self._series[name]
@@ -64,20 +68,20 @@ class LiveSeries(Mapping[str, Series]):
             self._places[series.place] = name
             if not series.at_rest:
                 self.active[name] = series
-        self._free = sorted(set(range(max(self._places, default=-1) + 1)) - set(self._places), reverse=True)
+        self._free = sorted(set(range(max(self._places, default=-1) + 1)) - set(self._places))
         self.restored()
+        self._serials = {name: series.serial for name, series in self._series.items()}
 
     def restore_parked(self, group: str, page: bytes) -> None:
         """Take over a page of parked series, after the live ones: see `ParkedSeries.restore`. Then call `restored`."""
-        live = {name: series.serial for name, series in self._series.items()}
-        self._read.extend(self.parked.restore(group, page, live))
+        self._read.extend(self.parked.restore(group, page, self._serials))
 
     def restored(self) -> None:
         """All pages were taken over."""
         live = [(series.serial, series.key) for series in self._series.values()]
         for serial, key in sorted([*live, *self._read], key=lambda one: one[0]):
             self._serial, self._latest[key.scenario, key.model] = serial, name_of(key)
-        self._read = []
+        self._read, self._serials = [], {}
 
     def latest(self, key: SeriesKey) -> str:
         """Name of the series of this scenario and model that had requests last, of whatever version; empty: none."""
@@ -115,8 +119,7 @@ class LiveSeries(Mapping[str, Series]):
         packed = self.states.packed(series)
         self.scoring.drop(series.metrics.values())
         del self._places[series.place]
-        self._free.append(series.place)
-        self._free.sort(reverse=True)
+        heapq.heappush(self._free, series.place)
         self.mark(series)
         forgotten = self.parked.park(Parked(series.key, series.serial, packed))
         if forgotten:
@@ -143,6 +146,6 @@ class LiveSeries(Mapping[str, Series]):
         self.mark(series)
 
     def _free_place(self, name: str) -> int:
-        place = self._free.pop() if self._free else len(self._places)
+        place = heapq.heappop(self._free) if self._free else len(self._places)
         self._places[place] = name
         return place

@@ -72,6 +72,8 @@ class ParkedSeries:
         self._open_bytes = 0
         self._places: dict[str, _Place] = {}
         self._pages: dict[int, _Page] = {}
+        self._entries = 0
+        """Copies on all sealed pages."""
         self._next = 0
 
     def __len__(self) -> int:
@@ -83,7 +85,7 @@ class ParkedSeries:
     def park(self, series: Parked) -> list[str]:
         """Keep a series. Returns the names of those that are forgotten for it."""
         self._add(series)
-        total = sum(page.entries for page in self._pages.values()) if len(self._pages) > SLACK_PAGES else 0
+        total = self._entries
         while total > 2 * len(self._places) + SLACK_PAGES * SERIES_PER_PAGE:
             total -= self._pages[next(iter(self._pages))].entries
             self._empty_oldest()
@@ -123,6 +125,7 @@ class ParkedSeries:
         if number >= 0:
             self._shelf[group] = page
             self._pages[number] = _Page(len(found), 0)
+            self._entries += len(found)
             self._next = max(self._next, number + 1)
         for key, serial, at, length in found:
             name = name_of(key)
@@ -154,6 +157,7 @@ class ParkedSeries:
         page = _packed(series)
         self._shelf[_group(number)] = page
         self._pages[number] = _Page(len(series), len(series))
+        self._entries += len(series)
         for key, serial, at, length in _unpacked(page):
             self._places[name_of(key)] = _Place(number, at, length, serial)
         self.changed.update((OPEN, _group(number)))
@@ -191,7 +195,8 @@ class ParkedSeries:
             self._drop(number)
 
     def _drop(self, number: int) -> None:
-        del self._pages[number], self._shelf[_group(number)]
+        self._entries -= self._pages.pop(number).entries
+        del self._shelf[_group(number)]
         self.changed.add(_group(number))
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.durations import Duration, parse_seconds
+from infra.durations import Duration
+from infra.moments import Moment
+from infra.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from infra.columns import Column
@@ -26,26 +26,9 @@ SHOWN = 20
 BLOCK_ROWS = 10_000
 
 
-class Moment(click.ParamType):
-    """A time: how long ago (`7d`, `90m`), or ISO 8601, UTC unless it says otherwise."""
-
-    name = "moment"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime | float:
-        """Seconds ago, or the time; a usage error says what is wrong."""
-        text = str(value)
-        with contextlib.suppress(ValueError):
-            return parse_seconds(text)
-        try:
-            found = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r}: write how long ago (7d, 90m) or a time (2026-01-31T12:00:00Z)", param, ctx)
-        return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
 @click.command()
 @click.option("--since", type=Moment(), required=True, help="From when on: 7d (ago), or 2026-01-31T12:00:00Z.")
-@click.option("--until", type=Moment(), default="0s", help="Until when. Default: now.")
+@click.option("--until", type=Moment(), help="Until when. Default: now.")
 @click.option(
     "--warm-up", type=Duration(), default="1d", show_default=True, help="Learnt before that, and told of nothing."
 )
@@ -54,8 +37,8 @@ class Moment(click.ParamType):
 @click.option("--dry-run", is_flag=True, help="Compare only: store nothing.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with every alert.")
 def rebuild(
-    since: datetime | float,
-    until: datetime | float,
+    since: int,
+    until: int | None,
     warm_up: float,
     changes: tuple[str, ...],
     partitions: int | None,
@@ -82,7 +65,7 @@ def rebuild(
     from infra.unique_ids import RANDOM_BYTES, uuid7
 
     settings, now_ms = _settings(changes), SystemClock().now_ms()
-    since_ms, until_ms = _epoch_ms(since, now_ms), _epoch_ms(until, now_ms)
+    since_ms, until_ms = since, now_ms if until is None else until
     if since_ms >= until_ms:
         raise click.UsageError("--since is not before --until")
     count = partitions or _partitions()
@@ -111,12 +94,6 @@ def _settings(changes: tuple[str, ...]) -> JobSettings:
     if unknown:
         raise click.UsageError(f"--set: no rule {', '.join(unknown)}: see INFERWATCH_JOBS_* in docs/settings.md")
     return load(JobSettings, **pairs)
-
-
-def _epoch_ms(moment: datetime | float, now_ms: int) -> int:
-    if isinstance(moment, datetime):
-        return round(moment.timestamp() * 1000)
-    return now_ms - round(moment * 1000)
 
 
 def _partitions() -> int:
@@ -157,8 +134,8 @@ def _run(
 
     run = Rebuild(settings, partitions, since_ms, keep=drop if dry_run else rows.keep)
     windows = StoredSeries(server, since_ms - warm_up_ms, until_ms)
-    with _progress(windows) as show:
-        run.run(_shown(windows, show))
+    with progress_bar("scoring") as move:
+        run.run(_shown(windows, lambda: move(windows.done_share, 1.0)))
     rows.flush()
     return run
 
@@ -220,17 +197,3 @@ def _shown(windows: StoredSeries, show: Callable[[], None]) -> Iterator[Any]:
     for window in windows:
         yield window
         show()
-
-
-@contextlib.contextmanager
-def _progress(windows: StoredSeries) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal that moves as windows are read."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("scoring", total=1.0)
-        yield lambda: bar.update(task, completed=windows.done_share)

@@ -30,6 +30,18 @@ class RequestLog(Protocol):
         """Its end a few seconds ago at most: the next offset then. None when that is not known."""
 
 
+class AnyRequests:
+    """A `RequestLog` that doubts nothing: for telemetry that was believed before, or is made."""
+
+    def is_known(self, cluster_id: str, topic_id: str) -> bool:
+        """Yes."""
+        return True
+
+    def end(self, cluster_id: str, topic_id: str, partition: int) -> int | None:
+        """Not known."""
+        return None
+
+
 class Cluster(Protocol):
     """What is asked of Kafka; see `infra.kafka.KafkaCluster`."""
 

@@ -11,20 +11,11 @@ from schemas.predictions import ModelRef
 from schemas.telemetry import BatchColumns, BatchReason, InferenceServed, Outcome, RequestColumns, WorkerRef
 from stream_jobs.attribution import regression
 from stream_jobs.detectors import two_heads
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 
 _NAME = "warm-up"
-
-
-class _AnyRequests:
-    """A `RequestLog` that doubts nothing."""
-
-    def is_known(self, cluster_id: str, topic_id: str) -> bool:
-        return True
-
-    def end(self, cluster_id: str, topic_id: str, partition: int) -> int | None:
-        return None
 
 
 def warm_up(settings: JobSettings) -> None:
@@ -32,7 +23,7 @@ def warm_up(settings: JobSettings) -> None:
     takes seconds."""
     two_heads.warm_up()
     regression.warm_up()
-    stage = RequestStage(settings, topic_id=_NAME, partition=0, window_partitions=1, requests=_AnyRequests())
+    stage = RequestStage(settings, topic_id=_NAME, partition=0, window_partitions=1, requests=AnyRequests())
     event = _event()
     headers = headers_for(event, event_id=_NAME, source=_NAME, time=datetime.fromtimestamp(0, UTC))
     stage.apply(Record(_NAME, 0, 0, 0, None, encode(event), tuple(headers)))

@@ -78,16 +78,6 @@ def served(
     )
 
 
-class AnyRequests:
-    """A RequestLog that doubts nothing."""
-
-    def is_known(self, cluster_id, topic_id):
-        return True
-
-    def end(self, cluster_id, topic_id, partition):
-        return None
-
-
 def ticked(partition=0):
     return TelemetryTicked(partition=partition)
 

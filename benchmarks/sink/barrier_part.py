@@ -10,6 +10,7 @@ from benchmarks.embedded_clickhouse import own_clickhouse
 from benchmarks.embedded_kafka import own_kafka
 from benchmarks.sink.live_feed import LiveFeed
 from benchmarks.sink.running_job import running_job
+from benchmarks.worker_process import failed
 from infra.clickhouse import ClickHouse
 from infra.kafka import KafkaCluster, KafkaPublisher
 from infra.metrics import BARRIER_CPU_SECONDS, BARRIER_SECONDS
@@ -19,7 +20,6 @@ from schemas.tables import WINDOWS
 NEVER_SECONDS = 600
 """The longest interval that can be set: no barrier falls into a measurement."""
 WARM_WINDOWS = 2
-WINDOW_SECONDS = 10.0
 START_SECONDS_MAX = 180.0
 
 Say = Callable[[str], None]
@@ -86,7 +86,9 @@ def _once(
         ):
             before = _windows(tables)
             deadline = time.monotonic() + START_SECONDS_MAX
-            while _windows(tables) < before + WARM_WINDOWS * series and time.monotonic() < deadline:
+            while _windows(tables) < before + WARM_WINDOWS * series:
+                if time.monotonic() > deadline:
+                    raise failed(f"not within {START_SECONDS_MAX:.0f} s: {WARM_WINDOWS} windows of {series} series")
                 time.sleep(1.0)
                 job.cpu_seconds()  # says so when it has ended
             name, count = BARRIER_CPU_SECONDS.description.name, BARRIER_SECONDS.description.name + "_count"

@@ -19,6 +19,7 @@ from infra.ports import Record, TableWriter
 from schemas.base import DecodeError
 from schemas.tables import REQUESTS
 from schemas.topics import PARTITIONS, TELEMETRY
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.sink import BLOCK_ROWS, RowSink
@@ -28,18 +29,6 @@ SEED = 11
 BEGAN_BEFORE_MS = 3_600_000
 Handed = tuple[Record, dict[str, dict[str, Column]]]
 Say = Callable[[str], None]
-
-
-class AllRequests:
-    """A `RequestLog` that doubts nothing."""
-
-    def is_known(self, cluster_id: str, topic_id: str) -> bool:
-        """Every topic is."""
-        return True
-
-    def end(self, cluster_id: str, topic_id: str, partition: int) -> int | None:
-        """Not known."""
-        return None
 
 
 class Holder:
@@ -87,7 +76,7 @@ def made_rows(rows: int, say: Say) -> list[Handed]:
     began_ms = SystemClock().now_ms() - BEGAN_BEFORE_MS
     makers = [TelemetryMaker("bench", "requests", number, began_ms=began_ms, seed=SEED) for number in range(PARTITIONS)]
     stages = [
-        RequestStage(JobSettings(), topic_id="telemetry", partition=number, window_partitions=1, requests=AllRequests())
+        RequestStage(JobSettings(), topic_id="telemetry", partition=number, window_partitions=1, requests=AnyRequests())
         for number in range(PARTITIONS)
     ]
     found: list[Handed] = []

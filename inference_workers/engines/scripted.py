@@ -118,4 +118,6 @@ def weights_of(linears: "List[PackedLinear]", norms: "List[Tuple[Tensor, Tensor]
     """One layer's tensors in the program's order, from its linear layers (qkv, attention out, up, down) and norms."""
     qkv, out, up, down = linears
     first, second = norms
-    return [qkv.weight, qkv.bias, out.weight, out.bias, *first, up.weight, up.bias, down.weight, down.bias, *second]
+    found = [qkv.weight, qkv.bias, out.weight, out.bias, *first, up.weight, up.bias, down.weight, down.bias, *second]
+    assert len(found) == WEIGHTS_OF_A_LAYER
+    return found

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from infra.clock import SystemClock
-from infra.durations import Duration, parse_seconds
+from infra.durations import Duration
 from infra.exit_codes import EXIT_INTERNAL, EXIT_TRY_AGAIN
+from infra.moments import Moment
+from infra.progress_bar import progress_bar
 from schemas import topics
 
 if TYPE_CHECKING:
@@ -22,37 +23,14 @@ GROUP_VARIABLE = "INFERWATCH_JOBS_GROUP"
 GROUP = "stream-jobs-score"
 
 
-class Moment(click.ParamType):
-    """A time: RFC 3339 with a zone, or a duration that means so long ago. Epoch milliseconds."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Epoch milliseconds; a usage error says what is wrong."""
-        if isinstance(value, int):
-            return value
-        text = str(value)
-        try:
-            return SystemClock().now_ms() - round(parse_seconds(text) * 1000)
-        except ValueError:
-            pass
-        try:
-            found = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(f"{text!r} is no time: write 1h (an hour ago) or 2026-03-01T12:00:00Z", param, ctx)
-        if found.tzinfo is None:
-            self.fail(f"{text!r} has no zone: write {text}Z for UTC", param, ctx)
-        return round(found.astimezone(UTC).timestamp() * 1000)
-
-
 @click.group()
 def audit() -> None:
     """Prove what was stored."""
 
 
 @audit.command()
-@click.option("--since", type=Moment(), help="Telemetry from then on: 1h (ago) or 2026-03-01T12:00:00Z.")
-@click.option("--until", type=Moment(), help="Telemetry before then.")
+@click.option("--since", type=Moment(needs_zone=True), help="Telemetry from then on: 1h (ago) or 2026-03-01T12:00:00Z.")
+@click.option("--until", type=Moment(needs_zone=True), help="Telemetry before then.")
 @click.option(
     "--topic",
     type=click.Choice([topics.REQUESTS.name, topics.TELEMETRY.name]),
@@ -113,9 +91,9 @@ def counts(
     table = ClickHouse(clickhouse)
     wanted = Range(partition, first, after, topic == topics.TELEMETRY.name, since, until)
     try:
-        with _Bar() as bar:
+        with progress_bar("reading telemetry") as move:
             name = group or os.environ.get(GROUP_VARIABLE) or GROUP
-            found = CountsAudit(kafka, table, name, SystemClock()).run(wanted, bar.move, wait_seconds)
+            found = CountsAudit(kafka, table, name, SystemClock()).run(wanted, move, wait_seconds)
     except RetryLater as error:
         raise ConnectionError(str(error)) from None
     except ValueError as error:
@@ -189,23 +167,3 @@ def as_text(found: Audited) -> str:
     lines += [f"note: {text}" for text in found.notes]
     lines += [f"difference: {one}" for one in found.differences]
     return "\n".join([*lines, verdict(found)])
-
-
-class _Bar:
-    """Progress on a terminal, nothing elsewhere."""
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._bar.start()
-        self._task = self._bar.add_task("reading telemetry", total=None)
-        return self
-
-    def move(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()

@@ -111,7 +111,7 @@ class CountsAudit:
         owed_from: dict[int, int] = {}
         total, done = sum(scope.due.end - scope.due.first for scope in scopes), 0
         for scope in scopes:
-            audit = PartitionAudit(rows, scope, letters if complete else letters or None, findings, self._fetch)
+            audit = PartitionAudit(rows, scope, letters, findings, self._fetch, looks_for_silent=complete)
             found = audit.run(self._read(scope, progress, done, total))
             done += scope.due.end - scope.due.first
             counts.add(found)

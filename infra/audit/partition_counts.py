@@ -66,16 +66,19 @@ class PartitionAudit:
         self,
         rows: RowReader,
         scope: Scope,
-        letters: Mapping[tuple[int, int], int] | None,
+        letters: Mapping[tuple[int, int], int],
         findings: Findings,
         fetch: Callable[[int, int], Record | None],
+        *,
+        looks_for_silent: bool,
     ) -> None:
-        """`letters`: rows refused by (partition, telemetry offset), None where the dead letters are not all there.
-        `fetch` gets one telemetry record again, so that what is altered can be named."""
+        """`letters`: rows refused by (partition, telemetry offset). `fetch` gets one telemetry record again, so that
+        what is altered can be named. `looks_for_silent`: whether what cannot be read must have a dead letter; not where
+        the dead letters are not all there any more."""
         self._rows, self._scope, self._findings, self._fetch = rows, scope, findings, fetch
         number = scope.partition
-        self._letters = letters
-        self._refused = {offset: count for (at, offset), count in (letters or {}).items() if at == number}
+        self._looks_for_silent = looks_for_silent
+        self._refused = {offset: count for (at, offset), count in letters.items() if at == number}
         self._told = Told(scope.start, scope.end)
         self._served_ms = 0
         self._early: list[int] = []
@@ -118,12 +121,7 @@ class PartitionAudit:
     def _unreadable(self, record: Record) -> None:
         self.counts.unreadable += 1
         is_due = record.offset < self._scope.due.committed
-        if (
-            self._letters is not None
-            and is_due
-            and record.offset not in self._refused
-            and len(self._silent) < NAMED_MAX
-        ):
+        if self._looks_for_silent and is_due and record.offset not in self._refused and len(self._silent) < NAMED_MAX:
             self._silent.append(record.offset)
 
     def _add(self, event: InferenceServed, record: Record) -> None:

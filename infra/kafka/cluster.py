@@ -90,24 +90,16 @@ class KafkaCluster:
     def offsets_at(self, topic: str, time_ms: int) -> dict[int, int]:
         """The first offset of every partition appended at or after an epoch millisecond; its next offset where there is
         none. Raises RetryLater."""
-        counts = {topic: self.partitions(topic)}
-        found = self._offsets(counts, OffsetSpec.for_timestamp(time_ms))[topic]
-        if all(offset >= 0 for offset in found.values()):
-            return found
-        ends = self.ends(counts)[topic]
-        return {number: offset if offset >= 0 else ends[number] for number, offset in found.items()}
+        asked = dict.fromkeys(range(self.partitions(topic)), time_ms)
+        return {number: offset for number, (offset, _) in self.since(topic, asked).items()}
 
     def since(self, topic: str, times_ms: Mapping[int, int]) -> dict[int, tuple[int, int]]:
         """By partition, (offset of the first record appended at that time or later, next offset); equal when there is
         none. Raises RetryLater."""
+        # Before the others: what is appended meanwhile must not lie below an end that is told.
         ends = self.ends({topic: self.partitions(topic)})[topic]
         asked = {TopicPartition(topic, number): OffsetSpec.for_timestamp(at) for number, at in times_ms.items()}
-        futures = self.admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
-        )
-        found = {
-            pair.partition: self._ask(partial(one.result, REQUEST_SECONDS)).offset for pair, one in futures.items()
-        }
+        found = {number: offset for (_, number), offset in self._listed(asked).items()}
         return {
             number: (end if (at := found[number]) < 0 else min(at, end), end)
             for number, end in ends.items()
@@ -117,16 +109,20 @@ class KafkaCluster:
     def _offsets(self, counts: Mapping[str, int], spec: OffsetSpec) -> dict[str, dict[int, int]]:
         found: dict[str, dict[int, int]] = {topic: {} for topic in counts}
         pairs = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
-        if not pairs:
-            return found
-        futures = self.admin.list_offsets(
-            dict.fromkeys(pairs, spec),
-            isolation_level=IsolationLevel.READ_COMMITTED,
-            request_timeout=REQUEST_SECONDS,
-        )
-        for pair, future in futures.items():
-            found[pair.topic][pair.partition] = self._ask(partial(future.result, REQUEST_SECONDS)).offset
+        for (topic, partition), offset in self._listed(dict.fromkeys(pairs, spec)).items():
+            found[topic][partition] = offset
         return found
+
+    def _listed(self, asked: dict[TopicPartition, OffsetSpec]) -> dict[tuple[str, int], int]:
+        if not asked:
+            return {}
+        futures = self.admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
+        )
+        return {
+            (pair.topic, pair.partition): self._ask(partial(future.result, REQUEST_SECONDS)).offset
+            for pair, future in futures.items()
+        }
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater.

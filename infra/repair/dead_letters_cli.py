@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infra.audit.audit_cli import Moment
 from infra.exit_codes import EXIT_REFUSED, EXIT_TRY_AGAIN
+from infra.moments import Moment
 from infra.ports import RetryLater
+from infra.progress_bar import progress_bar
 from infra.repair.letters import LETTER_TOPICS, Filter, Letter, letters_in
 from infra.tail_cli import printable
 from schemas.base import Reason
@@ -39,7 +40,7 @@ _FILTERS = (
     ),
     click.option("--reason", type=click.Choice([reason.value for reason in Reason]), help="See docs/topics.md."),
     click.option("--stage", help="Which part refused it: worker, jobs.score, ..."),
-    click.option("--since", type=Moment(), help="Buried since then: 1h (ago) or 2026-03-01T12:00:00Z."),
+    click.option("--since", type=Moment(needs_zone=True), help="Buried since then: 1h (ago) or 2026-03-01T12:00:00Z."),
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -311,12 +312,7 @@ class _Kafka:
 
 def _noted(results: Iterator[Result], total: int) -> Iterator[Result]:
     """Progress on a terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("putting back", total=total)
-        for result in results:
-            bar.advance(task)
+    with progress_bar("putting back") as move:
+        for done, result in enumerate(results, start=1):
+            move(done, total)
             yield result

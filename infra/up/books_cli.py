@@ -11,6 +11,7 @@ import click
 from infra.durations import Duration
 from infra.exit_codes import EXIT_INTERNAL, EXIT_TRY_AGAIN
 from infra.moments import Moment
+from infra.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from infra.up.audit import Audit
@@ -57,8 +58,8 @@ def books(wait_seconds: float, since: int | None, until: int | None, as_json: bo
     kafka, clickhouse = connection()
     table = ClickHouse(clickhouse)
     try:
-        with _Bar() as bar:
-            found = audit(kafka, table, SystemClock(), bar.move, wait_seconds, Span(since, until))
+        with progress_bar("reading the topics") as move:
+            found = audit(kafka, table, SystemClock(), move, wait_seconds, Span(since, until))
     except RetryLater as error:
         raise ConnectionError(str(error)) from None
     finally:
@@ -108,23 +109,3 @@ def as_text(found: Audit) -> str:
     if found.ledger is not None:
         lines += ["", *found.ledger.as_text(found.at_ms)]
     return "\n".join(lines)
-
-
-class _Bar:
-    """Progress on a terminal, nothing elsewhere."""
-
-    def __enter__(self) -> _Bar:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._bar.start()
-        self._task = self._bar.add_task("reading the topics", total=None)
-        return self
-
-    def move(self, done: int, total: int) -> None:
-        self._bar.update(self._task, completed=done, total=total)
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()

@@ -26,7 +26,7 @@ from infra.metrics import (
     WATCHDOG_LOOKS,
     WATCHDOG_RESTARTS,
 )
-from infra.ports import Clock, InvalidRecord, Publisher, RetryLater, TableWriter
+from infra.ports import Clock, Fatal, InvalidRecord, Publisher, RetryLater, TableWriter
 from infra.settings import ClickHouseSettings, KafkaSettings
 from infra.up.group_sight import GroupSight
 from infra.up.lag_alert import LagAlert, LagPolicy
@@ -97,6 +97,8 @@ class Teller:
                 waiting.popleft()
         except RetryLater as error:
             LOG.warning("%d alerts about the pipeline are told later: %s", len(waiting), error)
+        except Fatal as error:  # of this publisher: the other place may well take it
+            LOG.error("%d alerts about the pipeline cannot be told: %s", len(waiting), error)
         except InvalidRecord as error:
             LOG.error("an alert about the pipeline is refused: %s", error)
             waiting.popleft()

@@ -191,6 +191,8 @@ def _run(child: Child, guard: Guard) -> int:
     guard.stop()
     if child.state is ChildState.FAILED:
         return child.exit_status if child.exit_status is not None and child.exit_status > 0 else EXIT_INTERNAL
+    if child.pid is None:
+        return 0  # it waited to be started again: nobody needs to stop
     child.ask_to_stop()
     deadline = time.monotonic() + child.spec.stop_seconds
     while not child.has_stopped():

@@ -9,17 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.kafka import KafkaCluster, KafkaLog, KafkaTail
-from infra.metrics import LEDGER_OLDEST_OWED_SECONDS, LEDGER_OWED_REQUESTS, STATE_FALLBACKS
+from infra.metrics import STATE_FALLBACKS
 from infra.ports import Clock, Publisher, Record, RetryLater
 from infra.settings import KafkaSettings
 from infra.up.traffic import REQUEST_DEAD_LETTERS
-from schemas.owed import PartitionOwed
 from schemas.topics import LEDGER_STATE, PREDICTIONS, REQUESTS, WINDOWS
 from stream_jobs.ledger.book_start import BookStarts
+from stream_jobs.ledger.gauges import show
 from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
 from stream_jobs.ledger.telling import Pace, Telling
 from stream_jobs.settings import JobSettings
@@ -48,10 +48,19 @@ class LedgerJob:
     """Keeps books until it is stopped. `run` belongs to one thread."""
 
     def __init__(
-        self, settings: JobSettings, kafka: KafkaSettings, publisher: Publisher, clock: Clock, client_id: str
+        self,
+        settings: JobSettings,
+        kafka: KafkaSettings,
+        publisher: Publisher,
+        clock: Clock,
+        client_id: str,
+        *,
+        on_turn: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_turn` is called whenever the loop has come on, once a second and more, for whoever watches it."""
         self._settings, self._kafka, self._publisher, self._clock = settings, kafka, publisher, clock
         self._client_id, self._owner = client_id, uuid.uuid4().hex
+        self._on_turn, self._awake_at = on_turn, clock.monotonic()
         self._cluster = KafkaCluster(kafka, client_id=f"{client_id}-ledger")
         self._starts = BookStarts(kafka, self._cluster, clock)
         self._store = KafkaStateStore(kafka, publisher, LEDGER_STATE.name, clock)
@@ -82,14 +91,13 @@ class LedgerJob:
             self._close_tail()
 
     def _run(self, stop: threading.Event) -> None:
-        now = self._clock.monotonic()
-        tell_at = save_at = facts_at = now
+        tell_at = save_at = facts_at = self._awake_at = self._clock.monotonic()
         while not stop.is_set():
             try:
-                now = self._awake(now)
+                self._awake()
                 self._join()
                 self._read(stop)
-                now = self._awake(now)
+                now = self._awake()
                 if now >= facts_at:
                     self._ask_facts()
                     facts_at = now + FACTS_SECONDS
@@ -107,9 +115,12 @@ class LedgerJob:
         except RetryLater as error:
             LOG.warning("the last of the books was not saved, it is counted again: %s", error)
 
-    def _awake(self, before: float) -> float:
-        """Now. Who stood still past its session has lost its partitions, whether it was told so or not."""
-        now = self._clock.monotonic()
+    def _awake(self) -> float:
+        """Now. Who stood still past its session has lost its partitions, whether it was told so or not. Call it after
+        each thing that may take long: only one of them must fit into a session."""
+        self._on_turn()
+        before, now = self._awake_at, self._clock.monotonic()
+        self._awake_at = now
         if now - before > self._kafka.session_timeout_ms / 1000 and self._books:
             LOG.warning("the ledger stood still for %.0f s: its books are taken over anew", now - before)
             self._drop(self._books.keys())
@@ -148,6 +159,7 @@ class LedgerJob:
                 except Superseded as error:
                     raise RetryLater(f"{REQUESTS.name}[{number}]: {error}") from None
             self._waiting.discard(number)
+            self._awake()
 
     def _take_over(self, number: int) -> _Book:
         cluster_id, topic_id = self._source
@@ -270,6 +282,7 @@ class LedgerJob:
     def _tell(self) -> None:
         """Say how books stand that have read all there was a moment ago."""
         if not self._books:
+            show((), 0)
             return
         before, self._ends = self._ends, self._ask_ends()
         told = []
@@ -279,7 +292,7 @@ class LedgerJob:
                 book.ledger.expire()
                 told.append(book.ledger.told(book.state.epoch, book.end))
         if told:
-            self._show(told)
+            show(told, self._clock.now_ms())
         for event in self._telling.events(told, self._clock.monotonic(), self._clock.now_ms()):
             self._publisher.publish(event.topic, event.value, partition=event.partition, headers=event.headers)
 
@@ -301,21 +314,10 @@ class LedgerJob:
         found = self._cluster.ends(counts)
         return {(topic, number): offset for topic, ends in found.items() for number, offset in ends.items()}
 
-    def _show(self, told: Sequence[PartitionOwed]) -> None:
-        now_ms = self._clock.now_ms()
-        owed: dict[str, list[tuple[int, int | None]]] = {}
-        for book in told:
-            for one in book.scenarios:
-                owed.setdefault(one.scenario, []).append((one.owed, one.oldest_ms))
-        for scenario, rows in owed.items():
-            oldest = [ms for _, ms in rows if ms is not None]
-            LEDGER_OWED_REQUESTS.labels(scenario).set(sum(count for count, _ in rows))
-            LEDGER_OLDEST_OWED_SECONDS.labels(scenario).set(max(0.0, (now_ms - min(oldest)) / 1000) if oldest else 0.0)
-
     def _save(self) -> None:
         for number, book in list(self._books.items()):
             try:
-                book.state.write(dict(book.ledger.pages()), book.ledger.next_offset)
+                book.state.write(book.ledger.pages(), book.ledger.next_offset)
             except Superseded as error:
                 LOG.warning("%s[%d]: the book is taken over again: %s", REQUESTS.name, number, error)
                 self._drop([number])

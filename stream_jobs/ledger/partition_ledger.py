@@ -5,7 +5,7 @@ Pure: a fold over the records of three topics. In which order those of different
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -139,9 +139,9 @@ class PartitionLedger:
             self._account(UNREAD).add(EXPIRED, unread)
         self._read = max(self._read, first)
 
-    def told(self, epoch: int, end: int, scenarios: Iterable[str] | None = None) -> PartitionOwed:
-        """The account for others. `end`: the request topic's next offset; `scenarios`: only these."""
-        names = self.accounts.keys() | self._held.keys() if scenarios is None else set(scenarios)
+    def told(self, epoch: int, end: int) -> PartitionOwed:
+        """The account for others. `end`: the request topic's next offset."""
+        names = self.accounts.keys() | self._held.keys()
         return PartitionOwed(
             partition=self.partition,
             epoch=epoch,
@@ -155,14 +155,6 @@ class PartitionLedger:
             worker=self.worker,
             scenarios=[self._told(name) for name in sorted(names)],
         )
-
-    def oldest_ms(self) -> int | None:
-        """When the oldest owed request was appended."""
-        return min((next(iter(held.values())) for held in self._held.values()), default=None)
-
-    def scenarios(self) -> list[str]:
-        """All that are known."""
-        return sorted(self.accounts)
 
     def pages(self) -> dict[str, bytes]:
         """The whole state."""

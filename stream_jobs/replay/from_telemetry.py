@@ -18,6 +18,7 @@ from schemas.anomalies import InputRange
 from schemas.base import DecodeError, decode
 from schemas.windows import WINDOW_KINDS, PartialSeries, PartialWindowsClosed, SeriesKey
 from stream_jobs.replay.recompute import NotReproducible, same_bits
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects
@@ -47,18 +48,6 @@ class Telemetry(Protocol):
         """What is known of the requests. Raises NotReproducible when it is not known any more."""
 
 
-class _EveryRequest:
-    """A `RequestLog` that doubts nothing: what was refused then is a dead letter, and no outcome that was counted."""
-
-    def is_known(self, cluster_id: str, topic_id: str) -> bool:
-        """Yes."""
-        return True
-
-    def end(self, cluster_id: str, topic_id: str, partition: int) -> int | None:
-        """Not known."""
-        return None
-
-
 class _WindowAgain(RequestStage):
     """Stage 1 over one window, with what it knew before given."""
 
@@ -68,7 +57,7 @@ class _WindowAgain(RequestStage):
             topic_id=window.topic_id,
             partition=inputs.partition,
             window_partitions=1,
-            requests=_EveryRequest(),
+            requests=AnyRequests(),
             next_offset=inputs.first_offset,
         )
         self._known = known

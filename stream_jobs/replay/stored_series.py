@@ -14,6 +14,7 @@ from schemas.anomalies import InputRange
 from schemas.tables import LATENCY_CAUSES, WINDOW_SCORES, WINDOWS
 from schemas.windows import HISTOGRAMS, SeriesKey
 from stream_jobs.attribution.regression import CAUSES, LatencyCauses
+from stream_jobs.ledger_triggers import NAME as LEDGER
 from stream_jobs.replay.stored import Tables, plain
 from stream_jobs.window_rows import RATE, SeriesWindow, WindowId, name_of
 from stream_jobs.windows import RARE
@@ -33,8 +34,12 @@ _SPAN = (
     "AND window_end <= fromUnixTimestamp64Milli({to:Int64}, 'UTC')"
 )
 FIRST = f"SELECT toUnixTimestamp64Milli(min(window_end)) AS first_ms, count() AS n FROM windows WHERE {_SPAN}"
-KNOWN = f"SELECT DISTINCT source_topic_id, window_start, window_end FROM window_scores WHERE {_SPAN}"
-"""Windows in which no series had a request have no row of `windows`; what is missing was scored all the same."""
+KNOWN = (
+    "SELECT DISTINCT source_topic_id, window_start, window_end FROM window_scores "
+    f"WHERE detector != '{LEDGER}' AND {_SPAN}"
+)
+"""Windows in which no series had a request have no row of `windows`; what is missing was scored all the same. What the
+ledger says is no window of telemetry."""
 
 
 @dataclass(slots=True)

@@ -117,6 +117,8 @@ def test_where_a_partition_stood_at_a_time_is_told_by_append_time(kafka, unique,
     assert cluster.since(unique, {0: at_ms[1], 1: at_ms[1]}) == {0: (1, 3), 1: (0, 0)}
     assert cluster.since(unique, {0: at_ms[2] + 1}) == {0: (3, 3)}
     assert cluster.since(unique, {0: at_ms[0]}) == {0: (0, 3)}
+    assert cluster.offsets_at(unique, at_ms[1]) == {0: 1, 1: 0}
+    assert cluster.offsets_at(unique, at_ms[2] + 1) == {0: 3, 1: 0}
 
 
 def test_an_offset_of_a_deleted_topic_is_no_place_to_begin_at(kafka, unique, until):

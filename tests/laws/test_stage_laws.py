@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.telemetry import Outcome
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
-from tests.telemetry_events import T0, AnyRequests, as_record, record, served, stored, ticked
+from tests.telemetry_events import T0, as_record, record, served, stored, ticked
 
 SETTINGS = JobSettings(window_seconds=1, row_window=40, requests_min=5, series_max=3, row_models_max=2)
 WINDOW_PARTITIONS = 2

@@ -27,6 +27,7 @@ def encoder_of(dtype):
     if not isinstance(found._layers[0].qkv, PackedLinear):
         missing("a processor for which layers are packed")
     assert found._program is not None
+    assert found._forward == found._scripted
     return found
 
 
@@ -75,6 +76,10 @@ def test_without_torchscript_the_loop_serves(monkeypatch):
     monkeypatch.setattr(torch.jit, "script", refuse)
     scripted.program.cache_clear()
     try:
-        assert scripted.program() is None
+        model = default_model()
+        encoder = BertEncoder(model.config, weights_of(model), on_cpu(torch.float32))
+        assert encoder._program is None
+        with torch.inference_mode():
+            assert len(encoder.encode(BATCHES["uneven"]).lengths) == 4
     finally:
         scripted.program.cache_clear()

@@ -10,11 +10,12 @@ from schemas.base import Reason, decode
 from schemas.telemetry import Outcome
 from schemas.windows import HISTOGRAMS, WINDOW_KINDS
 from stream_jobs.causes import OUT_OF_MEMORY, SCHEMA_REASONS, TIMEOUTS, histogram_bins, rare_of
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
 from stream_jobs.windows import OUTCOMES
-from tests.telemetry_events import T0, AnyRequests, as_record, record, served, ticked
+from tests.telemetry_events import T0, as_record, record, served, ticked
 
 ANSWERED, FAILED, SHED, DEAD = range(4)
 

@@ -9,11 +9,12 @@ from schemas.tables import REQUESTS
 from schemas.telemetry import Outcome
 from schemas.windows import WINDOW_KINDS
 from stream_jobs.partial_events import target_of
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import APPENDED_SINCE_MAX, REQUEST_TOPICS_MAX, RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import PAGE_BYTES_MAX, Limit
 from stream_jobs.windows import OVERFLOW
-from tests.telemetry_events import T0, AnyRequests, record, served, stored, ticked
+from tests.telemetry_events import T0, record, served, stored, ticked
 
 PARTITIONS = 3
 

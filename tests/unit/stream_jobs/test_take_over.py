@@ -6,11 +6,11 @@ import pytest
 
 from infra.settings import KafkaSettings
 from stream_jobs.partition_runner import StageSpec, restored
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.score_specs import score_specs
 from stream_jobs.settings import JobSettings
 from stream_jobs.state_log import PartitionState
 from tests.fakes import FakeBroker, FakeClock
-from tests.telemetry_events import AnyRequests
 
 
 class Stage:

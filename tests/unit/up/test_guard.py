@@ -3,7 +3,7 @@
 import os
 
 from infra.kafka.cluster import GroupSeen
-from infra.ports import RetryLater
+from infra.ports import Fatal, RetryLater
 from infra.up.group_sight import GroupSight
 from infra.up.guard import Guard, Target, Teller
 from infra.up.lag_alert import LagAlert, LagPolicy
@@ -135,3 +135,14 @@ def test_an_alert_is_told_when_the_servers_are_back_and_not_twice():
     watched.cluster.commits = {("t", 0): 10, ("t", 1): 10}
     watched.looks(3)
     assert [row[1] for row in watched.outside.rows] == ["open", "resolved"]
+
+
+def test_a_publisher_that_is_broken_for_good_keeps_no_alert_from_the_table():
+    watched = Watched(member(), "clickhouse")
+    watched.outside.publish = broken
+    watched.looks(6)
+    assert [row[:2] for row in watched.outside.rows] == [("alerts_stored", "open")]
+
+
+def broken(*_, **__):
+    raise Fatal("fenced")

@@ -2,12 +2,13 @@
 
 import pytest
 
-from infra.audit.audit_cli import Moment, as_object, as_text, exit_code
+from infra.audit.audit_cli import as_object, as_text, exit_code
 from infra.audit.counts import Audited
 from infra.audit.findings import Findings, Kind
 from infra.audit.partition_counts import PartitionCounts
 from infra.audit.rows import Compared
 from infra.audit.window_counts import WindowCounts
+from infra.moments import Moment
 
 
 def audited(findings=None, notes=(), **compared):
@@ -53,8 +54,8 @@ def test_text_names_what_differs_and_what_is_left_out():
 
 
 def test_moments():
-    assert Moment().convert("2026-03-01T12:00:00Z", None, None) == 1_772_366_400_000
-    assert Moment().convert("2026-03-01T13:00:00+01:00", None, None) == 1_772_366_400_000
+    assert Moment(needs_zone=True).convert("2026-03-01T12:00:00Z", None, None) == 1_772_366_400_000
+    assert Moment(needs_zone=True).convert("2026-03-01T13:00:00+01:00", None, None) == 1_772_366_400_000
     for wrong in ("2026-03-01T12:00:00", "yesterday"):
-        with pytest.raises(Exception, match=r"zone|no time"):
-            Moment().convert(wrong, None, None)
+        with pytest.raises(Exception, match=r"zone|no moment"):
+            Moment(needs_zone=True).convert(wrong, None, None)

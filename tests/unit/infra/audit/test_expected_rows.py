@@ -14,11 +14,12 @@ from schemas.base import DecodeError, Reason
 from schemas.dead_letters import DeadLetter
 from schemas.tables import REQUESTS
 from schemas.telemetry import Outcome, ProcessSample
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.sink import RowSink
 from tests.fakes import FakeTable
-from tests.telemetry_events import T0, AnyRequests, record, served, stored
+from tests.telemetry_events import T0, record, served, stored
 
 
 def outcome(offset):

@@ -13,12 +13,13 @@ from schemas.base import decode
 from schemas.tables import ALERTS, LATENCY_CAUSES, WINDOW_SCORES
 from schemas.windows import WINDOW_KINDS, PartialSeries, PartialWindowsClosed, SeriesKey
 from stream_jobs.pages import pack, unpack
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
 from tests.kind_windows import sketch_of
 from tests.latency_windows import Work
-from tests.telemetry_events import T0, AnyRequests, record, served, ticked
+from tests.telemetry_events import T0, record, served, ticked
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
 LENGTH = 10_000

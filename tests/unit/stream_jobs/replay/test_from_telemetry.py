@@ -14,10 +14,11 @@ from schemas.telemetry import Outcome
 from schemas.windows import WINDOW_KINDS, SeriesKey
 from stream_jobs.replay.from_telemetry import KnownRequests, compared, window_again
 from stream_jobs.replay.recompute import NotReproducible
+from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_rows import Share, WindowId, merged, name_of
-from tests.telemetry_events import T0, AnyRequests, record, served, stored, ticked
+from tests.telemetry_events import T0, record, served, stored, ticked
 
 SETTINGS = JobSettings(row_window=20)
 KEY = SeriesKey(model="mini", version="1", scenario="search")

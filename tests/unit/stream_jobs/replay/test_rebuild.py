@@ -2,8 +2,10 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from infra.columns import plain
 from schemas.tables import ALERTS, ANOMALIES, LATENCY_CAUSES, REBUILT_OF, WINDOW_SCORES, WINDOWS
 from schemas.windows import PartialSeries, SeriesKey, Sketch
+from stream_jobs.ledger_triggers import NAME as LEDGER
 from stream_jobs.partial_events import target_of
 from stream_jobs.replay.rebuild import Rebuild, compare
 from stream_jobs.replay.rebuilt_rows import RebuiltRows
@@ -169,9 +172,10 @@ def test_the_warm_up_is_learnt_and_told_of_nothing(live):
     assert len(run.alerts) < len(whole.alerts)
 
 
-def test_an_alert_of_a_watchdog_is_not_compared():
-    row = {"incident_id": "a", "scenario": "(pipeline)"}
-    found = compare([row], [])
+def test_alerts_of_a_watchdog_and_of_the_ledger_are_not_compared():
+    told = [{"incident_id": "a", "scenario": "(pipeline)"}]
+    told += [{"incident_id": kind, "scenario": "search", "kind": kind} for kind in ("stall", "lag")]
+    found = compare(told, [])
     assert [*found.same, *found.moved, *found.added, *found.gone] == []
 
 
@@ -203,6 +207,8 @@ class Answers:
         if "count()" in sql:
             return (), [(min((row["window_end"] for row in rows), default=0), len(rows))]
         if "DISTINCT" in sql:
+            (left_out,) = re.findall(r"detector != '(\w+)'", sql)
+            rows = [row for row in rows if row["detector"] != left_out]
             names = ("source_topic_id", "window_start", "window_end")
             return names, list({tuple(_time(name, row[name]) for name in names) for row in rows})
         self.spans.append((parameters["from"], parameters["to"]))
@@ -220,6 +226,14 @@ def test_windows_are_read_slice_by_slice_as_they_are(live, monkeypatch):
     assert [one.window for one in found] == [one.window for one in live.windows()]
     assert [one.found for one in found] == [one.found for one in live.windows()]
     assert len(set(answers.spans)) > 20
+
+
+def test_what_the_ledger_said_is_no_window(live):
+    some = live.tables[WINDOW_SCORES.name][0]
+    said = {**some, "detector": LEDGER, "window_start": some["window_start"] + 1, "window_end": some["window_end"] + 1}
+    tables = {**live.tables, WINDOW_SCORES.name: [*live.tables[WINDOW_SCORES.name], said]}
+    found = list(StoredSeries(Answers(SimpleNamespace(tables=tables)), T0 - 10**9, T0 + 10**9))
+    assert [one.window for one in found] == [one.window for one in live.windows()]
 
 
 def test_a_corrected_window_says_nothing_of_what_is_missing(live):
