@@ -19,7 +19,7 @@ from torch.nn import functional
 from inference_workers.engines.inputs import Ints, limit_of, pack
 from inference_workers.engines.linear import ACTIVATIONS, PACKED_ACTIVATIONS, Linear, PackedLinear, linear_of
 from inference_workers.engines.placement import Placement
-from inference_workers.engines.scripted import Program, program, weights_of
+from inference_workers.engines.scripted import Program, mixed, program, weights_of
 from inference_workers.ports import Item
 
 STEPWISE_TOKENS_MAX = 128
@@ -31,19 +31,19 @@ GROUPS_MAX = 16
 batch of shopping queries. With more of them the many small steps cost more than the padding."""
 
 ROWS_MULTIPLE = 16
-"""Packed tokens are filled up to a multiple of this on a CPU: oneDNN keeps a program for each count of rows that it has
-seen, which took a worker from 1.0 to 1.7 GB."""
+"""Packed tokens are filled up to a multiple of this on a CPU, few of them to one of 4 or 8. oneDNN makes a program for
+each count of rows: 2.5 ms for the layers of a count not seen lately, where a batch of 16 queries takes 15."""
 
-GROUPED_INPUTS_MIN = 32
-"""Fewer inputs attend padded, and are not filled up: one alone took 6.4 ms instead of 4.5, nine 15.9 instead of 13.0;
-32 take the same, and 64 take 63 ms instead of 76."""
+GROUPED_INPUTS_MIN = 8
+"""Fewer inputs attend padded: their groups would be of one or two."""
 
 Norm = tuple[Tensor, Tensor]
 Groups = list[tuple[int, int, int]]
 """Runs of equally long inputs, in order: first packed token, inputs, length."""
-Attention = tuple[Tensor, Tensor, Tensor] | None
+Attention = tuple[Tensor | None, Tensor | None, Tensor | None]
 """[n * longest] where each place's token is packed, [tokens] where each token's place is, [n, 1, 1, longest] which
-places are real. None where all inputs are equally long."""
+places are real. None each where all inputs of a group are equally long."""
+_EVEN: Attention = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,19 +139,18 @@ class BertEncoder:
         uneven = bool((packed.lengths != longest).any())
         groups = groups_of(packed.lengths) if self._by_length and len(items) >= GROUPED_INPUTS_MIN else None
         total = len(packed.ids)
-        if groups is not None and (fill := -total % ROWS_MULTIPLE):
-            groups.append((total, 1, fill))
+        if self._by_length and (fill := -total % rows_multiple(total)):
             arrays[:2] = [np.pad(one, (0, fill)) for one in arrays[:2]]
         padded = uneven and groups is None
         if padded:
             arrays += _spread_of(packed.lengths, packed.starts, longest)
         ids, places_there, lengths, starts, *rest = self._placement.staging.send(arrays)
-        attention: Attention = None
+        attention = _EVEN
         if padded:
             real = torch.arange(longest, device=lengths.device)[None, :] < lengths[:, None]
             attention = rest[0], rest[1], real[:, None, None, :]
         first = starts if first_only else None
-        states = self._forward(ids, places_there, attention, groups, first, len(items), longest)
+        states = self._forward(ids, places_there, attention, groups, first, total, len(items), longest)
         return Encoded(states if first_only else states[:total], lengths, len(arrays[0]))
 
     def _all_layers(
@@ -161,24 +160,20 @@ class BertEncoder:
         attention: Attention,
         groups: Groups | None,
         first: Tensor | None,
+        total: int,
         count: int,
         longest: int,
     ) -> Tensor:
         x = self._words[ids] + self._places[places]
         x = self._normalised(x, self._norm)
+        scale = self._scale if self._stepwise else None
         last = len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             qkv = layer.qkv(x)
-            if groups is None:
-                attended = self._attended(qkv, attention, count, longest)
-            else:
-                attended = torch.empty_like(x)
-                for begin, inputs, length in groups:
-                    end = begin + inputs * length
-                    attended[begin:end] = self._attended(qkv[begin:end], None, inputs, length)
+            seen = mixed(qkv, *attention, groups or [], total, count, longest, self._heads, scale, STEPWISE_TOKENS_MAX)
             if number == last and first is not None:  # nobody looks at the other tokens any more
-                attended, x = attended[first], x[first]
-            x = self._normalised(layer.attention_out.added(attended, x), layer.attention_norm)
+                seen, x = seen[first], x[first]
+            x = self._normalised(layer.attention_out.added(seen, x), layer.attention_norm)
             x = self._normalised(layer.down.added(layer.up.activated(x, self._activation), x), layer.norm)
         return x
 
@@ -199,22 +194,20 @@ class BertEncoder:
         attention: Attention,
         groups: Groups | None,
         first: Tensor | None,
+        total: int,
         count: int,
         longest: int,
     ) -> Tensor:
         """See `_all_layers`."""
         assert self._program is not None
         x = self._normalised(self._words[ids] + self._places[places], self._norm)
-        spread, back, mask = (None, None, None) if attention is None else attention
-        sizes = count, longest, self._heads, self._epsilon
+        sizes = total, count, longest, self._heads, self._epsilon
         activation, _, algorithm = PACKED_ACTIVATIONS[self._activation]
         scale = self._scale if self._stepwise else None
         return self._program(
             x,
             self._weights,
-            spread,
-            back,
-            mask,
+            *attention,
             groups or [],
             first,
             *sizes,
@@ -224,23 +217,13 @@ class BertEncoder:
             STEPWISE_TOKENS_MAX,
         )
 
-    def _attended(self, qkv: Tensor, attention: Attention, count: int, longest: int) -> Tensor:
-        """Attention within each input: packed [tokens, 3 x hidden] to packed [tokens, hidden]."""
-        padded = qkv if attention is None else qkv[attention[0]]
-        query, key, value = padded.view(count, longest, 3, self._heads, -1).permute(2, 0, 3, 1, 4)
-        mask = None if attention is None else attention[2]
-        if self._stepwise and longest <= STEPWISE_TOKENS_MAX:
-            scores = torch.matmul(query, key.transpose(-1, -2)).mul_(self._scale)
-            if mask is not None:
-                scores.masked_fill_(~mask, float("-inf"))
-            out = torch.matmul(scores.softmax(-1), value)
-        else:
-            out = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        out = out.transpose(1, 2).reshape(count * longest, self._hidden)
-        return out if attention is None else out[attention[1]]
-
     def _normalised(self, x: Tensor, norm: Norm) -> Tensor:
         return functional.layer_norm(x, (self._hidden,), *norm, self._epsilon)
+
+
+def rows_multiple(tokens: int) -> int:
+    """What so many packed tokens are filled up to a multiple of: little work for nothing, and few different counts."""
+    return 4 if tokens < 48 else 8 if tokens < 96 else ROWS_MULTIPLE
 
 
 def groups_of(lengths: Ints) -> Groups | None:

@@ -6,7 +6,13 @@ import pytest
 import torch
 
 from inference_workers.engines import scripted
-from inference_workers.engines.bert import GROUPED_INPUTS_MIN, STEPWISE_TOKENS_MAX, BertEncoder
+from inference_workers.engines.bert import (
+    GROUPED_INPUTS_MIN,
+    GROUPS_MAX,
+    STEPWISE_TOKENS_MAX,
+    BertEncoder,
+    rows_multiple,
+)
 from inference_workers.engines.linear import PackedLinear
 from inference_workers.engines.loading import weights_of
 from inference_workers.engines.placement import Placement
@@ -45,7 +51,8 @@ BATCHES = {
     "one": items(5),
     "equal": items(6, 6, 6),
     "uneven": items(3, 9, 4, 12),
-    "by length": items(*([4] * 20), *([7] * (GROUPED_INPUTS_MIN - 20))),
+    "by length": items(*([4] * (GROUPED_INPUTS_MIN - 2)), *([7] * 3), 15, 16, 31, 32),
+    "of too many lengths": items(*range(3, 3 + GROUPS_MAX + 1)),
     "long": items(STEPWISE_TOKENS_MAX, STEPWISE_TOKENS_MAX + 1, 3),
     "pairs": [item(5, 6, 7, 8, second=2), item(9, 10)],
 }
@@ -61,6 +68,23 @@ def test_the_program_gives_the_bits_of_the_loop(encoder, batch, first_only):
         encoder._forward = plain
     assert torch.equal(program.states, loop.states)
     assert program.tokens_computed == loop.tokens_computed
+
+
+def test_an_input_means_the_same_in_any_company(encoder):
+    """Whether it attends alone, padded or with its equals, and with how many rows of nobody's behind it."""
+    every = [one for batch in BATCHES.values() for one in batch]
+    with torch.inference_mode():
+        for batch in (*BATCHES.values(), sorted(every, key=lambda one: len(one.ids))):
+            together = encoder.encode(batch).states.split([len(one.ids) for one in batch])
+            for one, states in zip(batch, together, strict=True):
+                alone = encoder.encode([one]).states.float()
+                assert torch.cosine_similarity(alone, states.float(), dim=-1).min() > 0.999
+
+
+def test_few_counts_of_rows_are_computed():
+    filled = [tokens + -tokens % rows_multiple(tokens) for tokens in range(1, 513)]
+    assert len(set(filled)) <= 45, "each is a program of oneDNN's for each of four layers"
+    assert all(new - old < max(4, 0.17 * old) for old, new in enumerate(filled, 1)), "little is computed for nobody"
 
 
 def test_layers_that_are_not_packed_are_computed_by_the_loop():
