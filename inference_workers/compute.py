@@ -88,6 +88,7 @@ class ComputeThread:
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Computed] | BaseException] = queue.SimpleQueue()
         self._under_way = 0
+        self._something_done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="compute", daemon=True)
         self._thread.start()
 
@@ -98,6 +99,7 @@ class ComputeThread:
 
     def collect(self) -> list[tuple[int, Computed]]:
         """See `Compute.collect`."""
+        self._something_done.clear()
         found = []
         while not self._done.empty():
             one = self._done.get()
@@ -111,6 +113,10 @@ class ComputeThread:
         """See `Compute.under_way`."""
         return self._under_way
 
+    def wait(self, seconds: float) -> None:
+        """Wait so long, or until something is done that was not collected."""
+        self._something_done.wait(seconds)
+
     def close(self) -> None:
         """Compute nothing more after what was submitted."""
         self._jobs.put(None)
@@ -120,9 +126,11 @@ class ComputeThread:
             while (job := self._jobs.get()) is not None:
                 ticket, engine, arrangement = job
                 self._done.put((ticket, compute(engine, self._clock, arrangement, self._delay)))
+                self._something_done.set()
                 del job, engine, arrangement  # an idle thread shall not keep a retired model alive
         except BaseException as error:  # handed to the loop's thread, which ends the process
             self._done.put(error)
+            self._something_done.set()
 
 
 def compute(

@@ -34,7 +34,7 @@ DELIVERIES_PER_RECORD = 2
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 """Bounds the decoding and tokenising of one step to some milliseconds: polling goes on in between."""
 BUSY_SECONDS, PREFETCHED_SECONDS = 0.004, 0.008
-"""How often a finished batch is looked for; seldomer while the next one lies ready: then nobody waits for the loop."""
+"""How often requests are taken in while a batch is computed; seldomer while the next one lies ready."""
 IDLE_SECONDS = 0.1
 
 
@@ -141,12 +141,15 @@ class InferenceWork:
 
     def step(self, outbox: Outbox, *, start: bool) -> float:
         """See `Work.step`."""
-        for ticket, computed in self._compute.collect():
-            self._fold(self._started.pop(ticket), computed, outbox)
+        done = self._compute.collect()
+        for ticket, computed in done:
+            self._started[ticket].lane.learn(computed.exhausted_tokens)
         self._switch()
         if start:
             self._admit(outbox)
             self._start(outbox)
+        for ticket, computed in done:  # told of while the next batch is computed
+            self._fold(self._started.pop(ticket), computed, outbox)
         now_ms = self._clock.now_ms()
         telemetry = self._outcomes.telemetry
         last = not start and self._compute.under_way() == 0
@@ -292,7 +295,6 @@ class InferenceWork:
         """Publish a batch's answers and note its outcomes."""
         members, arrangement = started.members, started.arrangement
         start = self._clock.monotonic()
-        started.lane.learn(computed.exhausted_tokens)
         facts = BatchFacts(
             model=started.lane.route.ref,
             size=len(members),

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference_workers.admission import Admission
@@ -92,9 +93,15 @@ def new_work(
 
 
 def new_loop(
-    settings: WorkerSettings, open_log: OpenLog, work: Work, outside: Outside, stop: threading.Event
+    settings: WorkerSettings,
+    open_log: OpenLog,
+    work: Work,
+    outside: Outside,
+    stop: threading.Event,
+    *,
+    wait: Callable[[float], object],
 ) -> BatchLoop:
-    """The consume loop, not yet a member of the group."""
+    """The consume loop, not yet a member of the group. `wait`: see `ComputeThread.wait`."""
     return BatchLoop(
         open_log,
         Outbox(outside.publisher, outside.clock),
@@ -102,5 +109,5 @@ def new_loop(
         outside.clock,
         LoopLimit(deliveries_per_record=DELIVERIES_PER_RECORD, held_records_max=settings.queue_requests_max),
         stop=stop,
-        wait=threading.Event().wait,
+        wait=wait,
     )

@@ -185,6 +185,7 @@ def _run(
         work,
         outside,
         stop,
+        wait=compute.wait,
     )
     observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
     observer.ready_to_join()

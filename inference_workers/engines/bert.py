@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from inference_workers.engines.inputs import Ints, limit_of, pack
+from inference_workers.engines.inputs import limit_of, pack
 from inference_workers.engines.linear import ACTIVATIONS, PACKED_ACTIVATIONS, Linear, PackedLinear, linear_of
 from inference_workers.engines.placement import Placement
+from inference_workers.engines.places import GROUP_SCORES, Group, places_of, rows_multiple
 from inference_workers.engines.scripted import Program, mixed, program, weights_of
 from inference_workers.ports import Item
 
@@ -26,24 +27,9 @@ STEPWISE_TOKENS_MAX = 128
 """Longest input whose attention is computed step by step in bfloat16 on a CPU. torch's fused attention takes 2.3 times
 as long for 6 tokens there and 1.3 times for 128; beyond, the scores of all pairs would take too much memory."""
 
-GROUPS_MAX = 16
-"""Most lengths of a batch whose inputs attend length by length: 8 % faster on a CPU than one padded attention for a
-batch of shopping queries. With more of them the many small steps cost more than the padding."""
-
-ROWS_MULTIPLE = 16
-"""Packed tokens are filled up to a multiple of this on a CPU, few of them to one of 4 or 8. oneDNN makes a program for
-each count of rows: 2.5 ms for the layers of a count not seen lately, where a batch of 16 queries takes 15."""
-
-GROUPED_INPUTS_MIN = 8
-"""Fewer inputs attend padded: their groups would be of one or two."""
-
 Norm = tuple[Tensor, Tensor]
-Groups = list[tuple[int, int, int]]
-"""Runs of equally long inputs, in order: first packed token, inputs, length."""
 Attention = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""[n * longest] where each place's token is packed, [tokens] where each token's place is, [n, 1, 1, longest] which
-places are real. None each where all inputs of a group are equally long."""
-_EVEN: Attention = (None, None, None)
+"""`Places.spread`, `back` and `mask` on the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,35 +120,26 @@ class BertEncoder:
         """Last hidden states of all tokens, packed, or of each item's first token alone. Raises EngineError."""
         packed = pack(items, self._limit)
         places = packed.positions if packed.types is None else packed.positions + packed.types * self._positions
-        arrays = [packed.ids, places, packed.lengths, packed.starts]
-        longest = int(packed.lengths.max())
-        uneven = bool((packed.lengths != longest).any())
-        groups = groups_of(packed.lengths) if self._by_length and len(items) >= GROUPED_INPUTS_MIN else None
         total = len(packed.ids)
-        if self._by_length and (fill := -total % rows_multiple(total)):
-            arrays[:2] = [np.pad(one, (0, fill)) for one in arrays[:2]]
-        padded = uneven and groups is None
-        if padded:
-            arrays += _spread_of(packed.lengths, packed.starts, longest)
+        rows = total + (-total % rows_multiple(total) if self._by_length else 0)
+        scores = GROUP_SCORES // self._heads if self._by_length else None
+        seen = places_of(packed.lengths, packed.starts, rows, scores=scores)
+        arrays: list[NDArray[Any]] = [np.pad(one, (0, rows - total)) for one in (packed.ids, places)]
+        arrays += [packed.lengths, packed.starts]
+        if seen.spread is not None and seen.back is not None and seen.mask is not None:
+            arrays += [seen.spread, seen.back, seen.mask.astype(np.int32)]
         ids, places_there, lengths, starts, *rest = self._placement.staging.send(arrays)
-        attention = _EVEN
-        if padded:
-            real = torch.arange(longest, device=lengths.device)[None, :] < lengths[:, None]
-            attention = rest[0], rest[1], real[:, None, None, :]
-        first = starts if first_only else None
-        states = self._forward(ids, places_there, attention, groups, first, total, len(items), longest)
-        return Encoded(states if first_only else states[:total], lengths, len(arrays[0]))
+        attention: Attention = (rest[0], rest[1], rest[2] != 0) if rest else (None, None, None)
+        states = self._forward(ids, places_there, attention, seen.groups, starts if first_only else None)
+        return Encoded(states if first_only else states[:total], lengths, rows)
 
     def _all_layers(
         self,
         ids: Tensor,
         places: Tensor,
         attention: Attention,
-        groups: Groups | None,
+        groups: list[Group],
         first: Tensor | None,
-        total: int,
-        count: int,
-        longest: int,
     ) -> Tensor:
         x = self._words[ids] + self._places[places]
         x = self._normalised(x, self._norm)
@@ -170,7 +147,7 @@ class BertEncoder:
         last = len(self._layers) - 1
         for number, layer in enumerate(self._layers):
             qkv = layer.qkv(x)
-            seen = mixed(qkv, *attention, groups or [], total, count, longest, self._heads, scale, STEPWISE_TOKENS_MAX)
+            seen = mixed(qkv, *attention, groups, self._heads, scale, STEPWISE_TOKENS_MAX)
             if number == last and first is not None:  # nobody looks at the other tokens any more
                 seen, x = seen[first], x[first]
             x = self._normalised(layer.attention_out.added(seen, x), layer.attention_norm)
@@ -192,56 +169,16 @@ class BertEncoder:
         ids: Tensor,
         places: Tensor,
         attention: Attention,
-        groups: Groups | None,
+        groups: list[Group],
         first: Tensor | None,
-        total: int,
-        count: int,
-        longest: int,
     ) -> Tensor:
         """See `_all_layers`."""
         assert self._program is not None
         x = self._normalised(self._words[ids] + self._places[places], self._norm)
-        sizes = total, count, longest, self._heads, self._epsilon
         activation, _, algorithm = PACKED_ACTIVATIONS[self._activation]
         scale = self._scale if self._stepwise else None
-        return self._program(
-            x,
-            self._weights,
-            *attention,
-            groups or [],
-            first,
-            *sizes,
-            activation,
-            algorithm,
-            scale,
-            STEPWISE_TOKENS_MAX,
-        )
+        numbers = self._heads, self._epsilon, activation, algorithm, scale, STEPWISE_TOKENS_MAX
+        return self._program(x, self._weights, *attention, groups, first, *numbers)
 
     def _normalised(self, x: Tensor, norm: Norm) -> Tensor:
         return functional.layer_norm(x, (self._hidden,), *norm, self._epsilon)
-
-
-def rows_multiple(tokens: int) -> int:
-    """What so many packed tokens are filled up to a multiple of: little work for nothing, and few different counts."""
-    return 4 if tokens < 48 else 8 if tokens < 96 else ROWS_MULTIPLE
-
-
-def groups_of(lengths: Ints) -> Groups | None:
-    """Runs of equal lengths [n]; None when they are too many to be worth it."""
-    starts = np.flatnonzero(np.diff(lengths, prepend=-1))
-    if len(starts) > GROUPS_MAX:
-        return None
-    groups, begin = [], 0
-    for start, end in pairwise([*starts.tolist(), len(lengths)]):
-        count, length = end - start, int(lengths[start])
-        groups.append((begin, count, length))
-        begin += count * length
-    return groups
-
-
-def _spread_of(lengths: Ints, starts: Ints, longest: int) -> list[Ints]:
-    """For padding and back: which packed token each of n * longest places shows, and the place of each token."""
-    columns = np.arange(longest, dtype=np.int32)[None, :]
-    real = columns < lengths[:, None]
-    spread = np.where(real, starts[:, None] + columns, 0).ravel()
-    return [spread.astype(np.int32), np.flatnonzero(real).astype(np.int32)]

@@ -24,30 +24,29 @@ WEIGHTS_OF_A_LAYER = 12
 
 def attended(
     qkv: Tensor,
-    spread: Optional[Tensor],  # noqa: UP045
-    back: Optional[Tensor],  # noqa: UP045
     mask: Optional[Tensor],  # noqa: UP045
     count: int,
     longest: int,
     heads: int,
     scale: Optional[Tensor],  # noqa: UP045
 ) -> Tensor:
-    """Attention within each input: packed [tokens, 3 x hidden] to packed [tokens, hidden].
+    """Attention within each of `count` inputs of `longest` places, of which those in `mask` [places] are real: [places,
+    3 x hidden] to [places, hidden].
 
     With a `scale` [] step by step (a tensor, because TorchScript would round a number to the tensors' type), else by
     torch's fused one. Short inputs are computed in float32, which takes no longer and where nothing is made for each
     count and length; oneDNN makes two programs, 1 ms, for those that it has not seen lately in bfloat16.
     """
-    padded = qkv if spread is None else qkv[spread]
-    parts = padded.view(count, longest, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    parts = qkv.view(count, longest, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    real = None if mask is None else mask.view(count, 1, 1, longest)
     if scale is None:
-        out = torch.nn.functional.scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=mask)
+        out = torch.nn.functional.scaled_dot_product_attention(parts[0], parts[1], parts[2], attn_mask=real)
     else:
         if longest < 32:
             parts = parts.to(torch.float32, memory_format=torch.contiguous_format)
         scores = torch.matmul(parts[0], parts[1].transpose(-1, -2)).mul_(scale)
-        if mask is not None:
-            scores.masked_fill_(~mask, float("-inf"))
+        if real is not None:
+            scores.masked_fill_(~real, float("-inf"))
         if longest < 16:  # torch's softmax takes two to three times as long for rows shorter than a register
             scores = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
             scores = scores.div_(scores.sum(-1, keepdim=True))
@@ -55,8 +54,7 @@ def attended(
             scores = scores.softmax(-1)
         out = torch.matmul(scores, parts[2])
     out = out.transpose(1, 2).to(qkv.dtype, memory_format=torch.contiguous_format)
-    out = out.reshape(count * longest, qkv.shape[1] // 3)
-    return out if back is None else out[back]
+    return out.reshape(count * longest, qkv.shape[1] // 3)
 
 
 def mixed(
@@ -64,27 +62,22 @@ def mixed(
     spread: Optional[Tensor],  # noqa: UP045
     back: Optional[Tensor],  # noqa: UP045
     mask: Optional[Tensor],  # noqa: UP045
-    groups: List[Tuple[int, int, int]],  # noqa: UP006
-    total: int,
-    count: int,
-    longest: int,
+    groups: List[Tuple[int, int, int, bool]],  # noqa: UP006
     heads: int,
     scale: Optional[Tensor],  # noqa: UP045
     stepwise_max: int,
 ) -> Tensor:
-    """`attended` for all inputs at once or group by group; zeros in the rows after `total`, which are nobody's."""
-    if len(groups) == 0 and total == qkv.shape[0]:
-        return attended(qkv, spread, back, mask, count, longest, heads, scale if longest <= stepwise_max else None)
-    out = qkv.new_zeros([qkv.shape[0], qkv.shape[1] // 3])
-    if len(groups) == 0:
-        step = scale if longest <= stepwise_max else None
-        out[:total] = attended(qkv[:total], spread, back, mask, count, longest, heads, step)
+    """`attended` group by group: packed [rows, 3 x hidden] to packed [rows, hidden]; see `bert.Places`. Rows that are
+    nobody's get something finite."""
+    padded = qkv if spread is None else qkv[spread]
+    out = padded.new_zeros([padded.shape[0], padded.shape[1] // 3])
     for group in groups:
-        begin, inputs, length = group[0], group[1], group[2]
-        end = begin + inputs * length
-        step = scale if length <= stepwise_max else None
-        out[begin:end] = attended(qkv[begin:end], None, None, None, inputs, length, heads, step)
-    return out
+        begin, count, longest, even = group
+        end = begin + count * longest
+        real = None if mask is None or even else mask[begin:end]
+        step = scale if longest <= stepwise_max else None
+        out[begin:end] = attended(padded[begin:end], real, count, longest, heads, step)
+    return out if back is None else out[back]
 
 
 def layers(
@@ -93,11 +86,8 @@ def layers(
     spread: Optional[Tensor],  # noqa: UP045
     back: Optional[Tensor],  # noqa: UP045
     mask: Optional[Tensor],  # noqa: UP045
-    groups: List[Tuple[int, int, int]],  # noqa: UP006
+    groups: List[Tuple[int, int, int, bool]],  # noqa: UP006
     first: Optional[Tensor],  # noqa: UP045
-    total: int,
-    count: int,
-    longest: int,
     heads: int,
     epsilon: float,
     activation: str,
@@ -105,14 +95,14 @@ def layers(
     scale: Optional[Tensor],  # noqa: UP045
     stepwise_max: int,
 ) -> Tensor:
-    """All layers: x [tokens, hidden] to the last states, of the `first` tokens alone where they are given. `weights`
-    has `WEIGHTS_OF_A_LAYER` for each. Inputs of up to `stepwise_max` tokens attend step by step."""
+    """All layers: x [rows, hidden] to the last states, of the `first` tokens alone where they are given. `weights`
+    has `WEIGHTS_OF_A_LAYER` for each. Groups of up to `stepwise_max` places an input attend step by step."""
     hidden = x.shape[1]
     count_of_layers = len(weights) // 12
     for number in range(count_of_layers):
         w = weights[12 * number : 12 * number + 12]
         qkv = torch.ops.mkldnn._linear_pointwise(x, w[0], w[1], "none", [], "none")
-        seen = mixed(qkv, spread, back, mask, groups, total, count, longest, heads, scale, stepwise_max)
+        seen = mixed(qkv, spread, back, mask, groups, heads, scale, stepwise_max)
         if first is not None and number == count_of_layers - 1:  # nobody looks at the other tokens any more
             seen, x = seen[first], x[first]
         added = torch.ops.mkldnn._linear_pointwise(seen, x, w[2], w[3], "add")

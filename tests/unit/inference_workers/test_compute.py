@@ -1,5 +1,7 @@
 """The compute thread: results by ticket, failures isolated, a lost device ends it."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -67,6 +69,27 @@ def test_equal_faults_have_equal_fingerprints():
     one, two = run(FakeEngine(broken={5, 6}), [0, 5], [0, 6]).results
     [other] = run(FakeEngine(bug={5}), [0, 5]).results
     assert one.fingerprint == two.fingerprint != other.fingerprint
+
+
+@pytest.mark.timeout(20)
+def test_whoever_waits_goes_on_when_something_is_done():
+    thread = ComputeThread(FakeClock())
+    thread.submit(1, FakeEngine(), arrange([[item(0, 5)]], 64))
+    thread.wait(60)  # the test's own limit is far below
+    assert len(thread.collect()) == 1
+    start = time.monotonic()
+    thread.wait(0.02)
+    assert time.monotonic() - start >= 0.02, "what was collected is no news"
+
+    def lost():
+        raise DeviceLost("device-side assert")
+
+    broken = ComputeThread(FakeClock(), delay=lost)
+    broken.submit(1, FakeEngine(), arrange([[item(0, 5)]], 64))
+    broken.wait(60)
+    with pytest.raises(DeviceLost):
+        broken.collect()
+    thread.close()
 
 
 @pytest.mark.timeout(20)

@@ -6,16 +6,11 @@ import pytest
 import torch
 
 from inference_workers.engines import scripted
-from inference_workers.engines.bert import (
-    GROUPED_INPUTS_MIN,
-    GROUPS_MAX,
-    STEPWISE_TOKENS_MAX,
-    BertEncoder,
-    rows_multiple,
-)
+from inference_workers.engines.bert import STEPWISE_TOKENS_MAX, BertEncoder
 from inference_workers.engines.linear import PackedLinear
 from inference_workers.engines.loading import weights_of
 from inference_workers.engines.placement import Placement
+from inference_workers.engines.places import GROUPS_MAX
 from inference_workers.engines.staging import HostStaging
 from tests.built_models import item
 from tests.parts import default_model, missing
@@ -51,7 +46,7 @@ BATCHES = {
     "one": items(5),
     "equal": items(6, 6, 6),
     "uneven": items(3, 9, 4, 12),
-    "by length": items(*([4] * (GROUPED_INPUTS_MIN - 2)), *([7] * 3), 15, 16, 31, 32),
+    "by length": items(*([4] * 6), *([7] * 3), 15, 16, 31, 32),
     "of too many lengths": items(*range(3, 3 + GROUPS_MAX + 1)),
     "long": items(STEPWISE_TOKENS_MAX, STEPWISE_TOKENS_MAX + 1, 3),
     "pairs": [item(5, 6, 7, 8, second=2), item(9, 10)],
@@ -79,12 +74,6 @@ def test_an_input_means_the_same_in_any_company(encoder):
             for one, states in zip(batch, together, strict=True):
                 alone = encoder.encode([one]).states.float()
                 assert torch.cosine_similarity(alone, states.float(), dim=-1).min() > 0.999
-
-
-def test_few_counts_of_rows_are_computed():
-    filled = [tokens + -tokens % rows_multiple(tokens) for tokens in range(1, 513)]
-    assert len(set(filled)) <= 45, "each is a program of oneDNN's for each of four layers"
-    assert all(new - old < max(4, 0.17 * old) for old, new in enumerate(filled, 1)), "little is computed for nobody"
 
 
 def test_layers_that_are_not_packed_are_computed_by_the_loop():

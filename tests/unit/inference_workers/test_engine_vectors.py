@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from inference_workers.engines.bert import GROUPS_MAX, ROWS_MULTIPLE, BertEncoder, is_plain_bert
+from inference_workers.engines.bert import BertEncoder, is_plain_bert
 from inference_workers.engines.from_transformers import PaddedEncoder
 from inference_workers.engines.loading import load_engine, weights_of
+from inference_workers.engines.places import GROUPS_MAX, ROWS_MULTIPLE
 from inference_workers.engines.vectors import VectorEngine, pool
 from inference_workers.ports import EngineError, Item, NonFiniteOutput
 from inference_workers.registry import Pooling

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from inference_workers.engines import PROGRAMS_KEPT
-from inference_workers.engines.bert import GROUPS_MAX
+from inference_workers.engines.places import GROUPS_MAX
 
 SETTINGS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 PRINT = f"import os, inference_workers.engines; print([os.environ[name] for name in {SETTINGS}])"
