@@ -20,3 +20,8 @@ class SystemClock:
 def thread_cpu_seconds() -> float:
     """Processor time of the calling thread since some start."""
     return time.thread_time()
+
+
+def process_cpu_seconds() -> float:
+    """Processor time of this process, all threads, since some start."""
+    return time.process_time()

@@ -61,6 +61,7 @@ class Barrier:
         """`threads` run the snapshots' blocking writes."""
         self._owned, self._group, self._sink, self._threads, self._clock = owned, group, sink, threads, clock
         self._running = asyncio.Lock()
+        self._costs: list[float] = []
         self.passed = 0
         """Barriers that committed something, for whoever watches progress."""
         self.step = 0
@@ -72,10 +73,11 @@ class Barrier:
         """One barrier over all partitions that moved. False when some must be tried again."""
         async with self._running:
             started, cpu = self._clock.monotonic(), thread_cpu_seconds()
+            self._costs = []
             cuts = [runner.cut() for runner in self._owned.runners() if runner.moved]
             if not cuts:
                 return True
-            BARRIER_CPU_SECONDS.inc(thread_cpu_seconds() - cpu)
+            self._costs.append(thread_cpu_seconds() - cpu)
             try:
                 # 1 rows stored
                 self._enter(1)
@@ -91,11 +93,16 @@ class Barrier:
                 committed = await self._commit([cut for cut, saved in zip(cuts, done, strict=True) if saved])
             finally:
                 self._enter(0)
+                BARRIER_CPU_SECONDS.inc(self.cpu_seconds())
             BARRIER_SECONDS.observe(self._clock.monotonic() - started)
             whole = committed and all(saved or not cut.runner.alive for cut, saved in zip(cuts, done, strict=True))
             if not whole:
                 BARRIER_FAILURES.inc()
             return whole
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the last one took, or takes so far."""
+        return sum(self._costs)
 
     def _enter(self, step: int) -> None:
         self.step, self.step_since = step, self._clock.monotonic()
@@ -106,7 +113,7 @@ class Barrier:
             return False
         loop = asyncio.get_running_loop()
         try:
-            await loop.run_in_executor(self._threads, _write, cut)
+            await loop.run_in_executor(self._threads, _write, cut, self._costs)
         except RetryLater as error:
             LOG.warning("%s[%d]: snapshot is tried again: %s", runner.topic, runner.partition, error)
             return False
@@ -139,10 +146,10 @@ class Barrier:
         return whole
 
 
-def _write(cut: Cut) -> None:
-    """Make the cut's snapshot durable. In a thread."""
+def _write(cut: Cut, costs: list[float]) -> None:
+    """Make the cut's snapshot durable, and note its processor time. In a thread."""
     cpu = thread_cpu_seconds()
     try:
         cut.runner.state.write(cut.pages, cut.next_offset)
     finally:
-        BARRIER_CPU_SECONDS.inc(thread_cpu_seconds() - cpu)
+        costs.append(thread_cpu_seconds() - cpu)

@@ -28,6 +28,10 @@ def pack(entries: Iterable[Any]) -> list[bytes]:
 
     Raises ValueError for an entry that alone is larger than a page.
     """
+    entries = list(entries)
+    whole = orjson.dumps(entries)
+    if len(whole) <= _ROOM or not entries:  # most are one page: a copy less
+        return [packed(b'{"format":%d,"entries":%b}' % (FORMAT, whole))] if entries else []
     pages: list[list[bytes]] = []
     room = 0
     for entry in entries:

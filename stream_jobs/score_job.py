@@ -8,9 +8,11 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from infra.clock import process_cpu_seconds
 from infra.dead_letters import DeadLetters
 from infra.ports import Clock, Publisher, Record, RetryLater, TableWriter
 from stream_jobs.barrier import Barrier
+from stream_jobs.barrier_pace import BarrierPace
 from stream_jobs.outbox import Outbox
 from stream_jobs.owned_partitions import OwnedPartitions, Positions
 from stream_jobs.partition_runner import StageSpec
@@ -140,9 +142,14 @@ class ScoreJob:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _barriers(self) -> None:
+        pace, time = BarrierPace(self._barrier_interval_seconds), asyncio.get_running_loop().time
         while not self.owned.closing:
-            whole = await self.barrier.run()
-            await asyncio.sleep(self._barrier_interval_seconds if whole else RETRY_SECONDS)
+            if not await self.barrier.run():
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            pace.passed(time(), process_cpu_seconds(), self.barrier.cpu_seconds())
+            while seconds := pace.seconds_until_due(time(), process_cpu_seconds()):
+                await asyncio.sleep(seconds)
 
     async def _ticks(self) -> None:
         loop = asyncio.get_running_loop()

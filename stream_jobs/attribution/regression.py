@@ -121,8 +121,10 @@ class LatencyRegression:
     def state(self) -> str:
         """Everything learnt: the time as little-endian float64, the rest as float32, workers that there are; base64."""
         row = self._states[0]
-        kept = np.trim_zeros(row[_kept()], "b")
-        return base64.b64encode(row[:1].astype("<f8").tobytes() + kept.astype("<f4").tobytes()).decode()
+        kept = row[_kept()]
+        there = np.flatnonzero(kept)
+        learnt = kept[: there[-1] + 1] if len(there) else kept[:0]
+        return base64.b64encode(row[:1].astype("<f8").tobytes() + learnt.astype("<f4").tobytes()).decode()
 
     def restore(self, state: Any) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""

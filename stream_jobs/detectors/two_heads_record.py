@@ -15,7 +15,7 @@ _MAGIC = b"TWO1"
 
 def pack_row(row: Floats, digest: str) -> bytes:
     """`row` is (numbers,); `digest` 16 hexadecimal characters."""
-    body = _HEADER.pack(_MAGIC, bytes.fromhex(digest), len(row)) + row.astype("<f8").tobytes()
+    body = _HEADER.pack(_MAGIC, bytes.fromhex(digest), len(row)) + row.astype("<f8", copy=False).tobytes()
     return body + zlib.crc32(body).to_bytes(4, "little")
 
 
