@@ -11,6 +11,7 @@ from typing import Any, Protocol, cast
 
 import faust
 import mode
+from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 
 from infra.ports import Record
@@ -115,13 +116,22 @@ def new_app(settings: KafkaSettings, *, group: str, client_id: str, topics: Sequ
 
 
 def run(app: JobApp) -> None:
-    """Run until SIGTERM or SIGINT, then stop in order. Leaves by `SystemExit`, 0 after an orderly stop."""
+    """Run until SIGTERM or SIGINT, then stop in order. Leaves by `SystemExit`, 0 after an orderly stop.
+
+    Raises ConnectionError when Kafka went away before the app was there: another try may find it.
+    """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     worker = mode.Worker(
         app, loop=loop, override_logging=False, redirect_stdouts=False, quiet=True, debug=False, daemon=True
     )
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    except SystemExit:
+        away = app.crash_reason or app.consumer.crash_reason  # the app itself may not have been told yet
+        if isinstance(away, KafkaError) and away.retriable:
+            raise ConnectionError(f"Kafka went away while the job was started: {away}") from None
+        raise
 
 
 def _agent(job: Job) -> Callable[[Any], Awaitable[None]]:
