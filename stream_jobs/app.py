@@ -17,7 +17,8 @@ from faust.app.base import BootStrategy
 from infra.ports import Record
 from infra.settings import KafkaSettings
 from stream_jobs.detour import read_detour
-from stream_jobs.faust_consumer import BarrierConsumer, BarrierTransport, Listener, record_of
+from stream_jobs.faust_consumer import BarrierConsumer, BarrierTransport, Listener
+from stream_jobs.faust_records import record_of
 
 LOG = logging.getLogger(__name__)
 STREAM_BUFFER_RECORDS = 16

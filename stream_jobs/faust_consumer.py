@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Protocol, cast
 
@@ -25,11 +25,11 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.consumer import Fetcher
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
-from faust.types.tuples import ConsumerMessage
 from mode import Service
 
-from infra.ports import Record, RetryLater
+from infra.ports import RetryLater
 from stream_jobs.barrier import LostPartitions
+from stream_jobs.faust_records import PlacedMessage, message_of
 
 LOG = logging.getLogger(__name__)
 FETCH_SECONDS = 0.5
@@ -49,12 +49,6 @@ class Listener(Protocol):
         """None any more."""
 
 
-class PlacedMessage(ConsumerMessage):
-    """A message that knows which placing of its partition it was fetched under."""
-
-    serial: int = -1
-
-
 class PromptThread(AIOKafkaConsumerThread):
     """Faust's consumer thread, with a client that does not wait long for idle partitions."""
 
@@ -70,6 +64,7 @@ class BarrierConsumer(Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._places: dict[TP, int] = {}
+        self._sources: dict[str, str] = {}
         self._next: dict[TP, int] = {}
         self._serial = 0
 
@@ -169,7 +164,7 @@ class BarrierConsumer(Consumer):
             records = []
         for record in records:
             tp = TP(record.topic, record.partition)
-            await self._deliver(tp, _message_of(tp, record, self.app.consumer_generation_id), places)
+            await self._deliver(tp, message_of(tp, record, self.app.consumer_generation_id), places)
         for tp in places:
             if self._places.get(tp) == places[tp]:
                 with suppress(LostPartitions, RetryLater):
@@ -194,16 +189,19 @@ class BarrierConsumer(Consumer):
 
     # Positions.
 
-    async def start_offset(self, topic: str, partition: int) -> tuple[int | None, int]:
-        """See `Positions.start_offset`."""
-        found = await self._in_thread(self._start_offset, TopicPartition(topic, partition))
+    async def start_offset(self, topic: str, partition: int, source: str) -> tuple[int | None, int]:
+        """See `Positions.start_offset`. What is committed carries the source's name."""
+        self._sources[topic] = source
+        found = await self._in_thread(self._start_offset, TopicPartition(topic, partition), source)
         return cast("tuple[int | None, int]", found)
 
-    async def _start_offset(self, place: TopicPartition) -> tuple[int | None, int]:
+    async def _start_offset(self, place: TopicPartition, source: str) -> tuple[int | None, int]:
         consumer = self._thread._ensure_consumer()
-        committed = await consumer.committed(place)
-        if committed is not None:
-            return committed, committed
+        committed = (await consumer._coordinator.fetch_committed_offsets([place])).get(place)
+        if committed is not None and committed.offset >= 0:
+            if committed.metadata in ("", source):  # none: of an earlier version
+                return committed.offset, committed.offset
+            LOG.warning("%s[%d]: what is committed is of %s, not of %s", *place, committed.metadata, source)
         return None, (await consumer.beginning_offsets([place]))[place]
 
     async def place(self, topic: str, partition: int, next_offset: int) -> int:
@@ -253,7 +251,10 @@ class BarrierConsumer(Consumer):
             # here, a commit decided in one generation can never be sent under the next.
             if coordinator.generation != generation:
                 raise LostPartitions(f"the group is at generation {coordinator.generation}, not {generation}")
-            wanted = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
+            wanted = {
+                TopicPartition(*place): OffsetAndMetadata(offset, self._sources.get(place[0], ""))
+                for place, offset in offsets.items()
+            }
             assigned = consumer.assignment()
             if not wanted.keys() <= assigned:
                 raise LostPartitions(f"not assigned: {sorted(wanted.keys() - assigned)}")
@@ -297,33 +298,3 @@ class BarrierTransport(Transport):
 
     Fetcher: ClassVar[type[BarrierFetcher]] = BarrierFetcher
     Consumer: ClassVar[type[BarrierConsumer]] = BarrierConsumer
-
-
-def _message_of(tp: TP, record: Record, generation_id: int) -> PlacedMessage:
-    return PlacedMessage(
-        record.topic,
-        record.partition,
-        record.offset,
-        record.timestamp_ms / 1000.0,
-        1,
-        cast(Any, record.headers),
-        record.key,
-        record.value,
-        None,
-        tp=tp,
-        generation_id=generation_id,
-    )
-
-
-def record_of(message: PlacedMessage) -> Record:
-    """A message as a record."""
-    headers = cast("Iterable[tuple[str, bytes | None]]", message.headers or ())
-    return Record(
-        message.topic,
-        message.partition,
-        message.offset,
-        round(message.timestamp * 1000),
-        message.key,
-        message.value,
-        tuple(headers),
-    )

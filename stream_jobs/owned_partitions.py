@@ -25,9 +25,9 @@ BACKOFF_SECONDS_MAX = 5.0
 class Positions(Group, Protocol):
     """The consumer, as far as positions go. For the event loop's thread."""
 
-    async def start_offset(self, topic: str, partition: int) -> tuple[int | None, int]:
-        """The committed offset, if any, and where a partition without a state begins: there, or at the log's start.
-        Raises RetryLater, LostPartitions."""
+    async def start_offset(self, topic: str, partition: int, source: str) -> tuple[int | None, int]:
+        """The offset committed of this source, if any, and where a partition without a state begins: there, or at the
+        log's start. A topic that was made anew is another source. Raises RetryLater, LostPartitions."""
 
     async def place(self, topic: str, partition: int, next_offset: int) -> int:
         """Deliver records from this offset on, and no others; they carry the serial that is returned.
@@ -162,7 +162,7 @@ class OwnedPartitions:
 
     async def _runner(self, topic: str, partition: int, generation: int) -> PartitionRunner:
         spec = self._specs[topic]
-        committed, start = await self._positions.start_offset(topic, partition)
+        committed, start = await self._positions.start_offset(topic, partition, spec.source)
         state = spec.new_state(partition)
         loop = asyncio.get_running_loop()
         stage = await loop.run_in_executor(self._threads, restored, spec, partition, state, start)

@@ -149,6 +149,17 @@ def test_stopped_inside_any_step_and_continued_is_correct(toys, until):
     assert toys.finish(until) == {0}, toys.describe()
 
 
+def test_what_is_committed_of_a_topic_is_no_place_to_begin_at_in_the_one_made_anew(toys, until):
+    toys.send(400)
+    first = toys.start()
+    assert toys.finish(until) == {0}, toys.describe()
+    assert first.poll() == 0
+    toys.rows_file.write_text("")
+    toys.start("--source", "another topic of that name")
+    until(lambda: toys.rows() == toys.expected(), "all are read again", 30.0)
+    assert toys.finish(until) == {0}, toys.describe()
+
+
 def test_records_that_faust_cannot_fetch_are_read_around(toys, until):
     job = toys.start()
     for _ in range(2):

@@ -127,6 +127,7 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--session-ms", type=int, default=3_000)
     parser.add_argument("--barrier-seconds", type=float, default=0.3)
+    parser.add_argument("--source", help="another name of the log: as if the topic were made anew")
     parser.add_argument("--log", default="INFO")
     parser.add_argument("--stall-after", type=int, default=sys.maxsize)
     parser.add_argument("--block-after", type=int, default=sys.maxsize)
@@ -140,7 +141,7 @@ def main():
     spec = new_spec(
         args.topic,
         f"{args.topic}.state",
-        args.topic,
+        args.source or args.topic,
         "digest",
         lambda partition: CountingStage(args.topic, partition),
         (kafka, publisher, clock),

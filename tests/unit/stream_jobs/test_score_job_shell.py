@@ -76,7 +76,7 @@ class Consumer:
         self.committed, self.commits, self.placed = committed, [], []
         self.refuse, self.end, self.owned, self.rejoined = [], 0, True, 0
 
-    async def start_offset(self, topic, partition):
+    async def start_offset(self, topic, partition, source):
         return self.committed, self.committed or 0
 
     async def place(self, topic, partition, next_offset):

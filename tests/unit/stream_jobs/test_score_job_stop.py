@@ -89,7 +89,7 @@ class Consumer:
     def __init__(self):
         self.commits = []
 
-    async def start_offset(self, topic, partition):
+    async def start_offset(self, topic, partition, source):
         return None, 0
 
     async def place(self, topic, partition, next_offset):
