@@ -33,9 +33,8 @@ DELIVERIES_PER_RECORD = 2
 """Every offset owes an answer (or a dead letter) and its line of telemetry."""
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
 """Bounds the decoding and tokenising of one step to some milliseconds: polling goes on in between."""
-BUSY_SECONDS, PREFETCHED_SECONDS = 0.004, 0.008
-"""How often requests are taken in while a batch is computed; seldomer while the next one lies ready."""
-IDLE_SECONDS = 0.1
+BUSY_SECONDS, PREFETCHED_SECONDS, IDLE_SECONDS = 0.004, 0.008, 0.1
+"""How often requests are taken in while a batch is computed; seldomer while the next one lies ready; and when idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +140,7 @@ class InferenceWork:
 
     def step(self, outbox: Outbox, *, start: bool) -> float:
         """See `Work.step`."""
-        done = self._compute.collect()
-        for ticket, computed in done:
+        for ticket, computed in (done := self._compute.collect()):
             self._started[ticket].lane.learn(computed.exhausted_tokens)
         self._switch()
         if start:
