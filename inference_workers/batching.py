@@ -88,7 +88,8 @@ def plan_batch(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int, *, on
 
 def seconds_until_due(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> float:
     """How long a batch that is not full may still wait, in seconds; 0 when it is due."""
-    return max(0, min(_due_ms(one, limit) for one in waiting[: limit.window]) - now_ms) / 1000
+    window = waiting[: limit.window]
+    return 0.0 if _went_back(window, now_ms) else max(0, min(_due_ms(one, limit) for one in window) - now_ms) / 1000
 
 
 def expired(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> list[int]:
@@ -102,8 +103,13 @@ def _due_ms(one: Waiting, limit: BatchLimit) -> int:
     return due if one.deadline_ms is None else min(due, one.deadline_ms - DEADLINE_MARGIN_MS)
 
 
+def _went_back(window: Sequence[Waiting], now_ms: int) -> bool:
+    """Whether the clock was set back since one of them came: nobody shall wait until it is as late again."""
+    return any(one.since_ms > now_ms for one in window)
+
+
 def _why_now(window: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> BatchReason | None:
-    if min(one.since_ms for one in window) + limit.wait_ms_max <= now_ms:
+    if min(one.since_ms for one in window) + limit.wait_ms_max <= now_ms or _went_back(window, now_ms):
         return BatchReason.TIMEOUT
     return BatchReason.DEADLINE if any(_due_ms(one, limit) <= now_ms for one in window) else None
 

@@ -161,7 +161,7 @@ class Outcomes:
 
     def _log_failure(self, asked: Asked, fault: Fault, now_ms: int) -> None:
         """A line with the request's trace, now and then: a model that fails on everything must not fill the log."""
-        if self._logged_ms is not None and now_ms - self._logged_ms < LOG_EVERY_MS:
+        if self._logged_ms is not None and 0 <= now_ms - self._logged_ms < LOG_EVERY_MS:
             self._unlogged += 1
             return
         more = f" ({self._unlogged} more failures were not logged)" if self._unlogged else ""

@@ -178,7 +178,7 @@ class TelemetryAccumulator:
     ) -> list[tuple[Served, list[Receipt]]]:
         """Events that are due, with the receipts of the offsets that they tell: full ones, and all once the oldest
         outcome has waited for long enough. `everything` does not wait. `sample` is asked only when there are some."""
-        due = everything or (self._due_ms is not None and now_ms >= self._due_ms)
+        due = everything or (self._due_ms is not None and self._wait_ms(self._due_ms, now_ms) == 0)
         if not due and not self._full:
             return []
         pages, self._full = self._full, []
@@ -195,7 +195,12 @@ class TelemetryAccumulator:
         """When `take` has something to give, or None while there is nothing."""
         if self._full:
             return 0.0
-        return None if self._due_ms is None else max(0, self._due_ms - now_ms) / 1000
+        return None if self._due_ms is None else self._wait_ms(self._due_ms, now_ms) / 1000
+
+    def _wait_ms(self, due_ms: int, now_ms: int) -> int:
+        """0 also when the clock was set back since: outcomes would wait until it is as late as it was."""
+        left = due_ms - now_ms
+        return left if 0 < left <= self._flush_ms else 0
 
     def __len__(self) -> int:
         return sum(len(page.receipts) for page in (*self._open.values(), *self._full))

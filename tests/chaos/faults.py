@@ -279,7 +279,7 @@ class HangingEngine(Fault):
 
 
 class ClockStep(Fault):
-    """The clock of a worker and of a job (those that `patches.step_clock` was given) is wrong for a while."""
+    """The clocks of a worker and a job are ahead for a while, those of the others behind: see `patches.step_clock`."""
 
     seconds = 5.0
 

@@ -100,9 +100,10 @@ def schedule(random: Random, options: argparse.Namespace, run: f.Run):
 def main_run(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Verdict, dict]:
     random = Random(seed)
     cluster = Cluster(folder / "run", patches=PRECISE)
-    stepping = {"CHAOS_PATCHES": f"{PRECISE} step_clock"}
-    cluster.workers[0] = cluster.new_worker(1, **stepping, CHAOS_CLOCK_MS=str(random.choice((-600_000, 600_000))))
-    cluster.jobs[0] = cluster.new_job(1, **stepping, CHAOS_CLOCK_MS=str(random.choice((-600_000, 600_000))))
+    for number, step_ms in enumerate((600_000, -600_000)):
+        stepping = {"CHAOS_PATCHES": f"{PRECISE} step_clock", "CHAOS_CLOCK_MS": str(step_ms)}
+        cluster.workers[number] = cluster.new_worker(number + 1, **stepping)
+        cluster.jobs[number] = cluster.new_job(number + 1, **stepping)
     try:
         cluster.start()
         workload = Workload(f"127.0.0.1:{cluster.kafka_proxy.port}", random, PARTITIONS, rate=options.rate)

@@ -23,6 +23,12 @@ def test_a_small_batch_waits_for_company_and_then_goes():
     assert (plan.members, plan.reason) == ((0, 1), BatchReason.TIMEOUT)
 
 
+def test_a_clock_that_is_set_back_keeps_nobody_waiting_until_it_is_as_late_again():
+    queue = waiting(4, 5, since_ms=600_000)
+    assert seconds_until_due(queue, LIMIT, 7) == 0
+    assert plan_batch(queue, LIMIT, 7, only_full=False).reason is BatchReason.TIMEOUT
+
+
 def test_a_full_batch_goes_at_once():
     plan = plan_batch(waiting(4, 4, 4, 4, 4), LIMIT, 0, only_full=True)
     assert (len(plan.members), plan.reason) == (4, BatchReason.FULL)

@@ -63,6 +63,13 @@ def test_events_are_due_together_after_the_flush_time_one_a_partition(telemetry,
     assert len(telemetry.take(699, everything=True)) == 1
 
 
+def test_a_clock_that_is_set_back_keeps_no_outcome_until_it_is_as_late_again(telemetry, add):
+    add(0, 600_000)
+    assert (telemetry.take(600_199), telemetry.seconds_until_due(600_199)) == ([], 0.001)
+    assert telemetry.seconds_until_due(50) == 0
+    assert len(telemetry.take(50)) == 1
+
+
 def test_each_event_has_the_rows_of_its_own_partition(telemetry, add):
     for offset in (7, 3, 5):
         for partition in (2, 0, 1):
