@@ -3,11 +3,13 @@
 import json
 import threading
 
+import numpy as np
 import pytest
 
 from inference_workers.deployments import Deployments, ModelListener
 from inference_workers.lanes import SHADOWS_MAX
 from inference_workers.loop import Models
+from inference_workers.ports import Item
 from inference_workers.routing import Route, RoutingTable, own_route, point_of
 from inference_workers.verdicts import ModelRefused
 from infra.ports import Record
@@ -15,7 +17,7 @@ from schemas.base import DecodeError, encode
 from schemas.deployments import Arm, DeploymentChanged
 from schemas.predictions import InferenceAnswered, ModelRef
 from schemas.topics import TELEMETRY
-from tests.unit.inference_workers.stand_ins import FakeEngine, World, servable
+from tests.unit.inference_workers.stand_ins import FakeEngine, InlineReads, World, servable
 
 
 def arm(name="stable", version="2", share=1.0, **more):
@@ -34,7 +36,7 @@ class Site:
     """A worker whose models come from a script: `bad` versions are refused."""
 
     def __init__(self, bad=(), **limits):
-        self.bad, self.loaded, self.events = set(bad), {}, []
+        self.bad, self.loaded, self.events, self.more = set(bad), {}, [], {}
         self.deployments = None
         models = Models(lambda: self.deployments.take(), lambda one: self.deployments.retire(one))
         self.world = World(models=models, **limits)
@@ -48,7 +50,7 @@ class Site:
         if arm.version in self.bad:
             raise ModelRefused("golden", "it answers nonsense")
         ref = ModelRef(name=arm.model_name, version=arm.version, digest=arm.version)
-        self.loaded[arm.version] = servable(FakeEngine(), ref)
+        self.loaded[arm.version] = servable(FakeEngine(), ref, **self.more)
         return self.loaded[arm.version]
 
     def ask(self, count=1, **request):
@@ -94,6 +96,25 @@ def test_a_batch_ends_on_the_model_it_began_with():
     assert len({str(one.request) for _, one in site.world.predictions()}) == 40
     assert site.events == [("retired", "2", "")]
     assert site.loaded["2"].engine.closed
+
+
+def test_a_request_that_waits_for_its_image_is_answered_by_the_model_it_came_to():
+    reads = InlineReads(held=True)
+    picture = Item((), b"image", pixels=np.ones((3, 2, 2), np.float32), cost=5)
+    site = Site(reads=reads)
+    site.more = {"images": True, "read_image": lambda reference: picture}
+    site.deployments.apply(record(arm(version="2")))
+    site.world.ask(json.dumps({"input": [{"image": {"name": "1.png", "media_type": "image/png"}}]}))
+    closed = []
+    site.world.at_poll = {
+        50: lambda: site.deployments.apply(record(arm(version="3"))),
+        30: lambda: (closed.append(site.loaded["2"].engine.closed), setattr(reads, "held", False)),
+    }
+    site.world.run(60)
+    assert closed == [False], "what waits for its image holds its model"
+    assert site.versions() == [("2", "stable")]
+    assert site.loaded["2"].engine.closed
+    assert site.events == [("retired", "2", "")]
 
 
 def test_one_bad_arm_refuses_the_whole_and_what_ran_goes_on():
