@@ -9,8 +9,9 @@ CPU_SHARE_MAX = 0.04
 part of a second, and a job that spends a tenth of its time on snapshots scores so much later."""
 CORE_SHARE_MAX = 0.01
 """A job that has little else to do may take so much of a core for its barriers, whatever share of its time that is."""
-STRETCH_MAX = 6.0
-"""Never longer than so many intervals: what was not committed is done again after a death."""
+STRETCH_MAX, STRETCHED_SECONDS_MAX = 6.0, 60.0
+"""Never longer than so many intervals and seconds: what was not committed is done again after a death, and whoever
+watches from outside must not take a job for one that stands still."""
 
 
 @dataclass(slots=True)
@@ -33,6 +34,7 @@ class BarrierPace:
         if waited < self.interval_seconds:
             return self.interval_seconds - waited
         earned = process_cpu - self._cpu_at >= self._cost / CPU_SHARE_MAX
-        if earned or waited >= min(self._cost / CORE_SHARE_MAX, STRETCH_MAX * self.interval_seconds):
+        longest = min(STRETCH_MAX * self.interval_seconds, STRETCHED_SECONDS_MAX)
+        if earned or waited >= min(self._cost / CORE_SHARE_MAX, longest):
             return 0.0
         return self.interval_seconds / 10

@@ -36,8 +36,8 @@ class JobSettings(Settings):
     )
     barrier_interval_seconds: Annotated[float, Field(ge=0.1, le=600)] = Field(
         default=10.0,
-        description="Time between snapshots with commit, seconds; up to six times as long where they would take more "
-        "than 4 % of the job's processor time. Longer: fewer writes, longer replay.",
+        description="Time between snapshots with commit, seconds; up to six times as long, a minute at most, where "
+        "they would take more than 4 % of the job's processor time. Longer: fewer writes, longer replay.",
     )
     row_flush_seconds: Annotated[float, Field(ge=0.05, le=60)] = Field(
         default=1.0, description="Longest time that a row waits before it is stored, seconds."
