@@ -157,7 +157,7 @@ def _run(
     from schemas.topics import REQUESTS
 
     worker_id = settings.name_of_worker()
-    publisher = KafkaPublisher(kafka, client_id=worker_id, linger_ms=1.0)  # answers come in batches anyway
+    publisher = KafkaPublisher(kafka, client_id=worker_id)
     log_topic = start_log_topic(publisher, worker_id, clock)
     dead_letters = DeadLetters(publisher, "worker")
     earlier = KafkaEarlierAnswers(cluster, lambda starts: KafkaTail(kafka, (), start=starts, client_id=worker_id))
