@@ -15,9 +15,10 @@ from stream_jobs.window_rows import RATE, SeriesWindow, WindowId
 FOUND_SHARE = 0.5
 """Of what is missing at some versions others must have so much more than usual: a canary's own share hides no fault."""
 CLEAR_SHARE = 0.15
-"""Of what is usual for all versions together: so much more at some and less at others is a move, less may be noise."""
-SMALL_FOUND_SHARE = 0.9
-"""Of what moved, where it is less than `CLEAR_SHARE` and leaves a band: noise seldom matches it so closely."""
+"""Of what is usual for all versions together: if so much is more at some and less at others, it is no noise."""
+SMALL_FOUND_SHARE = 0.7
+"""Instead of `FOUND_SHARE` where it is less, and leaves a version's band. With more, noise would hide in every tenth
+last step of a switch that its requests were found; with less, it would find those of a small version that died."""
 
 
 @dataclass(slots=True)
@@ -63,7 +64,11 @@ def follow_moves(
     live: LiveSeries, names: Iterable[str], rested: Set[str], found: Mapping[str, SeriesWindow], window: WindowId
 ) -> None:
     """Do so for all models that have some of the series `names`, which the window holds. `rested`: those of them that
-    were at rest until this window. Those that it does not hold have a rate of 0, unless they rest still."""
+    were at rest until this window. Those that it does not hold have a rate of 0, unless they rest still.
+
+    The detector beside the trigger learns such a model's rates anew: beside the move in its past, which is nothing to
+    be called out, no fall after it would be unusual.
+    """
     models: dict[str, list[str]] = {}
     for name in names:
         models.setdefault(_model_of(name), []).append(name)
@@ -76,6 +81,10 @@ def follow_moves(
             continue
         if move_usual([_rate_of(live, name, name in rested, found) for name in known]):
             for name in known:
+                watched = live[name].metrics[RATE]
+                if watched.row >= 0:
+                    live.scoring.bank.renew(watched.row)
+                watched.learnt = 0
                 live.mark(live[name])
 
 

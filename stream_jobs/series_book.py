@@ -5,7 +5,7 @@ Owns the bound on series and their places in the state pages. Does not know wher
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import islice
 
 from schemas.alerts import AlertChanged
@@ -41,8 +41,11 @@ class SeriesBook:
         partition: int = 0,
         parked_max: int = 0,
         shelf: MutableMapping[str, bytes] | None = None,
+        owns: Callable[[SeriesKey], bool] = lambda key: True,
     ) -> None:
-        """`shelf` takes the pages of at most `parked_max` parked series; None: they stay in memory."""
+        """`shelf` takes the pages of at most `parked_max` parked series; None: they stay in memory. `owns`: what series
+        belong here; others are known from before they were assigned as they are now."""
+        self.owns = owns
         self.scoring, self.series_max, self.idle_ms, self.partition = scoring, series_max, idle_ms, partition
         self.live = LiveSeries(scoring, ParkedSeries({} if shelf is None else shelf, parked_max))
         self._looks: list[Look] = []
@@ -178,6 +181,9 @@ class SeriesBook:
         effects: WindowEffects,
     ) -> None:
         if window.end_ms <= series.last_ms:
+            return
+        if not self.owns(series.key):
+            self._rest(series, window, "is judged in another partition now", effects)
             return
         if complete and window.end_ms - series.last_ms > self.idle_ms:
             self._rest(series, window, "has had no requests for long", effects)
