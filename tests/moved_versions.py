@@ -25,16 +25,20 @@ class Versions:
 
     def __init__(self, seed=1, noise=0.05, **settings):
         self.settings = JobSettings(**settings)
+        self.owns = lambda key: True
         self.book = self.new_book()
         self.rng, self.noise = random.Random(seed), noise
         self.number = 0
         self.alerts, self.rows = [], []
 
     def new_book(self):
-        return SeriesBook(scoring_of(self.settings, 21), self.settings.series_max, 600_000)
+        return SeriesBook(scoring_of(self.settings, 21), self.settings.series_max, 600_000, owns=self.owns)
 
     def restart(self):
-        entries = json.loads(json.dumps([one for group in self.book.live.groups() for one in self._entries(group)]))
+        """Go on from the state, as it is kept."""
+        entries = json.loads(
+            json.dumps([one for group in self.book.live.groups() for one in self.book.live.entries(group)])
+        )
         self.book = self.new_book()
         self.book.live.restore(entries)
 
@@ -69,6 +73,3 @@ class Versions:
                 self.alerts.append((self.number, told["series"]["version"], told["status"]))
         self.rows.append(given.rows.get("window_scores_stored", {}))
         self.number += 1
-
-    def _entries(self, group):
-        return self.book.live.entries(group)
