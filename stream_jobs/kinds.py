@@ -104,9 +104,9 @@ KINDS: tuple[Kind, ...] = (
         "is missing at it more than usual, in the same window, each is expected its present share of what was usual "
         "for all together, and the detector learns their rates anew.",
         "In the first `learning_windows` windows, in windows that are not complete, and once the series has had no "
-        "requests for `idle_seconds`; and when its requests moved to another version. Moves of less than 15 % of all "
-        "versions' requests are learnt as they come; where such a one leaves a version's band, seven tenths must be "
-        "found at the others.",
+        "requests for `idle_seconds`; and when its requests moved to another version. Moves of less than `rate_min`, "
+        "or 15 % of all versions' requests, are learnt as they come; where such a one leaves a version's band, seven "
+        "tenths must be found at the others.",
         (
             "Look whether less is asked (the request topic grows more slowly) or less is answered (its lag grows).",
             "If less is asked, ask the callers. If less is answered, look at stall and lag.",

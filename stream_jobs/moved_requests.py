@@ -47,7 +47,8 @@ def move_usual(versions: Sequence[VersionRate]) -> bool:
     missing = sum(max(0.0, one.usual - one.rate) for one in versions)
     more = sum(max(0.0, one.rate - one.usual) for one in versions)
     usual, rate = sum(one.usual for one in versions), sum(one.rate for one in versions)
-    clear = min(missing, more) >= CLEAR_SHARE * usual
+    least = max((one.trigger.policy.deviation_min for one in versions if one.trigger is not None), default=0.0)
+    clear = min(missing, more) >= max(CLEAR_SHARE * usual, least)  # a smaller fall alerts nobody
     small = more >= SMALL_FOUND_SHARE * missing and any(one.is_outside for one in versions if not one.rested)
     moved = missing > 0.0 and FOUND_SHARE * missing <= more and (clear or small)
     for one in versions:

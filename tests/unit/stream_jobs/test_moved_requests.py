@@ -164,6 +164,7 @@ def rate_of(now, usual=None, rested=False):
         ([rate_of(1.0, 9.0), rate_of(98.0, 91.0)], True),  # little, but out of the band and found
         ([rate_of(1.0, 9.0), rate_of(94.0, 91.0)], False),
         ([rate_of(90.0, 95.0), rate_of(10.0, 5.0)], False),  # in the band: noise, or learnt as it comes
+        ([rate_of(1.0, 5.0), rate_of(5.0, 1.0)], False),  # so few that they alert nobody: noise, each other window
         ([rate_of(10.0, 100.0), rate_of(90.0, 100.0, rested=True)], True),
         ([rate_of(100.0, 100.0), rate_of(5.0)], False),
         ([rate_of(0.0, 100.0), rate_of(0.0, 10.0)], False),
