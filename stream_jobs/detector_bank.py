@@ -43,6 +43,10 @@ class DetectorBank(ABC):
         self._clear(row)
         return row
 
+    def renew(self, row: int) -> None:
+        """The row has seen nothing any more."""
+        self._clear(row)
+
     def drop(self, row: int) -> None:
         """The row is not needed any more; another series may get it."""
         self._free.append(row)

@@ -99,9 +99,14 @@ KINDS: tuple[Kind, ...] = (
         "`forecast_residual` as trigger: the fall must be `rate_min` and `rate_share_min` of the level. `open_windows` "
         "and two more windows in a row. That nothing is left is a fact; else the first of them must be among the most "
         "unusual 1 in 100 of the series' own past for `detector` (once it has learnt 200), and the alert budget lets "
-        "it through. A window without the series counts as none.",
+        "it through. A window without the series counts as none. What is usual for a version moves with its requests "
+        "([why](decisions/0018-moved-requests.md)): where others of its scenario and model have at least half of what "
+        "is missing at it more than usual, in the same window, each is expected its present share of what was usual "
+        "for all together, and the detector learns their rates anew.",
         "In the first `learning_windows` windows, in windows that are not complete, and once the series has had no "
-        "requests for `idle_seconds`; and when another version answers at least half of what a silent one used to.",
+        "requests for `idle_seconds`; and when its requests moved to another version. Moves of less than `rate_min`, "
+        "or 15 % of all versions' requests, are learnt as they come; where such a one leaves a version's band, seven "
+        "tenths must be found at the others.",
         (
             "Look whether less is asked (the request topic grows more slowly) or less is answered (its lag grows).",
             "If less is asked, ask the callers. If less is answered, look at stall and lag.",

@@ -53,6 +53,7 @@ def score_specs(
             source_partitions=telemetry_partitions,
             alerts_a_week=share_of_budget(settings.alerts_a_week, partition, window_partitions),
             new_shelf=PageShelf,
+            partitions=window_partitions,
         )
 
     cluster_id = cluster.cluster_id

@@ -5,7 +5,7 @@ Owns the bound on series and their places in the state pages. Does not know wher
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import islice
 
 from schemas.alerts import AlertChanged
@@ -14,6 +14,7 @@ from schemas.windows import SeriesKey
 from stream_jobs.attribution.regression import LatencyCauses, explain_together
 from stream_jobs.decide import resolve
 from stream_jobs.live_series import LiveSeries
+from stream_jobs.moved_requests import FOUND_SHARE, follow_moves
 from stream_jobs.parked_series import ParkedSeries
 from stream_jobs.series_scoring import Look, SeriesScoring
 from stream_jobs.series_state import Series
@@ -21,8 +22,6 @@ from stream_jobs.stage import Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import RATE, SeriesWindow, WindowId, name_of
 
-FOLLOWING_SHARE = 0.5
-"""Another version must answer so much of what a silent one used to: a canary's share alone hides no fault."""
 BOUND_NAMED = 20
 """Series that an event of the bound names."""
 
@@ -42,8 +41,11 @@ class SeriesBook:
         partition: int = 0,
         parked_max: int = 0,
         shelf: MutableMapping[str, bytes] | None = None,
+        owns: Callable[[SeriesKey], bool] = lambda key: True,
     ) -> None:
-        """`shelf` takes the pages of at most `parked_max` parked series; None: they stay in memory."""
+        """`shelf` takes the pages of at most `parked_max` parked series; None: they stay in memory. `owns`: what series
+        belong here; others are known from before they were assigned as they are now."""
+        self.owns = owns
         self.scoring, self.series_max, self.idle_ms, self.partition = scoring, series_max, idle_ms, partition
         self.live = LiveSeries(scoring, ParkedSeries({} if shelf is None else shelf, parked_max))
         self._looks: list[Look] = []
@@ -84,6 +86,7 @@ class SeriesBook:
     ) -> None:
         self.live.bring_back({name: found[name].key for name in names})
         causes = self._causes(window, names, found)
+        rested = {name for name in names if name in self.live and self.live[name].at_rest}
         for name in names:
             series = self._touched(name, found[name].key, window)
             if name not in causes:
@@ -96,6 +99,8 @@ class SeriesBook:
                 if watched.first is not None and series.after in self.live:
                     elder = self.live[series.after].metrics[metric.name]
                 self._looks.append(Look(series.key, watched, metric, value, one, elder))
+        if complete:
+            follow_moves(self.live, names, rested, found, window)
 
     def _causes(
         self, window: WindowId, names: Iterable[str], found: Mapping[str, SeriesWindow]
@@ -177,6 +182,9 @@ class SeriesBook:
     ) -> None:
         if window.end_ms <= series.last_ms:
             return
+        if not self.owns(series.key):
+            self._rest(series, window, "is judged in another partition now", effects)
+            return
         if complete and window.end_ms - series.last_ms > self.idle_ms:
             self._rest(series, window, "has had no requests for long", effects)
             return
@@ -191,12 +199,16 @@ class SeriesBook:
                 self._looks.append(Look(series.key, watched, metric, value, None))
 
     def _follows(self, heir: SeriesWindow, series: Series, window: WindowId) -> bool:
-        """Whether another version answers what a silent one used to: then its silence is a deployment, no fault."""
+        """Whether a silent version has no more to answer, because another does: a deployment, no fault.
+
+        Of one whose requests moved nothing is expected any more. Where they did not, and its silence is outside its
+        band, it is no matter how much others answer: they did so before.
+        """
         rate, watched = heir.values.get(RATE), series.metrics.get(RATE)
         judgement = None if watched is None else watched.trigger.judge(0.0, window.end_ms)
         if rate is None or judgement is None:
             return True  # what is usual for it is not known: nothing says that this is a fault
-        return rate >= FOLLOWING_SHARE * judgement.expected
+        return judgement.lower <= 0.0 and rate >= FOUND_SHARE * judgement.expected
 
     def _rest(self, series: Series, window: WindowId, how: str, effects: WindowEffects) -> None:
         self._score_looks(window, effects)

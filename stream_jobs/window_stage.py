@@ -14,13 +14,14 @@ from infra.ports import Record
 from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
 from schemas.owed import OWED_KINDS, RequestsOwed
-from schemas.windows import WINDOW_KINDS, PartialWindowsClosed
+from schemas.windows import WINDOW_KINDS, PartialWindowsClosed, SeriesKey
 from stream_jobs.decide import given_up
 from stream_jobs.ledger_watch import LedgerWatch
 from stream_jobs.metrics import scoring_of
 from stream_jobs.open_windows import Closed, OpenWindows
 from stream_jobs.pages import COLD, PagedStage, PageTracker, pack, unpack
 from stream_jobs.parked_series import OPEN
+from stream_jobs.partial_events import target_of
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects, Limit
@@ -50,9 +51,11 @@ class WindowStage(PagedStage):
         alerts_a_week: int | None = None,
         next_offset: int = 0,
         new_shelf: Callable[[], MutableMapping[str, bytes]] = dict,
+        partitions: int | None = None,
     ) -> None:
         """`alerts_a_week`: this partition's share of the budget; None: all of it. `new_shelf` makes the place where
-        pages of parked series lie."""
+        pages of parked series lie. `partitions`: of the windows topic; None: whatever comes here belongs here."""
+        self.partitions = partitions
         self.settings, self.partition, self._new_shelf = settings, partition, new_shelf
         self.alerts_a_week = settings.alerts_a_week if alerts_a_week is None else alerts_a_week
         self.source_topic_id, self.source_partitions = source_topic_id, source_partitions
@@ -173,11 +176,15 @@ class WindowStage(PagedStage):
         idle_ms = round(self.settings.idle_seconds * 1000)
         scoring = scoring_of(self.settings, self.alerts_a_week)
         series_max, parked_max = self.settings.series_max, self.settings.parked_series_max
-        self._book = SeriesBook(scoring, series_max, idle_ms, self.partition, parked_max, self._new_shelf())
+        shelf = self._new_shelf()
+        self._book = SeriesBook(scoring, series_max, idle_ms, self.partition, parked_max, shelf, self._owns)
         self._ledger = LedgerWatch(self.settings)
         self._lost, self._parking = [], b""
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
+
+    def _owns(self, key: SeriesKey) -> bool:
+        return self.partitions is None or target_of(key, self.partitions) == self.partition
 
     def _groups(self) -> list[str]:
         return [

@@ -159,6 +159,24 @@ class ForecastResidual:
                 self._learn_shift(value, time_ms)
         state.seen_ms = time_ms
 
+    @property
+    def usual(self) -> float:
+        """The level; of one that has none yet the largest of its first values, 0 before those."""
+        return self._state.level if self._state.count else max(self._state.first, default=0.0)
+
+    def is_outside(self, value: float) -> bool:
+        """Whether the value is beyond the band, on the side that matters, also while no alarm would be heard."""
+        state = self._state
+        return state.count > 0 and self.policy.direction * (value - state.level) > self._half_band()
+
+    def move(self, level: float) -> None:
+        """Expect this from now on, for a reason that is known: no shift of the metric. What varies as a share of the
+        level goes on to. One that has learnt nothing yet has learnt as much as it must."""
+        state = self._state
+        state.level, state.first = _clip(level), []
+        state.count = max(state.count, self.policy.learning_windows)
+        state.shift_since_ms, state.shift_count, state.shift_level = -1, 0, 0.0
+
     def state(self) -> dict[str, Any]:
         """Plain numbers; exact through JSON."""
         state = self._state
