@@ -64,7 +64,7 @@ class WindowStage(PagedStage):
         self._book: SeriesBook
         self._ledger: LedgerWatch
         self._lost: list[AlertChanged]
-        self._parking = b""
+        self._parking: bytes | None = None
         self._clear(next_offset)
 
     @property
@@ -179,7 +179,7 @@ class WindowStage(PagedStage):
         shelf = self._new_shelf()
         self._book = SeriesBook(scoring, series_max, idle_ms, self.partition, parked_max, shelf, self._owns)
         self._ledger = LedgerWatch(self.settings)
-        self._lost, self._parking = [], b""
+        self._lost, self._parking = [], None
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
 
@@ -235,7 +235,7 @@ class WindowStage(PagedStage):
         self._book.live.restore_parked(group, page)
 
     def _restored(self) -> None:
-        if self._parking:
+        if self._parking is not None:
             self._book.live.restore_parked(OPEN, self._parking)
         self._book.live.restored()
-        self._parking = b""
+        self._parking = None
