@@ -169,6 +169,26 @@ class Away(Fault):
         run.one_of(self.kind).wanted = True
 
 
+class DiskFull(Fault):
+    """The disk of a store has no room left for a while, and whatever the store frees is taken, too. Then it has room."""
+
+    def __init__(self, kind: str, full_seconds: float) -> None:
+        self.kind, self.full_seconds = kind, full_seconds
+
+    @property
+    def name(self) -> str:
+        return f"DiskFull {self.kind} {self.full_seconds:g} s"
+
+    def start(self, run: Run) -> None:
+        deadline = time.monotonic() + self.full_seconds
+        while time.monotonic() < deadline:
+            run.cluster.disks[self.kind].fill()
+            run.cluster.wait(0.25)
+
+    def heal(self, run: Run) -> None:
+        run.cluster.disks[self.kind].free()
+
+
 class Cut(Fault):
     """No byte goes through to a server."""
 
