@@ -1,18 +1,23 @@
-"""Disks of their own for the embedded stores, which a run can make full: bounded tmpfs mounts in a mount namespace of the
-run's. The whole run enters it, so a store that is killed and started again finds its data, and nothing outside sees the
-mounts or has to undo them: the kernel does when the last process of the run ends. Linux only."""
+"""Disks of their own for the embedded stores, which a run can make full: tmpfs mounts in a mount namespace of the run's.
+
+The whole run enters it, so a store that is killed and started again finds its data, and nothing outside sees the mounts
+or has to undo them: the kernel does when the last process of the run ends. Linux only.
+"""
 
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 ROOM_BYTES = 4 << 30
 """Of a disk that is not full. A limit, not a claim: memory is taken for what is written."""
 OUTSIDE = "CHAOS_OUTSIDE_NAMESPACE"
 """Names, in the environment of a run that has entered its namespace, the one that it came from."""
+NEAR_BYTES, STEP_BYTES, STEP_SECONDS = 512 << 20, 16 << 20, 0.05
+"""The last half gigabyte goes in steps, some 300 MB/s, as to a program that writes: see `fill`."""
 TRIES = 50
 
 
@@ -79,12 +84,23 @@ class Disk:
         self._mount(f"size={ROOM_BYTES},mode=0700")
 
     def fill(self) -> None:
-        """Take all room that is left: the disk is as large as what lies on it."""
+        """Take all room that is left, at the pace of a program that writes. The engine of ClickHouse cannot have it at
+        once: see `infra/embedded/clickhouse_room.py`."""
+        found = os.statvfs(self.folder)
+        room = min(found.f_bfree * found.f_frsize, NEAR_BYTES)
+        while room > 0:
+            self._leave(room)
+            room -= STEP_BYTES
+            time.sleep(STEP_SECONDS)
+        self._leave(0)
+
+    def _leave(self, room: int) -> None:
+        """Make the disk so large that there is that much room beside what lies on it."""
         for attempt in range(TRIES):
             found = os.statvfs(self.folder)
             used = (found.f_blocks - found.f_bfree) * found.f_frsize
             try:
-                self._mount(f"remount,size={max(used, found.f_frsize)}")
+                self._mount(f"remount,size={max(used + room, found.f_frsize)}")
                 return
             except subprocess.CalledProcessError:  # more was written in between than it would hold
                 if attempt == TRIES - 1:

@@ -170,7 +170,7 @@ class Away(Fault):
 
 
 class DiskFull(Fault):
-    """The disk of a store has no room left for a while, and whatever the store frees is taken, too. Then it has room."""
+    """The disk of a store has no room for a while, and what the store frees is taken, too. Then there is room again."""
 
     def __init__(self, kind: str, full_seconds: float) -> None:
         self.kind, self.full_seconds = kind, full_seconds
