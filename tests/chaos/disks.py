@@ -1,4 +1,4 @@
-"""Disks of their own for the embedded stores, which a run can make full: tmpfs mounts in a mount namespace of the run's.
+"""Disks of their own for the embedded stores, which a run can make full: tmpfs mounts in a namespace of the run's.
 
 The whole run enters it, so a store that is killed and started again finds its data, and nothing outside sees the mounts
 or has to undo them: the kernel does when the last process of the run ends. Linux only.
