@@ -3,7 +3,8 @@ import os
 
 import pytest
 
-from infra.embedded import disk
+from infra.embedded import broker, disk
+from infra.embedded.broker import EmbeddedKafka
 from infra.embedded.data_folder import DataFolder
 from infra.embedded.disk import MIB, free_bytes, full_disk_named, full_disk_note, is_no_room, require_room
 from infra.embedded.errors import DiskFull
@@ -59,3 +60,23 @@ def test_a_claim_leaves_its_own_process_id_alone_over_a_longer_one(tmp_path):
     (tmp_path / "kafka" / "lock").write_text("123456789012\n")
     with DataFolder(tmp_path).claim("kafka"):
         assert (tmp_path / "kafka" / "lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_kafka_that_had_no_room_to_log_why_it_ended_says_that_its_disk_is_full(tmp_path, monkeypatch):
+    (tmp_path / "kafka").mkdir()
+    (tmp_path / "kafka" / "broker.log").write_text("WARN the log directory has failed\n")
+    kafka = EmbeddedKafka(tmp_path)
+    assert kafka.last_log_lines() == "WARN the log directory has failed"
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 0)
+    assert kafka.last_log_lines().splitlines()[-1].startswith(f"The disk of {tmp_path / 'kafka'} is full (0.0 MiB")
+
+
+def test_kafka_that_cannot_write_its_files_names_the_disk_and_gives_its_claim_back(tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(broker, "prepare_kafka", lambda *given: None)
+    monkeypatch.setattr(broker, "format_once", full)
+    with pytest.raises(DiskFull):
+        EmbeddedKafka(tmp_path).start()
+    DataFolder(tmp_path).claim("kafka").release()
