@@ -170,7 +170,11 @@ class Away(Fault):
 
 
 class DiskFull(Fault):
-    """The disk of a store has no room for a while, and what the store frees is taken, too. Then there is room again."""
+    """The disk of a store has no room for a while, and what the store frees is taken, too. Then there is room again.
+
+    Every other time the store is killed meanwhile, and has to begin again where it cannot. That is not a kill of the
+    account: how long it takes to recover is the disk's doing.
+    """
 
     def __init__(self, kind: str, full_seconds: float) -> None:
         self.kind, self.full_seconds = kind, full_seconds
@@ -180,9 +184,15 @@ class DiskFull(Fault):
         return f"DiskFull {self.kind} {self.full_seconds:g} s"
 
     def start(self, run: Run) -> None:
-        deadline = time.monotonic() + self.full_seconds
-        while time.monotonic() < deadline:
-            run.cluster.disks[self.kind].fill()
+        disk, store = run.cluster.disks[self.kind], run.one_of(self.kind)
+        killed_after = run.random.choice((run.random.uniform(0.0, self.full_seconds), float("inf")))
+        disk.fill()
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < self.full_seconds:
+            disk.fill()
+            if passed > killed_after:
+                store.kill()
+                killed_after = float("inf")
             run.cluster.wait(0.25)
 
     def heal(self, run: Run) -> None:
