@@ -21,6 +21,7 @@ from typing import Self
 from infra.embedded import kafka_config
 from infra.embedded.child import OUTPUT, Child, last_lines
 from infra.embedded.data_folder import Claim, DataFolder, is_free
+from infra.embedded.disk import full_disk_named, full_disk_note
 from infra.embedded.errors import EmbeddedError, NotReady
 from infra.embedded.kafka_probe import groups_are_ready
 from infra.embedded.kafka_runtime import KafkaRuntime, Say, prepare_kafka
@@ -64,16 +65,17 @@ class EmbeddedKafka:
     def start(self) -> str:
         """Start, wait until topics, records and consumer groups can be used, and return the bootstrap servers.
 
-        Raises FolderInUse, PortTaken, FetchFailed, WrongFile, UnsuitableMachine, or NotReady with the last lines
-        of the log. Nothing is left running when it raises.
+        Raises FolderInUse, PortTaken, FetchFailed, WrongFile, UnsuitableMachine, DiskFull, or NotReady with the last
+        lines of the log. Nothing is left running when it raises.
         """
         if self._claim is not None:
             raise RuntimeError("started already")
         self._claim = self._data_folder.claim("kafka")
         try:
             runtime = prepare_kafka(self._cache, self._say)
-            self.cluster_id = format_once(self._claim, runtime)
-            return self._start_java(self._claim, runtime)
+            with full_disk_named(self._claim.folder):
+                self.cluster_id = format_once(self._claim, runtime)
+                return self._start_java(self._claim, runtime)
         except BaseException:
             self.stop()
             raise
@@ -98,9 +100,14 @@ class EmbeddedKafka:
                 self._claim = None
 
     def last_log_lines(self) -> str:
-        """The newest lines of Kafka's log and of what Java printed itself, for an error message."""
+        """The newest lines of Kafka's log and of what Java printed itself, for an error message.
+
+        The last line says so when the disk is full: then Kafka ends, and may have had no room to log why.
+        """
         folder = self._data_folder.path / "kafka"
-        return "\n".join(last_lines(folder / kafka_config.LOG, LOG_LINES) + last_lines(folder / OUTPUT, LOG_LINES))
+        lines = last_lines(folder / kafka_config.LOG, LOG_LINES) + last_lines(folder / OUTPUT, LOG_LINES)
+        note = full_disk_note(folder)
+        return "\n".join([*lines, note] if note else lines)
 
     def __enter__(self) -> Self:
         self.start()

@@ -11,6 +11,8 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from infra.embedded.clickhouse_room import RESERVE_BYTES
+
 # Each names a file to read or write, or makes code of what this front takes for text or another language.
 _FIXED_SETTINGS = (
     "allow_experimental_eval_table_function",
@@ -24,10 +26,11 @@ _FIXED_SETTINGS = (
     "merge_tree_disk",
     "merge_tree_storage_policy",
 )
-# No dictionaries (a source can be a program), functions, sources (file, url, s3, remote, ...), backups or SYSTEM.
+# No dictionaries (a source can be a program), functions, sources (file, url, s3, remote, ...), backups, and of SYSTEM
+# only what stops merges: the front does when the disk is full.
 _GRANTS = (
     "GRANT SELECT, INSERT, ALTER, CREATE DATABASE, CREATE TABLE, CREATE VIEW, CREATE TEMPORARY TABLE, DROP, TRUNCATE, "
-    "OPTIMIZE, UNDROP TABLE, SHOW, CHECK, KILL QUERY ON *.*",
+    "OPTIMIZE, UNDROP TABLE, SHOW, CHECK, KILL QUERY, SYSTEM MERGES ON *.*",
     # Every connection begins in it.
     "REVOKE DROP DATABASE ON default.*",
 )
@@ -35,6 +38,9 @@ _GRANTS = (
 _CONFIG = """<clickhouse>
   <default_database></default_database>
   <database>default</database>
+  <storage_configuration><disks><default>
+    <keep_free_space_bytes>{kept}</keep_free_space_bytes>
+  </default></disks></storage_configuration>
   <profiles><default>
     <allow_python_table_function>0</allow_python_table_function>
     <constraints>{constraints}</constraints>
@@ -68,7 +74,7 @@ def prepare(folder: Path) -> str:
     constraints = "".join(f"<{name}><const/></{name}>" for name in _FIXED_SETTINGS)
     grants = "".join(f"<query>{grant}</query>" for grant in _GRANTS)
     config = folder / "confinement.xml"
-    _write(config, _CONFIG.format(constraints=constraints, grants=grants))
+    _write(config, _CONFIG.format(constraints=constraints, grants=grants, kept=RESERVE_BYTES))
     _write(folder / "user_defined" / "function_file.sql", _NO_FILE)
     default = folder / "metadata" / "default.sql"
     if not default.exists():

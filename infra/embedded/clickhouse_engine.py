@@ -215,6 +215,11 @@ class Engine:
                 f"KILL QUERY WHERE position(query, {quote_string(marker)}) > 0 AND query NOT LIKE 'KILL%' ASYNC", "Null"
             )
 
+    def allow_merges(self, allowed: bool) -> None:
+        """Stops the merges of all tables, those that run too, or lets them start again. Raises what the engine does."""
+        with self._control:
+            self._anchor.query(f"SYSTEM {'START' if allowed else 'STOP'} MERGES", "Null")
+
     def close(self) -> None:
         """Closes the engine; statements still running must have ended."""
         self._anchor.close()

@@ -21,9 +21,11 @@ from pathlib import Path
 from infra.embedded.clickhouse_body import Spool
 from infra.embedded.clickhouse_engine import Engine, EngineError, EngineLimits
 from infra.embedded.clickhouse_http import FrontServer
+from infra.embedded.clickhouse_room import RESERVE_BYTES, RoomWatch
 from infra.embedded.clickhouse_service import Admission, Service
 from infra.embedded.data_folder import Claim, DataFolder
-from infra.embedded.errors import EmbeddedError
+from infra.embedded.disk import full_disk_named, full_disk_note, require_room
+from infra.embedded.errors import DiskFull, EmbeddedError
 from infra.embedded.parent import PR_SET_PDEATHSIG, watch_parent
 from infra.embedded.write_fence import fence_writes
 
@@ -76,12 +78,15 @@ def _serve(claim: Claim, arguments: argparse.Namespace, began: float) -> None:
     # Before the engine and its threads: what slips through the engine's own access control then still writes nothing.
     fenced = fence_writes(arguments.data)
     port = claim.choose_port("http", arguments.port)
+    require_room(claim.folder, RESERVE_BYTES)
     engine = Engine(claim.folder / "engine", _limits(arguments.memory_mib))
     admission = Admission(arguments.queries_max, arguments.inserts_max, arguments.waiting_max)
-    service = Service(engine, admission)
+    room = RoomWatch(claim.folder, engine.allow_merges)
+    service = Service(engine, admission, room)
     spool = Spool(claim.folder / "spool", arguments.body_mib_max << 20)
     server = FrontServer(port, service, spool, engine.version)
     server.watch.start()
+    room.start()
     accepting = threading.Thread(target=server.serve_forever, name="clickhouse-accept", daemon=True)
     accepting.start()
     ready = {"ready": True, "url": f"http://127.0.0.1:{port}", "version": engine.version, "pid": os.getpid()}
@@ -96,6 +101,7 @@ def _serve(claim: Claim, arguments: argparse.Namespace, began: float) -> None:
         service.stop_reads()
     idle = server.wait_idle(WRITES_END_S)
     server.watch.close()
+    room.close()
     service.close()
     if idle:
         engine.close()
@@ -109,14 +115,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.die_with_parent is not None:
         _die_with_parent(arguments.die_with_parent)
     try:
-        with DataFolder(arguments.data).claim("clickhouse") as claim:
+        with DataFolder(arguments.data).claim("clickhouse") as claim, full_disk_named(claim.folder):
             _serve(claim, arguments, began)
     except EmbeddedError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     except EngineError as error:
-        sys.stderr.write(f"the ClickHouse engine cannot open {arguments.data}: {error}\n")
-        return 70
+        note = full_disk_note(arguments.data, RESERVE_BYTES)
+        sys.stderr.write(f"the ClickHouse engine cannot open {arguments.data}: {error}\n{note}\n")
+        return DiskFull.exit_code if note else 70
     return 0
 
 

@@ -18,8 +18,9 @@ from infra.embedded.clickhouse_codings import PIECE_BYTES, CodingError, choose_c
 from infra.embedded.clickhouse_engine import EngineError
 from infra.embedded.clickhouse_options import OptionError, Options, is_trusted_caller, read_form, read_options
 from infra.embedded.clickhouse_reply import Reply, content_type, head
-from infra.embedded.clickhouse_service import STATEMENT_BYTES_MAX, Service
+from infra.embedded.clickhouse_service import NO_ROOM_TEXT, NOT_ENOUGH_SPACE, STATEMENT_BYTES_MAX, Service
 from infra.embedded.clickhouse_watch import GoneWatch
+from infra.embedded.disk import is_no_room
 
 CANNOT_DECOMPRESS, TOO_MANY_BYTES, UNKNOWN_EXCEPTION = 271, 307, 1002
 # A statement and as much again for its parameters.
@@ -151,7 +152,12 @@ class FrontHandler(BaseHTTPRequestHandler):
             self._linger()
         except OptionError as error:
             self._fail(service.refusal(error.code, str(error)), query_id)
-        except (OSError, BodyBroken):
+        except OSError as error:
+            if not is_no_room(error):
+                raise
+            self._fail(service.refusal(NOT_ENOUGH_SPACE, NO_ROOM_TEXT), query_id)
+            self._linger()
+        except BodyBroken:
             raise
         except Exception as error:
             _log.exception("a statement failed inside the front")

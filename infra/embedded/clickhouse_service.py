@@ -16,16 +16,19 @@ from infra.embedded.clickhouse_body import pieces_from
 from infra.embedded.clickhouse_engine import Connection, Engine, EngineError, Preamble, QueryStats
 from infra.embedded.clickhouse_options import Options
 from infra.embedded.clickhouse_reply import Reply
+from infra.embedded.clickhouse_room import NoRoom, RoomWatch
 from infra.embedded.clickhouse_slots import SessionBusy, Sessions, Slots, TooManyQueries
 from infra.embedded.clickhouse_statement import STREAMED_FORMATS, Statement, split_statement
 from infra.embedded.clickhouse_tokens import StatementError
+from infra.embedded.disk import is_no_room
 
 STATEMENT_BYTES_MAX = 1 << 20
 # An answer that cannot be streamed is made in memory, some three times its size.
 WHOLE_RESULT_BYTES_MAX = 256 << 20
+NO_ROOM_TEXT = "No space left on the disk of the embedded ClickHouse: make room on it, then try again"
 MARKER = "inferwatch-front-"
 
-QUERY_IS_TOO_LARGE, TOO_MANY_SIMULTANEOUS_QUERIES, SESSION_IS_LOCKED = 229, 202, 373
+QUERY_IS_TOO_LARGE, TOO_MANY_SIMULTANEOUS_QUERIES, SESSION_IS_LOCKED, NOT_ENOUGH_SPACE = 229, 202, 373, 243
 _NAMES = {
     36: "BAD_ARGUMENTS",
     48: "NOT_IMPLEMENTED",
@@ -33,6 +36,7 @@ _NAMES = {
     78: "UNKNOWN_TYPE_OF_QUERY",
     202: "TOO_MANY_SIMULTANEOUS_QUERIES",
     229: "QUERY_IS_TOO_LARGE",
+    243: "NOT_ENOUGH_SPACE",
     271: "CANNOT_DECOMPRESS",
     307: "TOO_MANY_BYTES",
     358: "INTO_OUTFILE_NOT_ALLOWED",
@@ -55,9 +59,10 @@ class Admission:
 class Service:
     """All statements of the front go through here, each on its request's thread."""
 
-    def __init__(self, engine: Engine, admission: Admission) -> None:
-        """The engine stays the caller's to close, after `close` of this."""
+    def __init__(self, engine: Engine, admission: Admission, room: RoomWatch) -> None:
+        """`room` is asked before writes. It and the engine stay the caller's to close, after `close` of this."""
         self._engine = engine
+        self._room = room
         self._sessions = Sessions()
         self._queries = Slots("queries", admission.queries_max, admission.waiting_max, admission.wait_s)
         self._inserts = Slots("inserts", admission.inserts_max, admission.waiting_max, admission.wait_s)
@@ -85,6 +90,8 @@ class Service:
                 statement, data = self._read_statement(options, body)
                 slots = self._inserts if statement.data_at is not None else self._queries
                 answer = statement.format or options.default_format
+                if statement.needs_room:
+                    self._room.check()
                 with slots.slot(), self._connection(options, statement) as connection:
                     reply = start_reply(answer if statement.data_at is None and statement.is_read else None)
                     self._prepare(connection, options, statement, answer)
@@ -96,6 +103,12 @@ class Service:
                 raise self.refusal(TOO_MANY_SIMULTANEOUS_QUERIES, str(error)) from None
             except SessionBusy as error:
                 raise self.refusal(SESSION_IS_LOCKED, str(error)) from None
+            except NoRoom as error:
+                raise self.refusal(NOT_ENOUGH_SPACE, str(error)) from None
+            except OSError as error:
+                if not is_no_room(error):  # the client's connection
+                    raise
+                raise self.refusal(NOT_ENOUGH_SPACE, NO_ROOM_TEXT) from None
             reply.finish(stats)
         except EngineError as error:
             (reply or start_reply(None)).fail(error)

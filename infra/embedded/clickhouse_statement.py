@@ -34,6 +34,8 @@ STREAMED_FORMATS = frozenset(
     }
 )
 _READS = frozenset({"select", "with", "show", "describe", "desc", "explain", "exists", "check"})
+# They write nothing, or next to nothing and make room.
+_NEED_NO_ROOM = _READS | {"set", "use", "kill", "drop", "truncate", "system"}
 _SESSION_WORDS = frozenset({"set", "use"})
 
 # "Data starts after the first newline, if there was one, or after all the spaces" (ParserInsertQuery).
@@ -59,6 +61,11 @@ class Statement:
     def is_read(self) -> bool:
         """True when the statement answers rows and changes nothing."""
         return self.word in _READS
+
+    @property
+    def needs_room(self) -> bool:
+        """True when the statement writes what a full disk could break."""
+        return self.word not in _NEED_NO_ROOM
 
     @property
     def is_select(self) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from infra.embedded.disk import full_disk_named
 from infra.embedded.errors import FolderInUse, PortTaken, UnsuitableMachine
 
 # Below the ranges that Linux (32768-60999) and macOS (49152-65535) take the ports of outgoing connections
@@ -40,14 +41,15 @@ class DataFolder:
 
         Raises FolderInUse, with the owner's process id, when a living process owns it. Where only the children
         of a killed owner are left, waits up to `take_over_s` seconds for them to end. Raises UnsuitableMachine
-        when the folder cannot be written or locked.
+        when the folder cannot be written or locked, DiskFull when there is no room for what is written.
         """
         if re.fullmatch(r"[a-z][a-z0-9_]*", component) is None:
             raise ValueError(f"component {component!r}: small letters, digits and _ only")
         folder = self.path / component
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with full_disk_named(folder):
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise UnsuitableMachine(
                 f"data folder {folder}: cannot be written ({error.strerror}). "
@@ -55,8 +57,9 @@ class DataFolder:
             ) from None
         try:
             _lock(lock, component, folder, take_over_s)
-            os.truncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            with full_disk_named(folder):
+                # Over the last owner's, which takes no room, and only then cut.
+                os.truncate(lock, os.pwrite(lock, f"{os.getpid()}\n".encode(), 0))
             return Claim(component, folder, lock)
         except BaseException:
             os.close(lock)
@@ -100,7 +103,7 @@ class Claim:
         """Keep a JSON value for later starts. The file is replaced whole: a kill leaves the old or the new one."""
         state = self._state() | {key: value}
         part = self.folder / "state.json.part"
-        with part.open("w") as file:
+        with full_disk_named(self.folder), part.open("w") as file:
             json.dump(state, file, indent=2, sort_keys=True)
             file.flush()
             os.fsync(file.fileno())

@@ -4,6 +4,7 @@ EmbeddedError               70  (the exit code of a process that ends for it)
 ├── FolderInUse             75  another process runs on this data folder
 ├── FetchFailed             75  a file could not be fetched
 ├── NotReady                75  it ran, or was starting, and ended
+├── DiskFull                75  the disk of the data folder has no room
 ├── WrongFile               78  a fetched file is not the one that was recorded
 ├── PortTaken               78  the port that was asked for is in use
 └── UnsuitableMachine       78  the folder or the machine cannot be used
@@ -34,6 +35,12 @@ class FetchFailed(EmbeddedError):
 
 class NotReady(EmbeddedError):
     """The component ended, or did not become ready in time; the text has the last lines of its log."""
+
+    exit_code = 75
+
+
+class DiskFull(EmbeddedError):
+    """The disk of the data folder has no room; a start after some was made succeeds."""
 
     exit_code = 75
 

@@ -11,6 +11,7 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from tests.chaos.disks import Disk
 from tests.chaos.processes import ROOT, Managed
 from tests.chaos.proxy import Proxy
 from tests.tiny_models import tiny_bert
@@ -38,12 +39,24 @@ READY_SECONDS = 90.0
 class Cluster:
     """Started with `start`, ended with `stop`; `look` keeps alive what is wanted. For the main thread."""
 
-    def __init__(self, folder: Path, *, workers: int = 2, jobs: int = 2, patches: str = "", **more: str) -> None:
-        """`patches`: names of `patches.APPLY` for every process; `more` is environment of all."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        workers: int = 2,
+        jobs: int = 2,
+        patches: str = "",
+        with_disks: bool = False,
+        **more: str,
+    ) -> None:
+        """`patches`: names of `patches.APPLY` for every process; `with_disks`: each store has a disk of its own, see
+        `disks`; `more` is environment of all."""
         self.folder = folder
         self.ever: list[Managed] = []
         """Every process there was."""
         folder.mkdir(parents=True)
+        stores = ("kafka", "clickhouse") if with_disks else ()
+        self.disks = {name: Disk(folder / "data" / name) for name in stores}
         self.kafka_port, self.clickhouse_port = free_port(), free_port()
         self.kafka_proxy, self.clickhouse_proxy = Proxy(self.kafka_port), Proxy(self.clickhouse_port)
         clean = {name: value for name, value in os.environ.items() if not name.startswith("INFERWATCH_")}
@@ -168,6 +181,8 @@ class Cluster:
         self.kafka.stop(15.0)
         self.kafka_proxy.close()
         self.clickhouse_proxy.close()
+        for disk in self.disks.values():
+            disk.leave()
 
 
 def free_port() -> int:

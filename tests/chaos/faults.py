@@ -169,6 +169,36 @@ class Away(Fault):
         run.one_of(self.kind).wanted = True
 
 
+class DiskFull(Fault):
+    """The disk of a store has no room for a while, and what the store frees is taken, too. Then there is room again.
+
+    Every other time the store is killed meanwhile, and has to begin again where it cannot. That is not a kill of the
+    account: how long it takes to recover is the disk's doing.
+    """
+
+    def __init__(self, kind: str, full_seconds: float) -> None:
+        self.kind, self.full_seconds = kind, full_seconds
+
+    @property
+    def name(self) -> str:
+        return f"DiskFull {self.kind} {self.full_seconds:g} s"
+
+    def start(self, run: Run) -> None:
+        disk, store = run.cluster.disks[self.kind], run.one_of(self.kind)
+        killed_after = run.random.choice((run.random.uniform(0.0, self.full_seconds), float("inf")))
+        disk.fill()
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < self.full_seconds:
+            disk.fill()
+            if passed > killed_after:
+                store.kill()
+                killed_after = float("inf")
+            run.cluster.wait(0.25)
+
+    def heal(self, run: Run) -> None:
+        run.cluster.disks[self.kind].free()
+
+
 class Cut(Fault):
     """No byte goes through to a server."""
 

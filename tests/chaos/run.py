@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 from infra.durations import parse_seconds
+from tests.chaos import disks
 from tests.chaos import faults as f
 from tests.chaos.checker import Verdict
 from tests.chaos.cluster import PARTITIONS, Cluster
@@ -41,6 +42,8 @@ def short_schedule(random: Random) -> list[f.Fault]:
         f.Slow("clickhouse", 0.3),
         f.BrokenInserts(),
         f.LostReplies(),
+        f.DiskFull("kafka", 8),
+        f.DiskFull("clickhouse", 8),
         f.Poison(),
         f.HangingEngine(),
         f.ClockStep(),
@@ -59,9 +62,15 @@ def long_round(random: Random, number: int) -> list[f.Fault]:
     chosen: list[f.Fault] = [f.Kill(kind) for kind in kinds]
     more = [
         [f.Zombie("worker"), f.Zombie("job"), f.LostReplies(), f.Away("kafka", 30)],
-        [f.Storm(), f.BrokenInserts(), f.Cut("kafka", 8), f.Poison()],
+        [f.Storm(), f.BrokenInserts(), f.Cut("kafka", 8), f.Poison(), f.DiskFull("kafka", random.uniform(2, 30))],
         [f.KillTwo(), f.Slow("kafka", 0.05), f.Slow("clickhouse", 0.3), f.HangingEngine(), f.ZombieBeforeManifest()],
-        [f.Away("clickhouse", 60), f.Cut("clickhouse", 10), f.ClockStep(), f.Restart()],
+        [
+            f.Away("clickhouse", 60),
+            f.Cut("clickhouse", 10),
+            f.DiskFull("clickhouse", random.uniform(2, 30)),
+            f.ClockStep(),
+            f.Restart(),
+        ],
     ]
     chosen += more[number % len(more)]
     random.shuffle(chosen)
@@ -78,7 +87,13 @@ def fault_of(text: str) -> f.Fault:
 
 
 def schedule(random: Random, options: argparse.Namespace, run: f.Run):
-    """The faults of a run, until its time is over or so many were killed."""
+    """The faults of a run, until its time is over or so many were killed; of those that the machine allows."""
+    for fault in planned(random, options, run):
+        if run.cluster.disks or not isinstance(fault, f.DiskFull):
+            yield fault
+
+
+def planned(random: Random, options: argparse.Namespace, run: f.Run):
     seconds, kills_max = options.seconds, options.kills
     if options.fault:
         yield from options.fault
@@ -97,9 +112,16 @@ def schedule(random: Random, options: argparse.Namespace, run: f.Run):
         number += 1
 
 
-def main_run(folder: Path, seed: int, options: argparse.Namespace) -> tuple[Verdict, dict]:
+def fills_disks(options: argparse.Namespace) -> bool:
+    """Whether a full disk is among the faults that were asked for."""
+    return options.only in (None, "run") and (
+        not options.fault or any(isinstance(one, f.DiskFull) for one in options.fault)
+    )
+
+
+def main_run(folder: Path, seed: int, options: argparse.Namespace, with_disks: bool) -> tuple[Verdict, dict]:
     random = Random(seed)
-    cluster = Cluster(folder / "run", patches=PRECISE)
+    cluster = Cluster(folder / "run", patches=PRECISE, with_disks=with_disks)
     for number, step_ms in enumerate((600_000, -600_000)):
         stepping = {"CHAOS_PATCHES": f"{PRECISE} step_clock", "CHAOS_CLOCK_MS": str(step_ms)}
         cluster.workers[number] = cluster.new_worker(number + 1, **stepping)
@@ -159,14 +181,19 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folder of logs and data")
     parser.add_argument("--folder", type=Path, help="where logs and data go; by default a temporary folder")
     options = parser.parse_args()
+    wants_disks = fills_disks(options)
+    no_disks = disks.enter() if wants_disks else None
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
     folder = options.folder or Path(tempfile.mkdtemp(prefix="inferwatch-chaos-"))
     say(f"seed {seed}, folder {folder}")
     began = time.monotonic()
     summary: dict = {"seed": seed}
+    if no_disks is not None:
+        say(f"LEFT OUT: the fault DiskFull, because {no_disks}")
+        summary["left_out"] = {"DiskFull": no_disks}
     clean = True
     if options.only in (None, "run"):
-        verdict, figures = main_run(folder, seed, options)
+        verdict, figures = main_run(folder, seed, options, wants_disks and no_disks is None)
         summary |= verdict.as_dict() | figures
         clean = verdict.is_clean and not figures["not_recovered_in_60_s"]
     if options.only != "run":
