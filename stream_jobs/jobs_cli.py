@@ -77,11 +77,10 @@ def run_score(
     from infra.health_server import HealthServer
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
-    from infra.made_anew import MadeAnewWatch
     from infra.meters import Exposition
     from infra.metrics import CATALOGUE, EVERY, JOBS, RECORDS_MISSING
     from infra.settings import HealthSettings, load
-    from schemas.topics import REQUESTS, TELEMETRY, WINDOWS
+    from schemas.topics import REQUESTS
     from stream_jobs.job_health import JobHealth
     from stream_jobs.request_log import KafkaRequestLog
     from stream_jobs.score_job import ScoreJob
@@ -108,7 +107,6 @@ def run_score(
     publisher = KafkaPublisher(kafka, client_id=client_id)
     requests = KafkaRequestLog(cluster, REQUESTS.name, clock)
     requests.follow()
-    topic_ids = {topic: cluster.topic_id(topic) for topic in (TELEMETRY.name, WINDOWS.name)}
     specs = score_specs(settings, kafka, cluster, publisher, clock, requests)
     telemetry_source = next(spec.source for spec in specs.values() if spec.ticks)
     job = ScoreJob(
@@ -133,13 +131,11 @@ def run_score(
         """A job answers nobody: it is ready while its event loop runs. Its lag says whether it keeps up."""
         readiness.joined(clock.monotonic())
 
-    made_anew = MadeAnewWatch(cluster, topic_ids, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    made_anew.start(time.sleep)
     code = run_job(job, kafka, settings.group, client_id, list(specs), on_beat=beat)
     finish()
     publisher.close(5.0)
     writer.close()
-    return EXIT_TRY_AGAIN if made_anew.seen else code
+    return code
 
 
 def check_topics(cluster: KafkaCluster, settings: JobSettings) -> dict[str, int]:

@@ -33,8 +33,9 @@ class ClosedWindow:
 
 def target_of(key: SeriesKey, partitions: int) -> int:
     """The partition of the windows topic that owns a series, and all versions of its model in its scenario: what one
-    has no more may be found at another. The same in every process and release; see decision 0018."""
-    return zlib.crc32(f"{key.scenario}/{key.model}".encode()) % partitions
+    has no more may be found at another. The same in every process; changed once, see decision 0018."""
+    owner = f"{key.scenario}/{key.model}" if key.model else f"{key.scenario}//"  # without a model as ever
+    return zlib.crc32(owner.encode()) % partitions
 
 
 def moment(ms: int) -> datetime:

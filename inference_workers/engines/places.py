@@ -23,8 +23,9 @@ GROUPS_MAX = 16
 """Inputs of up to so many lengths attend length by length, which needs no copying: for 18 queries of 7 lengths that
 takes 0.36 ms a layer, padded to one length 0.53, in two groups 0.44."""
 
-GROUP_SCORES = 6_000
-"""With more lengths, neighbours share a group where the scores of padding (of all heads) are fewer than this."""
+GROUP_SCORES, MERGED_GROUPS_MAX = 6_000, 28
+"""With more lengths, neighbours share a group where the scores of padding (of all heads) are fewer than this; than
+twice as many, and so on, while there are more groups: see `PROGRAMS_KEPT`."""
 
 Group = tuple[int, int, int, bool]
 """Inputs that attend together: its first place, inputs, places of each, and whether all of these are real."""
@@ -72,19 +73,30 @@ def groups_of(lengths: Ints, scores: int | None) -> list[Group]:
         longest = int(lengths.max())
         return [(0, len(lengths), longest, bool((lengths == longest).all()))]
     starts = np.flatnonzero(np.diff(lengths, prepend=-1)).tolist()
-    may_pad = len(starts) > GROUPS_MAX
+    runs = [(end - start, int(lengths[start])) for start, end in pairwise([*starts, len(lengths)])]
+    groups = _merged(runs, 0)
+    if len(groups) > GROUPS_MAX:
+        groups, scores = _merged(runs, scores), max(1, scores)
+        while len(groups) > MERGED_GROUPS_MAX:
+            scores *= 2
+            groups = _merged(runs, scores)
+    return groups
+
+
+def _merged(runs: list[tuple[int, int]], scores: int) -> list[Group]:
+    """Groups of runs (inputs, length of each), neighbours merged where padding costs fewer than `scores`; 0: none."""
     groups: list[Group] = []
-    for start, end in pairwise([*starts, len(lengths)]):
-        place, count, longest, even = 0, end - start, int(lengths[start]), True
+    for inputs, length in runs:
+        place, count, longest, even = 0, inputs, length, True
         if groups:
-            before, inputs, places, whole = groups[-1]
-            widest = max(places, longest)
-            padding = (inputs + count) * widest**2 - inputs * places**2 - count * longest**2
-            if may_pad and padding < scores:
+            before, others, places, whole = groups[-1]
+            widest = max(places, length)
+            padding = (others + inputs) * widest**2 - others * places**2 - inputs * length**2
+            if padding < scores:
                 groups.pop()
-                place, count, even = before, inputs + count, whole and places == longest
+                place, count, even = before, others + inputs, whole and places == length
                 longest = widest
             else:
-                place = before + inputs * places
+                place = before + others * places
         groups.append((place, count, longest, even))
     return groups

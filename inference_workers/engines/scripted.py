@@ -67,7 +67,7 @@ def mixed(
     scale: Optional[Tensor],  # noqa: UP045
     stepwise_max: int,
 ) -> Tensor:
-    """`attended` group by group: packed [rows, 3 x hidden] to packed [rows, hidden]; see `bert.Places`. Rows that are
+    """`attended` group by group: packed [rows, 3 x hidden] to packed [rows, hidden]; see `places.Places`. Rows that are
     nobody's get something finite."""
     padded = qkv if spread is None else qkv[spread]
     out = padded.new_zeros([padded.shape[0], padded.shape[1] // 3])

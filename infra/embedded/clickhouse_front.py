@@ -122,7 +122,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except EngineError as error:
         note = full_disk_note(arguments.data, RESERVE_BYTES)
-        sys.stderr.write(f"the ClickHouse engine cannot open {arguments.data}: {error}\n{note}\n")
+        sys.stderr.write(
+            f"the ClickHouse engine cannot open {arguments.data}: {error}\n" + (f"{note}\n" if note else "")
+        )
         return DiskFull.exit_code if note else 70
     return 0
 

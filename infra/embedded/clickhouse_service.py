@@ -90,9 +90,9 @@ class Service:
                 statement, data = self._read_statement(options, body)
                 slots = self._inserts if statement.data_at is not None else self._queries
                 answer = statement.format or options.default_format
-                if statement.needs_room:
-                    self._room.check()
                 with slots.slot(), self._connection(options, statement) as connection:
+                    if statement.needs_room:
+                        self._room.check()
                     reply = start_reply(answer if statement.data_at is None and statement.is_read else None)
                     self._prepare(connection, options, statement, answer)
                     self._run(connection, statement, answer, data, reply, watching)

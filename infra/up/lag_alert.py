@@ -21,8 +21,8 @@ RECOVERED_SHARE = 0.5
 class LagPolicy:
     """When it alerts. Times in seconds."""
 
-    lag_seconds: float = 60.0
-    """Six intervals of the jobs' barrier: at most one is usual."""
+    lag_seconds: float = 120.0
+    """Twice what lies between two barriers of a job at most: one interval is usual, and a minute with many series."""
     looks: int = 2
     """Looks in a row beyond it that open an alert, and below `RECOVERED_SHARE` of it that end one."""
 

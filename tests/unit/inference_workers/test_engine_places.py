@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_workers.engines.places import GROUPS_MAX, groups_of, places_of, rows_multiple
+from inference_workers.engines.places import GROUPS_MAX, MERGED_GROUPS_MAX, groups_of, places_of, rows_multiple
 
 SCORES = 500
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
@@ -53,6 +53,12 @@ def test_few_lengths_are_not_padded_and_many_little():
     assert 1 < len(groups) < len(many) / 2
     padding = sum(count * longest**2 for _, count, longest, _ in groups) - (many**2).sum()
     assert padding < SCORES * len(many)
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=400))
+def test_groups_are_few_whatever_the_lengths(lengths):
+    for order in (lengths, sorted(lengths)):
+        assert len(groups_of(np.array(order, np.int32), SCORES)) <= MERGED_GROUPS_MAX
 
 
 def test_few_counts_of_rows_are_computed():

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from inference_workers.engines import PROGRAMS_KEPT
-from inference_workers.engines.places import GROUPS_MAX
+from inference_workers.engines.places import MERGED_GROUPS_MAX
 
 SETTINGS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 PRINT = f"import os, inference_workers.engines; print([os.environ[name] for name in {SETTINGS}])"
@@ -24,4 +24,4 @@ def test_the_environment_wins(given):
 
 
 def test_the_shapes_of_a_pass_fit():
-    assert int(PROGRAMS_KEPT) >= PRODUCTS_OF_ATTENTION * GROUPS_MAX + LINEARS_OF_A_LAYER
+    assert int(PROGRAMS_KEPT) >= PRODUCTS_OF_ATTENTION * MERGED_GROUPS_MAX + LINEARS_OF_A_LAYER
