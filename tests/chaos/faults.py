@@ -255,7 +255,7 @@ class LostReplies(Fault):
     seconds = 5.0
 
     def start(self, run: Run) -> None:
-        run.cluster.clickhouse_proxy.replies_to_swallow = 12
+        run.cluster.clickhouse_proxy.replies_to_swallow = 40  # more than come in that time
 
     def heal(self, run: Run) -> None:
         run.cluster.clickhouse_proxy.heal()

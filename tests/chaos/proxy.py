@@ -9,6 +9,7 @@ import threading
 import time
 
 CHUNK = 65_536
+QUIET_SECONDS = 0.7
 
 
 class Proxy:
@@ -21,12 +22,14 @@ class Proxy:
         """Held back before each piece, both ways."""
         self.is_cut = False
         self.replies_to_swallow = 0
-        """So many answers are not passed on: the connection is closed in their place, after the server has acted."""
+        """So many answers to inserts are not passed on: the connection is closed in their place, after the server has
+        acted."""
         self.bodies_to_break, self.break_after_bytes = 0, 0
         """So many connections are closed after so many bytes towards the server."""
         self.passed_bytes = 0
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
+        self._inserting: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, name=f"proxy-{self.port}", daemon=True).start()
@@ -86,7 +89,10 @@ class Proxy:
                     with contextlib.suppress(OSError):
                         sink.sendall(data[: max(0, self.break_after_bytes - sent)])
                     break
-                if not to_server and self._swallows():
+                if to_server and b"INSERT" in data:
+                    self._inserting.add(sink)
+                if not to_server and self._swallows(source):
+                    _swallow_rest(source)
                     break
                 sink.sendall(data)
                 sent += len(data)
@@ -96,6 +102,7 @@ class Proxy:
         finally:
             with self._lock:
                 self._open -= {source, sink}
+                self._inserting -= {source, sink}
             _close(source)
             _close(sink)
 
@@ -106,12 +113,22 @@ class Proxy:
                 return True
         return False
 
-    def _swallows(self) -> bool:
+    def _swallows(self, server: socket.socket) -> bool:
+        """Whether this answer, which is of an insert, is not passed on. Of anything else it would change nothing."""
         with self._lock:
-            if self.replies_to_swallow:
+            if self.replies_to_swallow and server in self._inserting:
                 self.replies_to_swallow -= 1
                 return True
+            self._inserting.discard(server)
         return False
+
+
+def _swallow_rest(source: socket.socket) -> None:
+    """Read until nothing comes: a server that is told of a lost client too early may leave undone what it was asked."""
+    source.settimeout(QUIET_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        while source.recv(CHUNK):
+            pass
 
 
 def _close(one: socket.socket) -> None:
