@@ -87,10 +87,12 @@ def gone(one):
             return True
 
 
-def test_a_swallowed_reply_was_acted_upon(proxy, echo):
+def test_a_swallowed_reply_is_of_an_insert_that_was_acted_upon(proxy, echo):
     proxy.replies_to_swallow = 1
-    assert ask(proxy) == b""
-    assert echo.got == b"hello"
+    assert ask(proxy, b"DESCRIBE t") == b"DESCRIBE t"
+    assert ask(proxy, b"INSERT INTO t") == b""
+    assert echo.got == b"DESCRIBE tINSERT INTO t"
+    assert ask(proxy, b"INSERT INTO t") == b"INSERT INTO t", "only so many"
     until_asked(proxy).close()
 
 
