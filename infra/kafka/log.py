@@ -13,6 +13,12 @@ from infra.settings import KafkaSettings
 PartitionsCallback = Callable[[set[tuple[str, int]]], None]
 
 
+REBALANCE_MS = 30_000
+"""After so long without a poll a member is out, and so long a rebalance waits for members that do not come. A broker
+that was killed in a rebalance comes back with members whose clients have other names by now: with librdkafka's five
+minutes nobody was served for so long."""
+
+
 class KafkaLog:
     """A `Log` on Kafka: a consumer-group member, cooperative-sticky, offsets stored by hand."""
 
@@ -40,7 +46,7 @@ class KafkaLog:
             "partition.assignment.strategy": "cooperative-sticky",
             "session.timeout.ms": session,
             "heartbeat.interval.ms": max(300, session // 4),
-            "max.poll.interval.ms": max(300_000, session),
+            "max.poll.interval.ms": max(REBALANCE_MS, 3 * session),
             "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 32_768,
             "queued.min.messages": 2_000,

@@ -2,16 +2,25 @@
 
 from infra.clock import SystemClock
 from infra.kafka import KafkaCluster, KafkaPublisher, KafkaTopicAdmin
+from infra.ports import RetryLater
 from infra.topic_plan import CreateTopic
 from schemas.topics import ALERTS
 from stream_jobs.open_alerts import read_open_alerts
 from tests.alert_events import alert
 
 
-def test_open_incidents_are_found_on_the_topic_whatever_its_partitions_hold(kafka, unique):
+def test_open_incidents_are_found_on_the_topic_whatever_its_partitions_hold(kafka, unique, until):
     cluster = KafkaCluster(kafka)
     KafkaTopicAdmin(cluster).carry_out(CreateTopic(ALERTS, 3, 1, ALERTS.config()))
-    read_open_alerts(kafka, cluster, SystemClock())  # also while some or all partitions are empty
+
+    def is_there():
+        try:
+            read_open_alerts(kafka, cluster, SystemClock())  # also while some or all partitions are empty
+        except RetryLater:  # a partition has no leader yet
+            return False
+        return True
+
+    until(is_there, "the topic can be read")
     publisher = KafkaPublisher(kafka, client_id="test", linger_ms=0)
     said = [("a", 0, "open"), ("b", 0, "open"), ("b", 1, "resolved"), ("b", 0, "open"), ("c", 0, "open")]
     for name, sequence, status in [*said, ("c", 1, "updated")]:
