@@ -148,11 +148,11 @@ def _run(
 ) -> None:
     from inference_workers.compute import ComputeThread
     from inference_workers.earlier_answers import KafkaEarlierAnswers
+    from inference_workers.made_anew import MadeAnewWatch
     from inference_workers.observation import start_log_topic, start_scaling
     from inference_workers.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaLog, KafkaPublisher, KafkaTail
-    from infra.made_anew import MadeAnewWatch
     from infra.ports import RetryLater
     from schemas.topics import REQUESTS
 
@@ -165,7 +165,7 @@ def _run(
         clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)), earlier
     )
     try:
-        made_anew = MadeAnewWatch(cluster, {REQUESTS.name: cluster.topic_id(REQUESTS.name)}, stop.set)
+        made_anew = MadeAnewWatch(cluster, REQUESTS.name, stop, cluster.topic_id(REQUESTS.name))
         fleet = _fleet(settings, kafka, cluster, own, outside, stop)
     except RetryLater as away:
         raise ConnectionError(str(away)) from None
@@ -190,7 +190,7 @@ def _run(
     observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
     observer.ready_to_join()
     start_scaling(observer, cluster, settings, clock, stop)
-    made_anew.start(stop.wait)
+    made_anew.start()
     LOG.info("serving %s %s on %s as %s", own.facts.ref.name, own.facts.ref.version, own.servable.device, worker_id)
     sys.setswitchinterval(SWITCH_SECONDS)
     spare_collections()

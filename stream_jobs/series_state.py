@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +73,9 @@ class SeriesStates:
             **_first_of(series),
             "detectors": {name: self._bare(name, one.trigger.state()) for name, one in metrics.items()},
             "scores": {
-                name: [one.learnt, _text_of(bank.state(one.row))] for name, one in metrics.items() if one.row >= 0
+                name: [one.learnt, base64.b64encode(bank.state(one.row)).decode()]
+                for name, one in metrics.items()
+                if one.row >= 0
             },
             "incidents": {name: one.incident.state() for name, one in metrics.items() if not one.incident.is_blank},
         }
@@ -150,10 +151,6 @@ class SeriesStates:
     def _broken(self, key: SeriesKey, reason: str) -> None:
         self.renewed = self.renewed or Renewed(reason[:1_000])
         self.renewed.add(key)
-
-
-def _text_of(state: bytes) -> str:
-    return binascii.b2a_base64(state, newline=False).decode("ascii")
 
 
 def _first_of(series: Series) -> dict[str, Any]:

@@ -29,7 +29,7 @@ as long for 6 tokens there and 1.3 times for 128; beyond, the scores of all pair
 
 Norm = tuple[Tensor, Tensor]
 Attention = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""`Places.spread`, `back` and `mask` on the device."""
+"""`Places.padding` on the device, the mask as truth; None each where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +126,7 @@ class BertEncoder:
         seen = places_of(packed.lengths, packed.starts, rows, scores=scores)
         arrays: list[NDArray[Any]] = [np.pad(one, (0, rows - total)) for one in (packed.ids, places)]
         arrays += [packed.lengths, packed.starts]
-        if seen.spread is not None and seen.back is not None and seen.mask is not None:
-            arrays += [seen.spread, seen.back, seen.mask.astype(np.int32)]
+        arrays += seen.padding or ()
         ids, places_there, lengths, starts, *rest = self._placement.staging.send(arrays)
         attention: Attention = (rest[0], rest[1], rest[2] != 0) if rest else (None, None, None)
         states = self._forward(ids, places_there, attention, seen.groups, starts if first_only else None)

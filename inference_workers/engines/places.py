@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from inference_workers.engines.inputs import Ints
 
@@ -35,14 +34,12 @@ Group = tuple[int, int, int, bool]
 class Places:
     """Where attention sees which token: `groups` one after the other, each input padded to its group's longest.
 
-    `spread` [places]: which packed row each place shows; `back` [rows]: at which place each row is; `mask` [places]:
-    which are real. None, all three, where nothing is padded: then a place is a row.
+    `padding`: `spread` [places], which packed row each place shows; `back` [rows], at which place each row is; `mask`
+    [places], 1 for those that are real. None where nothing is padded: then a place is a row.
     """
 
     groups: list[Group]
-    spread: Ints | None = None
-    back: Ints | None = None
-    mask: NDArray[np.bool_] | None = None
+    padding: tuple[Ints, Ints, Ints] | None = None
 
 
 def rows_multiple(tokens: int) -> int:
@@ -64,7 +61,7 @@ def places_of(lengths: Ints, starts: Ints, rows: int, *, scores: int | None) -> 
     spread = np.where(mask, np.repeat(starts, wide) + columns, 0)
     back = np.zeros(rows, np.int32)  # rows that are nobody's show the first place
     back[: int(lengths.sum())] = np.flatnonzero(mask)
-    return Places(groups, spread, back, mask)
+    return Places(groups, (spread, back, mask.astype(np.int32)))
 
 
 def groups_of(lengths: Ints, scores: int | None) -> list[Group]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,8 +23,7 @@ def is_no_room(error: OSError) -> bool:
 
 def free_bytes(folder: Path) -> int:
     """What this user may still write on the disk of a folder that there is or will be. Raises OSError."""
-    found = os.statvfs(nearest_existing(folder))
-    return found.f_bavail * found.f_frsize
+    return shutil.disk_usage(nearest_existing(folder)).free
 
 
 def full_disk_note(folder: Path, spare_bytes: int = SPARE_BYTES) -> str:

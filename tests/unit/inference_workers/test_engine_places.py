@@ -29,20 +29,21 @@ def test_every_token_is_at_one_place_of_its_own_input(lengths, fill, scores):
         assert even == all(members == longest)
         shown += [(place + longest * i, length) for i, length in enumerate(members)]
         place += longest * count
-    if found.spread is None:
+    if found.padding is None:
         assert all(even for *_, even in found.groups)
         assert place == lengths.sum(), "a place is a row"
         return
-    assert len(found.spread) == len(found.mask) == place
-    assert found.mask.sum() == lengths.sum()
+    spread, back, mask = found.padding
+    assert len(spread) == len(mask) == place
+    assert mask.sum() == lengths.sum()
     for (at, length), start in zip(shown, starts, strict=True):
         rows_of_it = np.arange(start, start + length)
-        assert (found.spread[at : at + length] == rows_of_it).all()
-        assert found.mask[at : at + length].all()
-        assert (found.back[rows_of_it] == np.arange(at, at + length)).all()
-    assert len(found.back) == rows
-    assert found.spread.max() < lengths.sum()
-    assert found.back.max() < place
+        assert (spread[at : at + length] == rows_of_it).all()
+        assert mask[at : at + length].all()
+        assert (back[rows_of_it] == np.arange(at, at + length)).all()
+    assert len(back) == rows
+    assert spread.max() < lengths.sum()
+    assert back.max() < place
 
 
 def test_few_lengths_are_not_padded_and_many_little():

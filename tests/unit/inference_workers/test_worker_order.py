@@ -1,0 +1,22 @@
+"""In which order a worker's turn does things: the model never waits for what can be told while it computes."""
+
+from tests.unit.inference_workers.stand_ins import World
+
+
+def test_the_next_batch_is_handed_over_before_the_last_is_told_of():
+    world = World()
+    submit, told_by_then = world.compute.submit, []
+
+    def note(*job):
+        told_by_then.append(len(world.predictions()))
+        submit(*job)
+
+    world.compute.submit, world.compute.held = note, True
+    world.ask('{"input": "red"}')
+    world.at_poll = {
+        50: lambda: world.ask('{"input": "blue"}'),  # waits while the first is computed
+        30: lambda: setattr(world.compute, "held", False),
+    }
+    world.run(60)
+    assert told_by_then == [0, 0]
+    assert len(world.predictions()) == 2
