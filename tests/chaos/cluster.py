@@ -37,7 +37,7 @@ READY_SECONDS = 90.0
 
 
 class Cluster:
-    """Started with `start`, ended with `stop`; `look` keeps alive what is wanted. For the main thread."""
+    """Started with `start`, ended with `stop`; `look` keeps alive what is wanted. For one thread."""
 
     def __init__(
         self,

@@ -3,6 +3,8 @@
 That it sees nothing of the same faults while the protection is on is what the run itself shows.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -15,6 +17,8 @@ from tests.chaos.workload import Workload
 
 DRAIN_SECONDS = 8.0
 """What is lost does not come: the controls do not wait for it as long as the run does."""
+AT_A_TIME = 2
+"""Controls that run side by side: each mostly waits for sessions to end."""
 TRIES = 3
 """Of each control: whether its fault hits what is unprotected depends on the moment."""
 
@@ -59,6 +63,15 @@ CONTROLS = {
 }
 
 
+def run_controls(names: Sequence[str], folder: Path, seed: int) -> dict[str, dict]:
+    """What each found, see `run_control`; some of them at a time."""
+    pool = ThreadPoolExecutor(AT_A_TIME)
+    try:
+        return dict(zip(names, pool.map(lambda name: run_control(name, folder, seed), names), strict=True))
+    finally:
+        pool.shutdown(cancel_futures=True)  # its threads end last: the kernel ends a child with the thread that made it
+
+
 def run_control(name: str, folder: Path, seed: int) -> dict:
     """Whether the checker caught it, what it saw, and in which try: a fault may by chance hit nothing."""
     for number in range(1, TRIES + 1):
@@ -96,11 +109,11 @@ def _try_control(name: str, folder: Path, seed: int) -> dict:
         cluster.wait(fault.seconds)
         fault.heal(run)
         if not begun or not (control.settings or recovers(cluster)):
-            say("  it did not work at all, or not again")
+            say(f"  {name}: it did not work at all, or not again")
         cluster.wait(2.0)
         verdict = finish(cluster, workload, drain_seconds=DRAIN_SECONDS, replay=control.replay)
     except Exception as error:  # a control that could not be carried out has caught nothing
-        say(f"  {error!r}")
+        say(f"  {name}: {error!r}")
         return {"as_it_must": False, "error": repr(error)}
     finally:
         cluster.stop()

@@ -17,7 +17,7 @@ AGAIN_SECONDS = 1.0
 
 
 class Managed:
-    """One process under a name. Used by the main thread only: the kernel ends a child with the thread that made it."""
+    """One process under a name. Used by one thread only: the kernel ends a child with the thread that made it."""
 
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str], folder: Path) -> None:
         self.name, self.arguments, self.environment = name, arguments, environment

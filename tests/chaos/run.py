@@ -17,7 +17,7 @@ from tests.chaos import disks
 from tests.chaos import faults as f
 from tests.chaos.checker import Verdict
 from tests.chaos.cluster import PARTITIONS, Cluster
-from tests.chaos.controls import CONTROLS, run_control
+from tests.chaos.controls import CONTROLS, run_controls
 from tests.chaos.recovery import answer_times, recovery, window_times
 from tests.chaos.scenario import finish, recovers, say, servers_of
 from tests.chaos.workload import Workload
@@ -198,7 +198,7 @@ def main() -> int:
         clean = verdict.is_clean and not figures["not_recovered_in_60_s"]
     if options.only != "run":
         chosen = [options.only] if options.only in CONTROLS else list(CONTROLS)
-        found = {name: run_control(name, folder, seed) for name in chosen}
+        found = run_controls(chosen, folder, seed)
         summary["controls"] = found
         summary["controls_caught"] = sum(one["as_it_must"] for one in found.values())
         summary["controls_total"] = len(found)
