@@ -177,7 +177,9 @@ class WorkerMeters:
             metrics.QUEUE_SECONDS.labels(*labels).observe_all(table.queue[batched])
         answers = int(answered.sum())
         if answers:
-            metrics.REQUEST_SECONDS.labels(*labels).observe_all(table.total[answered])
+            for rows, computed in zip((answered & batched, answered & ~batched), metrics.COMPUTED, strict=True):
+                if rows.any():  # no empty series where nothing is cached
+                    metrics.REQUEST_SECONDS.labels(*labels, computed).observe_all(table.total[rows])
             metrics.REQUESTS.labels(*labels, Outcome.ANSWERED.value).inc(answers)
             hits = 0 if table.hits is None else int(table.hits[answered].sum())
             metrics.CACHE_HITS.labels(*labels[1:]).inc(hits)
@@ -192,6 +194,7 @@ class WorkerMeters:
             code = self._errors.bounded(table.errors.get(row, ""))[0]
             if outcome is Outcome.FAILED:
                 metrics.FAILURES.labels(*labels[1:], code).inc()
-                metrics.REQUEST_SECONDS.labels(*labels).observe(float(table.total[row]))
+                computed = metrics.COMPUTED[0 if table.batched[row] else 1]
+                metrics.REQUEST_SECONDS.labels(*labels, computed).observe(float(table.total[row]))
             elif outcome is Outcome.SHED:
                 metrics.SHED.labels(labels[0], code).inc()

@@ -67,8 +67,10 @@ def test_answers_of_one_scenario_and_model(meters, model):
     assert meters.served([served_event(answered(model), cached)] * 3) == 6
     labels = "search", model.name, "1"
     assert value(metrics.REQUESTS, *labels, "answered") == 6
-    assert value(metrics.REQUEST_SECONDS, *labels)[0][-1] == 6
-    assert value(metrics.REQUEST_SECONDS, *labels)[1] == pytest.approx(0.066)
+    assert value(metrics.REQUEST_SECONDS, *labels, "true")[0][-1] == 3
+    assert value(metrics.REQUEST_SECONDS, *labels, "true")[1] == pytest.approx(0.060)
+    assert value(metrics.REQUEST_SECONDS, *labels, "false")[0][-1] == 3
+    assert value(metrics.REQUEST_SECONDS, *labels, "false")[1] == pytest.approx(0.006)
     assert value(metrics.QUEUE_SECONDS, *labels)[0][-1] == 3
     assert (value(metrics.CACHE_HITS, *labels[1:]), value(metrics.CACHE_MISSES, *labels[1:])) == (12, 3)
 
@@ -79,19 +81,34 @@ def test_every_outcome_is_counted_where_it_belongs(meters, model):
     rows = [
         answered(model),
         (Outcome.FAILED, "ads", other, True, 8_000.0, 4.0, 1, 0.0, "out_of_memory"),
+        (Outcome.FAILED, "ads", other, False, 3.0, 3.0, 1, 0.0, "unsupported_task"),
         (Outcome.SHED, "ads", model, False, 50.0, 50.0, 1, 0.0, shed),
         (Outcome.DEAD_LETTERED, None, None, False, 5.0, 5.0, 0, 0.0, "not_json"),
     ]
     before = value(metrics.REQUESTS, "", "", "", "dead_lettered") or 0
     assert meters.served([served_event(answered(model)), served_event(*rows)]) == 3
     assert value(metrics.REQUESTS, "search", model.name, "1", "answered") == 2
-    assert value(metrics.REQUESTS, "ads", model.name, "2", "failed") == 1
+    assert value(metrics.REQUESTS, "ads", model.name, "2", "failed") == 2
     assert value(metrics.REQUESTS, "ads", model.name, "1", "shed") == 1
     assert value(metrics.REQUESTS, "", "", "", "dead_lettered") == before + 1
     assert value(metrics.FAILURES, model.name, "2", "out_of_memory") == 1
     assert value(metrics.SHED, "ads", shed) == 1
-    assert value(metrics.REQUEST_SECONDS, "ads", model.name, "2")[1] == pytest.approx(8.0)
-    assert value(metrics.REQUEST_SECONDS, "ads", model.name, "1") is None  # what was shed got no answer
+    assert value(metrics.REQUEST_SECONDS, "ads", model.name, "2", "true")[1] == pytest.approx(8.0)
+    assert value(metrics.REQUEST_SECONDS, "ads", model.name, "2", "false")[1] == pytest.approx(0.003)
+    for computed in metrics.COMPUTED:  # what was shed got no answer
+        assert value(metrics.REQUEST_SECONDS, "ads", model.name, "1", computed) is None
+
+
+def test_a_cache_does_not_make_the_models_latency_look_better(meters, model):
+    partly = Outcome.ANSWERED, "search", model, True, 30.0, 4.0, 2, 0.5, ""
+    hit = Outcome.ANSWERED, "search", model, False, 1.0, 1.0, 1, 1.0, ""
+    labels = "search", model.name, "1", "true"
+    meters.served([served_event(answered(model), partly)])
+    before = value(metrics.REQUEST_SECONDS, *labels)
+    assert (before[0][-1], before[1]) == (2, pytest.approx(0.050))
+    meters.served([served_event(*[hit] * 40)])  # many: counted by numpy, a few one by one
+    assert value(metrics.REQUEST_SECONDS, *labels) == before
+    assert value(metrics.REQUEST_SECONDS, *labels[:3], "false")[0][-1] == 40
 
 
 def test_events_with_other_tables_go_together(meters, model):
