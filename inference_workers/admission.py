@@ -69,7 +69,8 @@ class Asked:
 @dataclass(slots=True, eq=False)
 class Ready:
     """A request that waits for its batch. `parts` are its items, or their rows where nothing is to be computed;
-    `cached` of them were found in the cache. `shadow` requests are computed and answered by nobody. `size` in bytes."""
+    `cached` of them were found in the cache. `shadow` requests are computed and answered by nobody. `size` in bytes.
+    `tokenise_ms` is its preparation: tokenising its texts, and `reading_ms` of reading its images."""
 
     asked: Asked
     route: Route
@@ -84,11 +85,16 @@ class Ready:
     shadow: bool = False
     script: int = 0
     """Writing system of its texts, see `scripts_of`."""
+    reading_ms: float = 0.0
 
     @property
     def items(self) -> list[Item]:
         """What is still to be computed, in order."""
         return [part for part in self.parts if isinstance(part, Item)]
+
+    def queue_ms(self, until_ms: int) -> float:
+        """How long it had waited by then, since its append. While its images were read it was prepared: no waiting."""
+        return until_ms - self.asked.appended_ms - self.reading_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,11 +266,12 @@ class Admission:
             unknown_share=prepared.unknown / max(1, prepared.tokens),
             truncated=prepared.truncated,
             cached=cached,
-            tokenise_ms=draft.tokenise_ms,
+            tokenise_ms=draft.tokenise_ms + draft.reading_ms,
             waiting=Waiting(costs or (0,), now_ms, asked.deadline_ms, now_ms - head_start_ms),
             size=_size(asked, parts),
             shadow=draft.shadow,
             script=draft.script,
+            reading_ms=draft.reading_ms,
         )
 
     def _known(self, prepared: Prepared, servable: Servable) -> tuple[list[Item | Row], int]:

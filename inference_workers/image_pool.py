@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from inference_workers.items import Refused
 from inference_workers.ports import Item
@@ -20,6 +20,15 @@ HANGING_MAX = 8
 """Reads given up that still hold their thread, with another in its place. More, and threads are really lost."""
 
 
+class ReadDone(NamedTuple):
+    """A read that is over, and from when to when a thread was at it, in monotonic seconds."""
+
+    ticket: int
+    found: Item | Refused
+    start: float
+    end: float
+
+
 class ImageReads(Protocol):
     """Where images are read. Called by the loop's thread; nothing blocks."""
 
@@ -29,8 +38,8 @@ class ImageReads(Protocol):
     def submit(self, ticket: int, read: ReadImage, reference: ImageReference) -> None:
         """Read an image. Call it only when there is room; each ticket once."""
 
-    def collect(self) -> list[tuple[int, Item | Refused]]:
-        """What is done since last asked, by ticket. Each ticket comes once, read, refused or given up."""
+    def collect(self) -> list[ReadDone]:
+        """What is done since last asked. Each ticket comes once, read, refused or given up."""
 
 
 class ImagePool:
@@ -47,7 +56,7 @@ class ImagePool:
         self._lock = threading.Lock()
         self._waiting: deque[tuple[int, ReadImage, ImageReference]] = deque()
         self._started: dict[int, float] = {}
-        self._done: list[tuple[int, Item | Refused]] = []
+        self._done: list[ReadDone] = []
         self._working = 0
         self._hanging = 0
 
@@ -62,21 +71,22 @@ class ImagePool:
             self._waiting.append((ticket, read, reference))
             self._employ()
 
-    def collect(self) -> list[tuple[int, Item | Refused]]:
+    def collect(self) -> list[ReadDone]:
         """See `ImageReads.collect`."""
         now = self._clock.monotonic()
         with self._lock:
             late = [ticket for ticket, start in self._started.items() if now - start > self._timeout_seconds]
             for ticket in late:
-                del self._started[ticket]
+                start = self._started.pop(ticket)
                 self._hanging += 1
                 self._working -= 1
                 why = f"the image was not read within {self._timeout_seconds:g} s"
-                self._done.append((ticket, Refused("image_timeout", why)))
+                self._done.append(ReadDone(ticket, Refused("image_timeout", why), start, now))
             self._employ()
             if not self._capacity():
                 for ticket, _, _ in self._waiting:
-                    self._done.append((ticket, Refused("image_timeout", f"{self._hanging} reads of images hang")))
+                    refusal = Refused("image_timeout", f"{self._hanging} reads of images hang")
+                    self._done.append(ReadDone(ticket, refusal, now, now))
                 self._waiting.clear()
             done, self._done = self._done, []
         return done
@@ -97,7 +107,7 @@ class ImagePool:
                     self._working -= 1
                     return
                 ticket, read, reference = self._waiting.popleft()
-                self._started[ticket] = self._clock.monotonic()
+                self._started[ticket] = start = self._clock.monotonic()
             found = read_of(read, reference)
             del read  # it belongs to a model that may be retired while this thread waits for the lock
             with self._lock:
@@ -105,7 +115,7 @@ class ImagePool:
                     self._hanging -= 1
                     self._employ()
                     return
-                self._done.append((ticket, found))
+                self._done.append(ReadDone(ticket, found, start, self._clock.monotonic()))
 
 
 def read_of(read: ReadImage, reference: ImageReference) -> Item | Refused:

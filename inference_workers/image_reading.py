@@ -6,8 +6,9 @@ Pure but for the reads that it is given. Memory is bounded by bytes: reading goe
 from __future__ import annotations
 
 import itertools
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ class Draft:
     shadow: bool
     tokenised: list[Tokenised] = field(default_factory=list)
     tokenise_ms: float = 0.0
+    reading_ms: float = 0.0
+    """While at least one of its images was being read; known when all are."""
     script: int = 0
     refusal: Refused | None = None
 
@@ -51,6 +54,8 @@ class _Reading:
     todo: deque[int]  # parts that no thread was given yet
     missing: int
     bytes_held: int = 0
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when each of its images was read."""
 
 
 @dataclass(slots=True)
@@ -119,7 +124,7 @@ class ImageReading:
 
     def _taken(self) -> list[Draft]:
         found = []
-        for ticket, image in self.reads.collect():
+        for ticket, image, start, end in self.reads.collect():
             number, place = self._tickets.pop(ticket)
             one = self._drafts.get(number)
             if one is None:
@@ -130,10 +135,12 @@ class ImageReading:
                 continue
             one.draft.parts[place] = image
             one.missing -= 1
+            one.spans.append((start, end))
             size = _bytes_of(image)
             one.bytes_held += size
             self.held_bytes += size
             if not one.missing:
+                one.draft.reading_ms = 1000 * seconds_covered(one.spans)
                 found.append(self._leave(number))
         return found
 
@@ -158,6 +165,15 @@ class ImageReading:
         self.held_bytes -= one.bytes_held
         self._shadows -= one.draft.shadow
         return one.draft
+
+
+def seconds_covered(spans: Sequence[tuple[float, float]]) -> float:
+    """How much time spans (start, end) cover together: what several threads do at once counts once."""
+    covered, until = 0.0, -math.inf
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return covered
 
 
 def _bytes_of(image: Item) -> int:

@@ -265,7 +265,7 @@ class InferenceWork:
         if one.items:
             self._lanes.add(one)
         elif not one.shadow:
-            queue_ms = self._clock.now_ms() - one.asked.appended_ms
+            queue_ms = one.queue_ms(self._clock.now_ms())
             self._outcomes.finished(one, rows_in_order(one, {}), outbox, batch=None, queue_ms=queue_ms)
 
     def _start(self, outbox: Outbox) -> None:
@@ -314,7 +314,7 @@ class InferenceWork:
             if one.shadow or not one.asked.receipt.is_alive():
                 continue  # a shadow answers nothing; or its partition went to another worker, who answers it
             results = {i: computed.results[number] for i, number in enumerate(place)}
-            queue_ms = computed.started_ms - one.asked.appended_ms
+            queue_ms = one.queue_ms(computed.started_ms)
             rows = rows_in_order(one, results)
             told.append(self._outcomes.answered(one, rows, outbox, batch=facts, queue_ms=queue_ms))
         facts.post_ms = (self._clock.monotonic() - start) * 1000

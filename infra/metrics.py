@@ -50,12 +50,16 @@ REQUEST_SECONDS = _histogram(
 QUEUE_SECONDS = _histogram(
     WORKER,
     "inferwatch_queue_duration_seconds",
-    "From the request's append to the start of its batch.",
+    "From the request's append to the start of its batch, without the time in which its images were read.",
     LATENCY_BUCKETS_SECONDS,
     REQUEST,
 )
 TOKENISE_SECONDS = _histogram(
-    WORKER, "inferwatch_tokenise_duration_seconds", "Tokenising of one batch.", LATENCY_BUCKETS_SECONDS, MODEL
+    WORKER,
+    "inferwatch_tokenise_duration_seconds",
+    "Preparing the requests of one batch, added up over them: tokenising texts, reading and decoding images.",
+    LATENCY_BUCKETS_SECONDS,
+    MODEL,
 )
 COMPUTE_SECONDS = _histogram(
     WORKER, "inferwatch_compute_duration_seconds", "Compute of one batch.", LATENCY_BUCKETS_SECONDS, MODEL

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_workers.image_reading import SHADOWS_MAX, Draft, ImageReading
+from inference_workers.image_pool import ReadDone
+from inference_workers.image_reading import SHADOWS_MAX, Draft, ImageReading, seconds_covered
 from inference_workers.items import Expired, Refused
 from inference_workers.ports import Item
 from schemas.requests import ImageReference
@@ -34,7 +35,8 @@ class Reads:
     def finish(self, count, newest):
         for _ in range(min(count, len(self.held))):
             ticket, reference = self.held.pop(-1 if newest else 0)
-            self.done.append((ticket, IMAGE if reference is GOOD else Refused("image_undecodable", "no")))
+            found = IMAGE if reference is GOOD else Refused("image_undecodable", "no")
+            self.done.append(ReadDone(ticket, found, 0.0, 0.0))
 
     def collect(self):
         done, self.done = self.done, []
@@ -88,6 +90,12 @@ def test_each_request_leaves_once_and_memory_is_bounded(events, images_max):
             assert all(part is IMAGE or part == "text" for part in one.parts)
         else:
             assert isinstance(one.refusal, Expired) or BAD in one.parts
+
+
+@given(spans=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 10)).map(lambda one: (one[0], sum(one)))))
+def test_time_covered_is_every_moment_in_which_something_was_read_once(spans):
+    moments = {moment for start, end in spans for moment in range(start, end)}
+    assert seconds_covered(spans) == len(moments)
 
 
 def test_shadows_are_bounded_and_owed_nothing():

@@ -13,7 +13,7 @@ from inference_workers.batching import BatchLimit
 from inference_workers.cache import ResultCache
 from inference_workers.compute import compute
 from inference_workers.earlier_answers import none_earlier
-from inference_workers.image_pool import read_of
+from inference_workers.image_pool import ReadDone, read_of
 from inference_workers.image_reading import ImageReading
 from inference_workers.lanes import Lanes
 from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, WorkLimit
@@ -106,6 +106,8 @@ class InlineReads:
 
     room_max: int = 4
     held: bool = False
+    seconds: float = 0.0
+    """What each read says it took; all at the same time."""
     todo: list = field(default_factory=list)
 
     def room(self):
@@ -119,7 +121,7 @@ class InlineReads:
         if self.held:
             return []
         todo, self.todo = self.todo, []
-        return [(ticket, read_of(read, reference)) for ticket, read, reference in todo]
+        return [ReadDone(ticket, read_of(read, reference), 0.0, self.seconds) for ticket, read, reference in todo]
 
 
 def servable(engine=None, ref=MODEL, **more):

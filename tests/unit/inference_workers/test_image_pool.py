@@ -49,7 +49,8 @@ def collected(pool, count):
     """What comes until there are `count`, by ticket."""
     found, until = {}, time.monotonic() + WAIT_SECONDS
     while len(found) < count and time.monotonic() < until:
-        for ticket, one in pool.collect():
+        for ticket, one, start, end in pool.collect():
+            assert start <= end
             assert ticket not in found, "each ticket comes once"
             found[ticket] = one
         time.sleep(0.001)
@@ -73,6 +74,22 @@ def test_what_is_read_refused_or_breaks_comes_by_ticket(reads):
     assert (found[1].code, found[2].code) == ("image_undecodable", "image_error")
     assert "KeyError" in str(found[2])
     assert (pool.room(), reads.most <= 2) == (4, True)
+
+
+def test_a_read_tells_when_a_thread_was_at_it_and_not_how_long_it_waited_for_one(reads):
+    clock = FakeClock()
+    pool = ImagePool(clock, threads=1, timeout_seconds=100.0)
+    begin = clock.monotonic()
+    pool.submit(0, reads, reference("hang"))
+    pool.submit(1, reads, reference("a"))
+    assert reads.started.acquire(timeout=WAIT_SECONDS)
+    clock.advance(7.0)
+    reads.go.set()
+    done, until = [], time.monotonic() + WAIT_SECONDS
+    while len(done) < 2 and time.monotonic() < until:
+        done += pool.collect()
+        time.sleep(0.001)
+    assert [(one.ticket, one.start - begin, one.end - begin) for one in done] == [(0, 0.0, 7.0), (1, 7.0, 7.0)]
 
 
 def test_no_more_are_read_at_once_than_there_are_threads(reads):

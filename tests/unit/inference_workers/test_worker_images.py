@@ -7,8 +7,10 @@ import pytest
 
 from inference_workers.items import Refused
 from inference_workers.ports import Item
+from schemas.base import decode
 from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
-from schemas.topics import REQUESTS
+from schemas.telemetry import TELEMETRY_KINDS
+from schemas.topics import REQUESTS, TELEMETRY
 from schemas.vectors import decode_vector
 from tests.unit.inference_workers.stand_ins import FakeEngine, InlineReads, World
 
@@ -75,6 +77,30 @@ def test_an_image_that_cannot_be_read_fails_its_request_alone(name, code):
     assert numbers_of(answers[1]) == [4]
     assert world.outcomes() == {(0, 0): ("failed", code), (0, 1): ("answered", "")}
     assert world.admission.images.held_bytes == 0, "nothing is kept of a refused request"
+
+
+def test_reading_images_is_preparation_and_no_waiting():
+    world = world_of(reads=InlineReads(held=True, seconds=0.05))  # its two images at the same time
+    ask(world, picture(1), picture(2))
+    world.at_poll[40] = lambda: setattr(world.reads, "held", False)
+    [answer] = by_offset(world.run()).values()
+    [event] = [decode(one.headers, one.value, TELEMETRY_KINDS).data for one in world.broker.of(TELEMETRY.name)]
+    [queue_ms], [total_ms] = event.requests.queue_ms, event.requests.total_ms
+    assert total_ms > 50, "or the test shows nothing"
+    assert (queue_ms, event.batches.tokenise_ms) == (total_ms - 50, [50])  # nothing else takes time here
+    assert (answer.timings_ms.queue, answer.timings_ms.tokenise) == (queue_ms, 50)
+
+
+def test_of_a_cached_image_reading_is_no_waiting_either():
+    world = world_of(reads=InlineReads(seconds=0.003), cache_bytes_max=1_000_000)
+    for _ in range(2):
+        ask(world, picture(1))
+        world.run()
+    first, second = by_offset(world).values()
+    assert (first.cached, second.cached) == (False, True)
+    assert second.timings_ms.tokenise == 3
+    assert second.timings_ms.total > 3, "or the test shows nothing"
+    assert second.timings_ms.queue == second.timings_ms.total - 3
 
 
 def test_a_slow_image_holds_up_neither_texts_nor_the_deadline():
