@@ -7,11 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_workers import image_reading
-from inference_workers.image_pool import ReadDone
-from inference_workers.image_reading import SHADOW_BYTES_MAX, SHADOWS_MAX, Draft, ImageReading, seconds_covered
-from inference_workers.items import Expired, Refused
+from inference_workers.admission import image_reading
+from inference_workers.admission.image_reading import (
+    SHADOW_BYTES_MAX,
+    SHADOWS_MAX,
+    Draft,
+    ImageReading,
+    seconds_covered,
+)
+from inference_workers.images.pool import ReadDone
 from inference_workers.ports import Item
+from inference_workers.tasks.inputs import Expired, Refused
 from schemas.requests import ImageReference
 
 IMAGE = Item((), b"image", pixels=np.zeros((1, 5, 5), np.float32), cost=1)
