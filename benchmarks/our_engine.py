@@ -25,10 +25,10 @@ class OurEngine:
 def open_engine(served: ServedModel) -> OurEngine:
     """Load it as a worker with the same settings would. Raises SettingsError for what cannot work here."""
     from inference_workers.engines.loading import load_engine
+    from inference_workers.models.registry import find_model
+    from inference_workers.models.tokenise import Tokeniser
     from inference_workers.ports import Item
-    from inference_workers.registry import find_model
     from inference_workers.spec import WorkerSettings
-    from inference_workers.tokenise import Tokeniser
     from infra.settings import load
 
     settings = load(WorkerSettings, model=served.model, dtype=served.dtype, torch_threads=served.threads)
@@ -47,7 +47,7 @@ def open_engine(served: ServedModel) -> OurEngine:
 
 def model_path(model: str) -> str:
     """The folder that a model's name means, for peers that know no package names."""
-    from inference_workers.registry import find_model
+    from inference_workers.models.registry import find_model
 
     return str(find_model(model).path)
 

@@ -26,16 +26,16 @@ from benchmarks.cpu_account import CallCost, CpuAccount, find, install, measure_
 from schemas.topics import TELEMETRY
 
 HOOKS = (
-    "inference_workers.outcomes:_mean_norm",
-    "inference_workers.loop:InferenceWork._turned",
-    "inference_workers.observer:Observer.turned",
-    "inference_workers.observer:Observer.folded",
-    "inference_workers.observer:Observer.told",
-    "inference_workers.observer:Observer.sample",
-    "inference_workers.telemetry:TelemetryAccumulator.add_all",
-    "inference_workers.telemetry:TelemetryAccumulator.take",
-    "inference_workers.telemetry:TelemetryAccumulator.seconds_until_due",
-    "inference_workers.answers:Answers.telemetry",
+    "inference_workers.answers.outcomes:_mean_norm",
+    "inference_workers.worker.loop:InferenceWork._turned",
+    "inference_workers.telemetry.observer:Observer.turned",
+    "inference_workers.telemetry.observer:Observer.folded",
+    "inference_workers.telemetry.observer:Observer.told",
+    "inference_workers.telemetry.observer:Observer.sample",
+    "inference_workers.telemetry.accumulator:TelemetryAccumulator.add_all",
+    "inference_workers.telemetry.accumulator:TelemetryAccumulator.take",
+    "inference_workers.telemetry.accumulator:TelemetryAccumulator.seconds_until_due",
+    "inference_workers.answers.records:Answers.telemetry",
 )
 """Calls that telemetry and metrics alone need. A test says when one has got another name."""
 SEND = "infra.outbox:Outbox.send"

@@ -11,8 +11,8 @@ import click
 from infra.exit_codes import EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
-    from inference_workers.loading import Outside
-    from inference_workers.registry import ModelFolder
+    from inference_workers.loading.load import Outside
+    from inference_workers.models.registry import ModelFolder
     from inference_workers.spec import WorkerSettings
     from schemas.requests import InferenceRequested
 
@@ -49,7 +49,7 @@ def manifest(folder: str, as_json: bool) -> None:
     Example:
       inferwatch model manifest ./my-model
     """
-    from inference_workers.manifest import write_manifest
+    from inference_workers.models.manifest import write_manifest
 
     found = _find(folder, None)
     try:
@@ -85,10 +85,10 @@ def check(
       inferwatch model check ./my-model
       inferwatch model check org/name --revision 0123456789abcdef0123456789abcdef01234567 --json
     """
-    from inference_workers.model_check import check_model
-    from inference_workers.model_report import lines_of, report_of
-    from inference_workers.preflight import ModelWanted
-    from inference_workers.verdicts import Refusal
+    from inference_workers.loading.check import check_model
+    from inference_workers.loading.preflight import ModelWanted
+    from inference_workers.loading.report import lines_of, report_of
+    from inference_workers.models.verdicts import Refusal
 
     given: dict[str, Any] = {"model": name, "revision": revision, "digest": digest, "golden": golden}
     settings = _settings(given) if name is not None else _settings({k: v for k, v in given.items() if v is not None})
@@ -135,12 +135,12 @@ def golden(
       inferwatch model golden ./my-model --requests requests.jsonl
     """
     from inference_workers.golden import Tolerance, record, write_golden
-    from inference_workers.items import Refused
-    from inference_workers.loading import load_servable
-    from inference_workers.model_files import GOLDEN_FILE
+    from inference_workers.loading.load import load_servable
+    from inference_workers.loading.preflight import ModelWanted
+    from inference_workers.models.files import GOLDEN_FILE
+    from inference_workers.models.verdicts import ModelRefused
     from inference_workers.ports import EngineError
-    from inference_workers.preflight import ModelWanted
-    from inference_workers.verdicts import ModelRefused
+    from inference_workers.tasks.inputs import Refused
 
     asked = _requests(inputs, query, task, requests)
     # The samples that are there do not bind the model that is recorded anew.
@@ -185,8 +185,8 @@ def _requests(inputs: tuple[str, ...], query: str | None, task: str, file: Path 
 
 
 def _find(name: str, revision: str | None) -> ModelFolder:
-    from inference_workers.registry import find_model
-    from inference_workers.verdicts import ModelRefused
+    from inference_workers.models.registry import find_model
+    from inference_workers.models.verdicts import ModelRefused
 
     try:
         return find_model(name, revision=revision, offline=_settings({}).offline)
@@ -196,7 +196,7 @@ def _find(name: str, revision: str | None) -> ModelFolder:
 
 def _exit_of(refusal: Any) -> Exception:
     """What ends the command: exit code 78 for a model that is not there, 1 for one that is refused."""
-    from inference_workers.verdicts import Refusal
+    from inference_workers.models.verdicts import Refusal
 
     return refusal if refusal.reason is Refusal.NOT_FOUND else click.ClickException(str(refusal))
 
@@ -212,6 +212,6 @@ def _settings(values: dict[str, Any]) -> WorkerSettings:
 
 
 def _outside() -> Outside:
-    from inference_workers.loading import real_outside
+    from inference_workers.loading.load import real_outside
 
     return real_outside()

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from inference_workers.batching import BatchLimit
-from inference_workers.model_spec import WORKER_PREFIX, ModelSettings
+from inference_workers.batching.planner import BatchLimit
+from inference_workers.models.settings import WORKER_PREFIX, ModelSettings
 from infra.settings import SettingsError
 
 Device = Literal["cpu", "cuda"]

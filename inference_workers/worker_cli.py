@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from inference_workers.fleet import Fleet
-    from inference_workers.loading import Loaded
-    from inference_workers.observer import Observer
-    from inference_workers.preflight import ModelWanted
-    from inference_workers.serving import Outside
+    from inference_workers.loading.load import Loaded
+    from inference_workers.loading.preflight import ModelWanted
     from inference_workers.spec import WorkerSettings
+    from inference_workers.telemetry.observer import Observer
+    from inference_workers.worker.fleet import Fleet
+    from inference_workers.worker.serving import Outside
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaCluster
     from infra.ports import Clock
@@ -83,7 +83,7 @@ def serve_guarded(serve_: Callable[[], None]) -> None:
 
 def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
     """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits."""
-    from inference_workers.observation import start_observer
+    from inference_workers.worker.observation import start_observer
     from infra.clock import SystemClock
 
     clock = SystemClock()
@@ -99,8 +99,8 @@ def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event)
 
 
 def _load(settings: WorkerSettings, wanted: ModelWanted | None = None) -> Loaded:
-    from inference_workers.loading import load_servable, real_outside
-    from inference_workers.preflight import ModelWanted
+    from inference_workers.loading.load import load_servable, real_outside
+    from inference_workers.loading.preflight import ModelWanted
 
     return load_servable(wanted or ModelWanted.of_settings(settings), settings, real_outside())
 
@@ -146,11 +146,11 @@ def _run(
     observer: Observer,
     stop: threading.Event,
 ) -> None:
-    from inference_workers.compute import ComputeThread
-    from inference_workers.earlier_answers import KafkaEarlierAnswers
-    from inference_workers.made_anew import MadeAnewWatch
-    from inference_workers.observation import start_log_topic, start_scaling
-    from inference_workers.serving import Outside, new_loop, new_work
+    from inference_workers.answers.earlier import KafkaEarlierAnswers
+    from inference_workers.batching.compute import ComputeThread
+    from inference_workers.worker.made_anew import MadeAnewWatch
+    from inference_workers.worker.observation import start_log_topic, start_scaling
+    from inference_workers.worker.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaLog, KafkaPublisher, KafkaTail
     from infra.ports import RetryLater
@@ -214,7 +214,7 @@ def _fleet(
     stop: threading.Event,
 ) -> Fleet:
     """The worker's models: what is deployed already is loaded before the group is joined, what comes is followed."""
-    from inference_workers.fleet import Fleet
+    from inference_workers.worker.fleet import Fleet
     from infra.kafka import KafkaTail
     from infra.unique_ids import RANDOM_BYTES
     from schemas.topics import DEPLOYMENTS
@@ -249,7 +249,7 @@ def _delay(
     """What holds batches back: the drills, where they are allowed."""
     if not settings.drills:
         return lambda: None
-    from inference_workers.drills import DrillWatch
+    from inference_workers.deployments.drills import DrillWatch
     from infra.kafka import KafkaTail
     from schemas.topics import DRILLS
 

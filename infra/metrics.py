@@ -16,6 +16,9 @@ SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024, 2_048)
 """Requests of a batch, up to the largest that can be set."""
 MODEL = ("model_name", "model_version")
 REQUEST = ("scenario", *MODEL)
+COMPUTED = "true", "false"
+"""Label `computed`: whether the request was in a batch. One that the cache answers wholly, that brings its vectors or
+that is refused was in none."""
 
 CATALOGUE = Catalogue()
 _counter, _gauge, _histogram = CATALOGUE.counter, CATALOGUE.gauge, CATALOGUE.histogram
@@ -39,19 +42,24 @@ REQUESTS = _counter(WORKER, "inferwatch_requests_total", "Requests by outcome.",
 REQUEST_SECONDS = _histogram(
     WORKER,
     "inferwatch_request_duration_seconds",
-    "From the request's append to its answer.",
+    "From the request's append to its answer. `computed` is true when the model computed something for it; false when "
+    "the cache had all of it, it brought its vectors, or it was refused: they say nothing of the model's latency.",
     LATENCY_BUCKETS_SECONDS,
-    REQUEST,
+    [*REQUEST, "computed"],
 )
 QUEUE_SECONDS = _histogram(
     WORKER,
     "inferwatch_queue_duration_seconds",
-    "From the request's append to the start of its batch.",
+    "From the request's append to the start of its batch, without the time in which its images were read.",
     LATENCY_BUCKETS_SECONDS,
     REQUEST,
 )
 TOKENISE_SECONDS = _histogram(
-    WORKER, "inferwatch_tokenise_duration_seconds", "Tokenising of one batch.", LATENCY_BUCKETS_SECONDS, MODEL
+    WORKER,
+    "inferwatch_tokenise_duration_seconds",
+    "Preparing the requests of one batch, added up over them: tokenising texts, reading and decoding images.",
+    LATENCY_BUCKETS_SECONDS,
+    MODEL,
 )
 COMPUTE_SECONDS = _histogram(
     WORKER, "inferwatch_compute_duration_seconds", "Compute of one batch.", LATENCY_BUCKETS_SECONDS, MODEL

@@ -12,8 +12,9 @@ INTRODUCTION = (
     "`INFERWATCH_WORKER_METRICS_PORT` for workers and `--metrics-port` for jobs, the address with",
     "`INFERWATCH_HEALTH_ADDRESS`. Beside these stand the `process_*` metrics of the Prometheus client library.",
     "",
-    "Durations are in seconds, sizes in bytes, ratios from 0 to 1. Histograms can be added up over workers:",
-    "`histogram_quantile(0.99, sum by (le) (rate(inferwatch_request_duration_seconds_bucket[5m])))`.",
+    "Durations are in seconds, sizes in bytes, ratios from 0 to 1. Histograms can be added up over workers.",
+    "The latency of what a model computed, without the cache's hits, which would make it look faster than it is:",
+    '`histogram_quantile(0.99, sum by (le) (rate(inferwatch_request_duration_seconds_bucket{computed="true"}[5m])))`.',
     "Label values are bounded: what is more than a worker counts apart is counted under `other`.",
 )
 

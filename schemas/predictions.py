@@ -21,7 +21,8 @@ class ModelRef(Part):
 
 
 class Timings(Part):
-    """Where the time of a request went, milliseconds. `total` runs from the record's append time to publishing."""
+    """Where the time of a request went, milliseconds. `total` runs from the record's append time to publishing, `queue`
+    to the start of its batch, but for the time in which its images were read: that is preparation, as `tokenise` is."""
 
     queue: Milliseconds
     tokenise: Milliseconds

@@ -46,7 +46,9 @@ class BatchColumns(Part):
     size: list[Count] = Field(description="Requests in the whole batch, also those of other partitions.")
     tokens: list[Count]
     padded_tokens: list[Count] = Field(description="Tokens computed, padding included.")
-    tokenise_ms: list[Milliseconds]
+    tokenise_ms: list[Milliseconds] = Field(
+        description="Preparing its requests, added up over them: tokenising texts, reading and decoding images."
+    )
     compute_ms: list[Milliseconds]
     reason: list[BatchReason]
     queue_depth: list[Count] = Field(description="Requests waiting in the worker when the batch was closed.")
@@ -68,7 +70,10 @@ class RequestColumns(Part):
     scenario: list[Annotated[int, Field(ge=-1, le=255)]] = Field(description="Index into `scenarios`; -1: not known.")
     batch: list[Annotated[int, Field(ge=-1, le=REQUESTS_PER_EVENT_MAX)]] = Field(description="Index into `batches`.")
     request_id: list[Annotated[str, Field(max_length=512)]]
-    queue_ms: list[Milliseconds]
+    queue_ms: list[Milliseconds] = Field(
+        description="From append to the start of its batch, without the time in which its images were read; to its end "
+        "when it was in no batch."
+    )
     total_ms: list[Milliseconds] = Field(description="From append to publishing the answer.")
     inputs: list[Count]
     input_bytes: list[Count]

@@ -9,8 +9,8 @@ from tokenizers.normalizers import Lowercase
 
 from inference_workers.engines.placement import Placement, placement_of
 from inference_workers.engines.staging import PinnedStaging
+from inference_workers.models.registry import ModelFolder, find_model
 from inference_workers.ports import Head, Item, Sampling
-from inference_workers.registry import ModelFolder, find_model
 from inference_workers.spec import WorkerSettings
 from infra.settings import load
 

@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import pytest
 
-from inference_workers.registry import ModelFolder, find_model
+from inference_workers.models.registry import ModelFolder, find_model
 from inference_workers.spec import WorkerSettings
 from infra.embedded.errors import FetchFailed, UnsuitableMachine
 from infra.embedded.kafka_runtime import prepare_kafka

@@ -14,10 +14,10 @@ from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from inference_workers.device import DeviceFacts
-from inference_workers.loading import Outside
+from inference_workers.loading.device import DeviceFacts
+from inference_workers.loading.load import Outside
+from inference_workers.models.registry import head_of
 from inference_workers.ports import Forward, Head, Tokens
-from inference_workers.registry import head_of
 from tests.fakes import FakeClock
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "red", "blue", "shoes", "jeans", "hat", "tv", "warm", "up", "a", "green"]

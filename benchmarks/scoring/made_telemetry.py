@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
-from inference_workers.answers import Answers
+from inference_workers.answers.records import Answers
 from inference_workers.ports import Place
-from inference_workers.served_page import BatchFacts
 from inference_workers.tasks.statistics import Statistics
-from inference_workers.telemetry import Line, TelemetryAccumulator
+from inference_workers.telemetry.accumulator import Line, TelemetryAccumulator
+from inference_workers.telemetry.served_page import BatchFacts
 from infra.outbox import Outgoing
 from infra.progress import Progress, Receipt
 from infra.unique_ids import RANDOM_BYTES, uuid7

@@ -14,8 +14,8 @@ from inference_workers.engines.inputs import limit_of, pad
 from inference_workers.engines.placement import Placement
 from inference_workers.engines.staging import Array
 from inference_workers.engines.vectors import vectors_of
+from inference_workers.models.registry import ModelFolder
 from inference_workers.ports import EngineError, Forward, Head, Item
-from inference_workers.registry import ModelFolder
 
 
 class ClipEngine:

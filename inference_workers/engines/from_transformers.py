@@ -15,8 +15,8 @@ from inference_workers.engines.inputs import InputLimit, limit_of, pad
 from inference_workers.engines.logits import labels_of
 from inference_workers.engines.placement import Placement
 from inference_workers.engines.quantised import quantise
+from inference_workers.models.registry import ModelFolder
 from inference_workers.ports import Item
-from inference_workers.registry import ModelFolder
 
 LOG = logging.getLogger(__name__)
 

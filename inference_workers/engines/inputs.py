@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from inference_workers.models.registry import POSITIONS_AFTER_PADDING
 from inference_workers.ports import EngineError, Item
-from inference_workers.registry import POSITIONS_AFTER_PADDING
 
 Ints = NDArray[np.int32]
 

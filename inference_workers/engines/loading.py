@@ -13,8 +13,8 @@ from inference_workers.engines.bert import BertEncoder, is_plain_bert
 from inference_workers.engines.logits import BertClassifier, LogitEngine, is_multi_label
 from inference_workers.engines.placement import Placement, placement_of
 from inference_workers.engines.vectors import VectorEngine
+from inference_workers.models.registry import ModelFolder, head_of
 from inference_workers.ports import Engine, EngineError, Head, Item, Sampling
-from inference_workers.registry import ModelFolder, head_of
 from inference_workers.spec import WorkerSettings, check_limits, refused
 
 WARM_UP_LENGTHS: tuple[tuple[int, ...], ...] = ((4, 8, 5), (6, 6), (6,))

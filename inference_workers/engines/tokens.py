@@ -19,8 +19,8 @@ from inference_workers.engines.failures import computed
 from inference_workers.engines.from_transformers import load
 from inference_workers.engines.inputs import limit_of, pad
 from inference_workers.engines.placement import Placement
+from inference_workers.models.registry import ModelFolder
 from inference_workers.ports import EngineError, Forward, Head, Item, NonFiniteOutput, Sampling, Tokens
-from inference_workers.registry import ModelFolder
 from inference_workers.spec import refused
 
 GREEDY_BELOW = 1e-4

@@ -12,8 +12,8 @@ from torch import Tensor
 from inference_workers.engines.bert import Encoded
 from inference_workers.engines.failures import computed
 from inference_workers.engines.placement import Placement
+from inference_workers.models.registry import Pooling
 from inference_workers.ports import Forward, Head, Item, NonFiniteOutput
-from inference_workers.registry import Pooling
 
 NORM_MIN = 1e-12
 """Shorter vectors are not made longer: what Transformers and sentence-transformers divide by at least."""

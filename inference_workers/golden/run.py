@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
-from inference_workers.compute import Row
+from inference_workers.batching.compute import Row
 from inference_workers.golden.compare import judge
 from inference_workers.golden.samples import Golden, Sample, Tolerance
-from inference_workers.items import Refused, parts_of, prepare, texts_of
+from inference_workers.models.servable import Servable
 from inference_workers.ports import EngineError, Item, WrongShape
-from inference_workers.servable import Servable
+from inference_workers.tasks.inputs import Refused, parts_of, prepare, texts_of
 from inference_workers.tasks.outputs import Wanted, outputs_of
 from schemas.deployments import GoldenResult
 from schemas.predictions import Output

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from inference_workers.model_files import GOLDEN_FILE
-from inference_workers.registry import ModelFolder
-from inference_workers.verdicts import ModelRefused, Refusal, refuse
+from inference_workers.models.files import GOLDEN_FILE
+from inference_workers.models.registry import ModelFolder
+from inference_workers.models.verdicts import ModelRefused, Refusal, refuse
 from schemas.base import Part
 from schemas.predictions import Output
 from schemas.requests import InferenceRequested

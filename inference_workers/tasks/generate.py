@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from inference_workers.models.tokenise import Tokeniser
 from inference_workers.ports import Tokens
-from inference_workers.tokenise import Tokeniser
 
 
 def generated_of(tokens: Tokens, tokeniser: Tokeniser) -> dict[str, Any]:

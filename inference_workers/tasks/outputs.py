@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference_workers.compute import Row
+from inference_workers.batching.compute import Row
+from inference_workers.models.servable import Servable
 from inference_workers.ports import Head, WrongShape
-from inference_workers.servable import Servable
 from inference_workers.tasks.classify import classification_of, probabilities_of
 from inference_workers.tasks.embed import embeddings_of
 from inference_workers.tasks.generate import generated_of

@@ -103,7 +103,7 @@ def die_between_state_and_commit() -> None:
 
 def die_between_answer_and_telemetry() -> None:
     """A worker's answers are in Kafka, and what it would tell of them is not."""
-    from inference_workers.answers import Answers
+    from inference_workers.answers.records import Answers
 
     telemetry, calls = Answers.telemetry, []
 
@@ -193,7 +193,8 @@ def no_owner() -> None:
 
 def no_identity() -> None:
     """A worker names requests by itself, not by their position."""
-    from inference_workers import newcomers, ports
+    from inference_workers import ports
+    from inference_workers.answers import newcomers
 
     shift = 1_000 * (1 + os.getpid() % 50)
     newcomers.Place = lambda cluster, topic, partition, offset: ports.Place(cluster, topic, partition, offset + shift)

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 from inference_workers.golden import Tolerance
+from inference_workers.models.verdicts import Refusal
 from inference_workers.spec import WorkerSettings
-from inference_workers.verdicts import Refusal
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "models.md").read_text()
 

@@ -1,6 +1,6 @@
 """Lag and members of a group, asked of a real Kafka, as the scaler asks."""
 
-from inference_workers.scaling_watch import group_state
+from inference_workers.scaling.watch import group_state
 from infra.kafka import KafkaCluster, KafkaLog, KafkaPublisher
 from infra.kafka.topic_admin import KafkaTopicAdmin
 from infra.topic_plan import CreateTopic

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from inference_workers.hub import REPOSITORY
+from inference_workers.models.hub import REPOSITORY
 from tests.fake_hub import COMMIT, FakeHub
 from tests.tiny_models import tiny_bert
 
 ROOT = Path(__file__).resolve().parents[3]
 FIND = """
 import json, sys
-from inference_workers.registry import find_model
-from inference_workers.verdicts import ModelRefused
+from inference_workers.models.registry import find_model
+from inference_workers.models.verdicts import ModelRefused
 for case in json.loads(sys.argv[1]):
     try:
         model = find_model(**{"name": "org/name"} | case)

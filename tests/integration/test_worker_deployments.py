@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from inference_workers.registry import find_model
+from inference_workers.models.registry import find_model
 from infra.kafka import KafkaCluster, KafkaPublisher, KafkaTail
 from infra.provision import apply_topics
 from infra.settings import StackSettings

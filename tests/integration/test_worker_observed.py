@@ -100,7 +100,7 @@ def test_a_worker_tells_about_itself(kafka, unique, worker, until):
 
     text = until(counted, "the metrics", 20)
     for name in (
-        "inferwatch_request_duration_seconds_bucket{",
+        'inferwatch_request_duration_seconds_bucket{computed="true",',
         "inferwatch_compute_duration_seconds_count{",
         "inferwatch_publish_duration_seconds_count ",
         "inferwatch_model_load_seconds{",

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_workers.batching import BatchLimit, Waiting, arrange, plan_batch
+from inference_workers.batching.planner import BatchLimit, Waiting, arrange, plan_batch
 from inference_workers.ports import Item
 
 LIMITS = st.builds(

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference_workers.forecast import forecast, shortage
 from inference_workers.golden import Golden, Sample, Tolerance, judge
-from inference_workers.loading import load_servable
-from inference_workers.manifest import check_manifest, read_manifest
+from inference_workers.loading.load import load_servable
+from inference_workers.loading.preflight import ModelWanted
+from inference_workers.models.forecast import forecast, shortage
+from inference_workers.models.manifest import check_manifest, read_manifest
+from inference_workers.models.registry import find_model
+from inference_workers.models.verdicts import ModelRefused, judged
+from inference_workers.models.weight_headers import WeightFacts, weight_facts
 from inference_workers.ports import Head
-from inference_workers.preflight import ModelWanted
-from inference_workers.registry import find_model
 from inference_workers.spec import WorkerSettings
-from inference_workers.verdicts import ModelRefused, judged
-from inference_workers.weight_headers import WeightFacts, weight_facts
 from infra.settings import load
 from schemas.predictions import Embedding
 from schemas.requests import InferenceRequested

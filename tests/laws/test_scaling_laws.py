@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_workers.scaling import Demand, Reason, ScalingPolicy, ScalingState
+from inference_workers.scaling.policy import Demand, Reason, ScalingPolicy, ScalingState
 
 LAGS = st.one_of(st.none(), st.integers(0, 10**9))
 RATES = st.one_of(st.none(), st.floats(0, 1e6))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from inference_workers.tokenise import HELD_CHARACTERS_MAX, HELD_TEXTS_MAX, Tokeniser
+from inference_workers.models.tokenise import HELD_CHARACTERS_MAX, HELD_TEXTS_MAX, Tokeniser
 from tests.parts import default_model
 
 TOKENS_MAX = 12

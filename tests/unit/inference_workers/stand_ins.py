@@ -7,23 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from inference_workers.admission import Admission
-from inference_workers.answers import Answers
-from inference_workers.batching import BatchLimit
-from inference_workers.cache import ResultCache
-from inference_workers.compute import compute
-from inference_workers.earlier_answers import none_earlier
-from inference_workers.image_pool import read_of
-from inference_workers.image_reading import ImageReading
-from inference_workers.lanes import Lanes
-from inference_workers.loop import DELIVERIES_PER_RECORD, InferenceWork, WorkLimit
-from inference_workers.newcomers import Newcomers
-from inference_workers.outcomes import Outcomes
+from inference_workers.admission.image_reading import ImageReading
+from inference_workers.admission.lanes import Lanes
+from inference_workers.admission.requests import Admission
+from inference_workers.answers.earlier import none_earlier
+from inference_workers.answers.newcomers import Newcomers
+from inference_workers.answers.outcomes import Outcomes
+from inference_workers.answers.records import Answers
+from inference_workers.batching.cache import ResultCache
+from inference_workers.batching.compute import compute
+from inference_workers.batching.planner import BatchLimit
+from inference_workers.deployments.routing import RoutingTable, own_route
+from inference_workers.images.pool import ReadDone, read_of
+from inference_workers.models.servable import Servable
+from inference_workers.models.tokenise import Tokeniser
 from inference_workers.ports import EngineError, Forward, Head, OutOfMemory
-from inference_workers.routing import RoutingTable, own_route
-from inference_workers.servable import Servable
-from inference_workers.telemetry import TelemetryAccumulator
-from inference_workers.tokenise import Tokeniser
+from inference_workers.telemetry.accumulator import TelemetryAccumulator
+from inference_workers.worker.loop import DELIVERIES_PER_RECORD, InferenceWork, WorkLimit
 from infra.batch_loop import BatchLoop, LoopLimit
 from infra.dead_letters import DeadLetters
 from infra.outbox import Outbox
@@ -106,6 +106,8 @@ class InlineReads:
 
     room_max: int = 4
     held: bool = False
+    seconds: float = 0.0
+    """What each read says it took; all at the same time."""
     todo: list = field(default_factory=list)
 
     def room(self):
@@ -119,7 +121,7 @@ class InlineReads:
         if self.held:
             return []
         todo, self.todo = self.todo, []
-        return [(ticket, read_of(read, reference)) for ticket, read, reference in todo]
+        return [ReadDone(ticket, read_of(read, reference), 0.0, self.seconds) for ticket, read, reference in todo]
 
 
 def servable(engine=None, ref=MODEL, **more):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from inference_workers.ports import Place
-from inference_workers.served_page import BatchFacts
-from inference_workers.telemetry import Line, TelemetryAccumulator
+from inference_workers.telemetry.accumulator import Line, TelemetryAccumulator
+from inference_workers.telemetry.served_page import BatchFacts
 from infra.progress import Progress, Receipt
 from schemas.predictions import ModelRef
 from schemas.telemetry import BatchReason, WorkerRef

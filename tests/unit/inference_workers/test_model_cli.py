@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from inference_workers import model_cli
 from inference_workers.golden import read_golden
-from inference_workers.manifest import read_manifest
 from inference_workers.model_cli import model
+from inference_workers.models.manifest import read_manifest
 from inference_workers.ports import NonFiniteOutput
 from infra.settings import SettingsError
 from tests.tiny_models import Engines, tiny_bert

@@ -151,7 +151,7 @@ def test_the_catalogue_keeps_the_conventions():
         assert one.part in (EVERY, WORKER, JOBS, WATCHDOG)
         assert "_ms" not in one.name
         allowed = {"scenario", "model_name", "model_version", "reason", "outcome", "error", "topic", "table", "what"}
-        assert set(one.labels) <= allowed | {"arm", "mode", "group"}
+        assert set(one.labels) <= allowed | {"arm", "mode", "group", "computed"}
         if one.kind is Kind.HISTOGRAM:
             assert list(one.buckets) == sorted(set(one.buckets))
             assert one.name.endswith(("_seconds", "_requests"))

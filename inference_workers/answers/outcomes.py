@@ -1,0 +1,189 @@
+"""What becomes of each request: its answer (or failure, shed event, dead letter) goes out, and the outcome is told."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from inference_workers.admission.requests import Asked, Denied, Ready, Unusable, append_time_ms
+from inference_workers.answers.earlier import Earlier
+from inference_workers.answers.records import ANSWER_TOO_LARGE, Answers, timings
+from inference_workers.batching.compute import Fault, Row, fault_of
+from inference_workers.ports import Item
+from inference_workers.tasks.inputs import Expired
+from inference_workers.tasks.outputs import outputs_of
+from inference_workers.tasks.statistics import NONE, Statistics
+from inference_workers.telemetry.accumulator import Line, TelemetryAccumulator, Unread
+from inference_workers.telemetry.served_page import BatchFacts
+from infra.dead_letters import DeadLetters
+from infra.logs import traced
+from infra.outbox import Outbox, Outgoing
+from infra.ports import Clock, Record
+from schemas.telemetry import Outcome
+
+LOG = logging.getLogger(__name__)
+LOG_EVERY_MS = 1_000
+
+
+@dataclass(slots=True)
+class Outcomes:
+    """One outcome for every consumed offset. Used by the loop's thread."""
+
+    answers: Answers
+    telemetry: TelemetryAccumulator
+    dead_letters: DeadLetters
+    clock: Clock
+    _logged_ms: int | None = field(default=None, init=False)
+    _unlogged: int = field(default=0, init=False)
+
+    def finished(
+        self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
+    ) -> None:
+        """All parts of a request are there, in order: answer it, or say what failed."""
+        self.telemetry.add_all([self.answered(one, rows, outbox, batch=batch, queue_ms=queue_ms)])
+
+    def answered(
+        self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
+    ) -> Line:
+        """The same, but the outcome is handed back instead of being noted. To answer a whole batch and note its
+        outcomes then takes less time than to do both for each: the processor's cache holds one of the two programs."""
+        asked, now_ms = one.asked, self.clock.now_ms()
+        outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
+        if fault is not None:
+            self._log_failure(asked, fault, now_ms)
+        first = rows[0]
+        norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # one, nearly always
+        direction = first.direction if isinstance(first, Row) else 0
+        outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
+        total_ms, cached = now_ms - asked.appended_ms, one.cached / len(one.parts)
+        told = one.tokens, one.unknown_share, one.truncated, cached
+        if fault is None:
+            return Line(
+                asked,
+                Outcome.ANSWERED,
+                now_ms,
+                total_ms,
+                queue_ms,
+                batch,
+                *told,
+                norm,
+                statistics,
+                script=one.script,
+                direction=direction,
+            )
+        return Line(
+            asked,
+            Outcome.FAILED,
+            now_ms,
+            total_ms,
+            queue_ms,
+            batch,
+            *told,
+            statistics=statistics,
+            error=fault.code,
+            fingerprint=fault.fingerprint,
+            script=one.script,
+        )
+
+    def _answer(
+        self, one: Ready, rows: Sequence[Row | Fault], batch: BatchFacts | None, queue_ms: float, now_ms: int
+    ) -> tuple[Outgoing, Fault | None, Statistics]:
+        asked = one.asked
+        good = [row for row in rows if isinstance(row, Row)]
+        fault = next((row for row in rows if isinstance(row, Fault)), None)
+        if fault is None:
+            try:
+                outputs, statistics = outputs_of(asked.wanted, good, one.route.servable)
+            except Exception as error:  # results of another shape than the task needs are this request's failure
+                fault = fault_of(error)
+            else:
+                times = timings(
+                    queue_ms, one.tokenise_ms, 0.0 if batch is None else batch.compute_ms, now_ms - asked.appended_ms
+                )
+                cached = one.cached == len(one.parts)
+                outgoing = self.answers.answered(asked, outputs, times, now_ms, truncated=one.truncated, cached=cached)
+                if outgoing is not None:
+                    return outgoing, None, statistics
+                fault = ANSWER_TOO_LARGE
+        return self.answers.failed(asked, fault, now_ms), fault, NONE
+
+    def expired(self, one: Ready, outbox: Outbox) -> None:
+        """A request whose deadline passed before it could be computed."""
+        now_ms = self.clock.now_ms()
+        expired = Expired(now_ms - (one.asked.deadline_ms or now_ms), "it could be computed")
+        self._shed(one.asked, expired.code, str(expired), outbox)
+
+    def denied(self, one: Denied, outbox: Outbox) -> None:
+        """A request that is not computed here: shed when it is over a limit, else failed."""
+        asked, refusal = one.asked, one.refusal
+        if one.is_shed:
+            self._shed(asked, refusal.code, str(refusal), outbox)
+            return
+        now_ms = self.clock.now_ms()
+        fault = Fault(refusal.code, str(refusal)[:2_000], "")
+        self._log_failure(asked, fault, now_ms)
+        outbox.send(self.answers.failed(asked, fault, now_ms), [asked.receipt])
+        waited_ms = now_ms - asked.appended_ms
+        self.telemetry.add_all(
+            [Line(asked, Outcome.FAILED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=fault.code)]
+        )
+
+    def given_up_before(self, asked: Asked, earlier: Earlier) -> None:
+        """A request that another worker has failed or shed, and not told of: its answer is there, and stands."""
+        asked.receipt.settle()
+        waited_ms = max(0, earlier.at_ms - asked.appended_ms)
+        outcome = Line(asked, earlier.outcome, self.clock.now_ms(), waited_ms, waited_ms, error=earlier.error)
+        self.telemetry.add_all([outcome])
+
+    def unusable(self, one: Unusable, outbox: Outbox) -> None:
+        """A record that could not be read."""
+        record, error, now_ms = one.record, one.error, self.clock.now_ms()
+        outbox.send_with(
+            "dead letters",
+            lambda on_delivery: self.dead_letters.send(record, error, on_delivery),
+            [one.receipt],
+            size_of(record),
+        )
+        appended_ms = append_time_ms(record, now_ms)
+        read = Unread(one.receipt, one.identity, appended_ms, len(record.value or b""))
+        waited_ms = now_ms - appended_ms
+        outcome = Line(read, Outcome.DEAD_LETTERED, now_ms, waited_ms, waited_ms, error=error.reason.value)
+        self.telemetry.add_all([outcome])
+
+    def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
+        now_ms = self.clock.now_ms()
+        outbox.send(self.answers.shed(asked, reason, message, now_ms), [asked.receipt])
+        waited_ms = now_ms - asked.appended_ms
+        self.telemetry.add_all(
+            [Line(asked, Outcome.SHED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=reason)]
+        )
+
+    def _log_failure(self, asked: Asked, fault: Fault, now_ms: int) -> None:
+        """A line with the request's trace, now and then: a model that fails on everything must not fill the log."""
+        if self._logged_ms is not None and 0 <= now_ms - self._logged_ms < LOG_EVERY_MS:
+            self._unlogged += 1
+            return
+        more = f" ({self._unlogged} more failures were not logged)" if self._unlogged else ""
+        with traced(asked.traceparent):
+            LOG.warning("request %s failed: %s: %s%s", asked.identity, fault.code, fault.message, more)
+        self._logged_ms, self._unlogged = now_ms, 0
+
+
+def _mean_norm(rows: Sequence[Row | Fault]) -> float:
+    norms = [row.norm for row in rows if isinstance(row, Row)]
+    return sum(norms) / len(norms) if norms else 0.0
+
+
+def rows_in_order(one: Ready, computed: dict[int, Row | Fault]) -> list[Row | Fault]:
+    """A request's results by part: those computed, in the order of its items, between those that were there."""
+    if len(computed) == len(one.parts):
+        return list(computed.values())
+    results = iter(computed.values())
+    return [next(results) if isinstance(part, Item) else part for part in one.parts]
+
+
+def size_of(record: Record) -> int:
+    """What a record takes in memory, roughly, in bytes."""
+    headers: Iterable[tuple[str, bytes | None]] = record.headers or ()
+    return 300 + len(record.value or b"") + len(record.key or b"") + sum(len(n) + len(v or b"") for n, v in headers)

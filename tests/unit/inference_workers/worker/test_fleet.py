@@ -1,0 +1,124 @@
+"""The models of a worker: what holds already is loaded first, and each verdict is published."""
+
+import pytest
+
+from inference_workers.loading.load import Loaded
+from inference_workers.models.verdicts import LoadFacts, ModelRefused, Refusal
+from inference_workers.worker.fleet import READ_SECONDS_MAX, Fleet
+from infra.ports import RetryLater
+from schemas.base import decode
+from schemas.deployments import MODEL_EVENT_KINDS, Arm, Verdict
+from schemas.predictions import ModelRef
+from schemas.topics import MODEL_EVENTS
+from tests.fakes import FakeBroker, FakeClock, FakePublisher
+from tests.unit.inference_workers.deployments.test_deployments import arm, record
+from tests.unit.inference_workers.stand_ins import servable
+
+
+class Tail:
+    """Records, one poll after the other; time passes with each."""
+
+    def __init__(self, clock, *records):
+        self.clock = clock
+        self.left = list(records)
+        for number, one in enumerate(self.left):
+            object.__setattr__(one, "offset", number)
+
+    def poll(self, count_max, timeout_seconds):
+        self.clock.advance(timeout_seconds)
+        return [self.left.pop(0)] if self.left else []
+
+    def close(self):
+        pass
+
+
+class Site:
+    def __init__(self, bad=()):
+        self.clock, self.bad, self.loaded = FakeClock(), bad, []
+        self.broker = FakeBroker(self.clock, partitions=1)
+        self.publisher = FakePublisher(self.broker)
+        own = servable()
+        self.fleet = Fleet(
+            Loaded(own, LoadFacts(own.ref, "/own", 12.0)), self.load, self.publisher, self.clock, "w", lambda: bytes(10)
+        )
+
+    def load(self, wanted):
+        self.loaded.append(wanted.version)
+        facts = LoadFacts(ModelRef(name=wanted.model_name, version=wanted.version, digest="d"), wanted.model, 34.0)
+        if wanted.version in self.bad:
+            error = ModelRefused(Refusal.GOLDEN, "it answers nonsense")
+            error.facts = facts
+            raise error
+        return Loaded(servable(ref=facts.ref), facts)
+
+    def events(self):
+        found = [decode(one.headers, one.value, MODEL_EVENT_KINDS).data for one in self.broker.of(MODEL_EVENTS.name)]
+        return [(one.verdict, one.model.version, one.model.arm, one.scenarios, one.reason) for one in found]
+
+
+OWN = (Verdict.READY, "1", "", [], "")
+
+
+def test_what_holds_is_loaded_before_the_group_is_joined_the_last_of_a_scenario_only():
+    site = Site()
+    tail = Tail(
+        site.clock,
+        record(arm(version="2")),
+        record(arm(version="3"), scenario="ads"),
+        record(arm(version="4")),
+        record(scenario="ads"),
+    )
+    assert site.fleet.read_held(tail, 4, lambda *broken: None) == 4
+    assert site.loaded == ["4"]
+    table = site.fleet.deployments.table
+    assert [one.ref.version for one in table.scenarios["search"]] == ["4"]
+    assert "ads" not in table.scenarios
+    assert site.events() == [OWN, (Verdict.READY, "4", "stable", ["search"], "")]
+
+
+def test_a_broken_one_is_handed_over_and_the_others_hold():
+    site, broken = Site(), []
+    tail = Tail(site.clock, record(value=b"{"), record(arm(version="2"), scenario="ads"))
+    site.fleet.read_held(tail, 2, lambda *one: broken.append(one))
+    assert len(broken) == 1
+    assert list(site.fleet.deployments.table.scenarios) == ["ads"]
+
+
+def test_deployments_that_do_not_come_do_not_hold_the_worker_up():
+    site = Site()
+    began = site.clock.monotonic()
+    assert site.fleet.read_held(Tail(site.clock), 5, lambda *broken: None) == 0
+    assert site.clock.monotonic() - began <= READ_SECONDS_MAX + 1
+
+
+def test_each_verdict_is_published_with_what_was_found():
+    site = Site(bad={"3"})
+    deployments = site.fleet.deployments
+    deployments.apply(record(arm(version="2")))
+    deployments.apply(record(arm(version="3")))
+    two = deployments.table.scenarios["search"][0].servable
+    deployments.apply(record())
+    deployments.take()
+    assert deployments.retire(two)
+    assert site.events() == [
+        OWN,
+        (Verdict.READY, "2", "stable", ["search"], ""),
+        (Verdict.REFUSED, "3", "stable", ["search"], "golden"),
+        (Verdict.RETIRED, "2", "", [], ""),
+    ]
+    last = site.broker.of(MODEL_EVENTS.name)[2]
+    event = decode(last.headers, last.value, MODEL_EVENT_KINDS).data
+    assert (event.message, event.load_ms, last.key) == ("it answers nonsense", 34.0, b"w")
+
+
+@pytest.mark.parametrize("error", [RetryLater("full"), ValueError("?")])
+def test_an_event_that_cannot_be_sent_stops_nothing(error):
+    site = Site()
+
+    def publish(*args, **more):
+        raise error
+
+    site.publisher.publish = publish
+    site.fleet.deployments.apply(record(arm(version="2")))
+    assert "search" in site.fleet.deployments.table.scenarios
+    assert isinstance(arm(), Arm)
