@@ -53,6 +53,7 @@ class JobApp(faust.App):
     """A Faust app that runs one job."""
 
     BootStrategy = _Boot
+    is_up = False
     job: Job
     detour: Callable[[Mapping[tuple[str, int], int]], list[Record]]
     """Reads on from offsets where the app's own consumer cannot."""
@@ -72,8 +73,14 @@ class JobApp(faust.App):
             await self.job.finish()
         await super().stop()
 
+    async def on_started(self) -> None:
+        """All of it runs."""
+        self.is_up = True
+        await super().on_started()
+
     def _crash(self, reason: BaseException) -> None:
-        if not isinstance(reason, asyncio.CancelledError):
+        # Kafka went away before the app was there: `run` says so, whoever is told of it first.
+        if not isinstance(reason, asyncio.CancelledError) and (self.is_up or not _is_away(reason)):
             self.job.fatal(reason)
         super()._crash(reason)
 
@@ -130,9 +137,13 @@ def run(app: JobApp) -> None:
         worker.execute_from_commandline()
     except SystemExit:
         away = app.crash_reason or app.consumer.crash_reason  # the app itself may not have been told yet
-        if isinstance(away, KafkaError) and away.retriable:
+        if away is not None and _is_away(away):
             raise ConnectionError(f"Kafka went away while the job was started: {away}") from None
         raise
+
+
+def _is_away(reason: BaseException) -> bool:
+    return isinstance(reason, KafkaError) and bool(reason.retriable)
 
 
 def _agent(job: Job) -> Callable[[Any], Awaitable[None]]:

@@ -17,6 +17,7 @@ from clickhouse_connect.driver.httputil import default_pool_manager, get_pool_ma
 
 from infra.addresses import clickhouse_address, is_loopback
 from infra.clickhouse.native_block import encoded
+from infra.clickhouse.server_life import ServerLife
 from infra.columns import Column, plain
 from infra.ports import InvalidRecord, RetryLater
 from infra.settings import ClickHouseSettings
@@ -61,6 +62,7 @@ class ClickHouse:
         self._local = threading.local()
         self._clients: list[Client] = []
         self._lock = threading.Lock()
+        self._life = ServerLife()
         self._is_near = is_loopback(clickhouse_address(settings.url)[1])
 
     def _client(self) -> Client:
@@ -94,31 +96,41 @@ class ClickHouse:
 
     def insert(self, table: str, columns: Mapping[str, Column], *, token: str) -> int:
         """See `TableWriter.insert`."""
-        names = list(columns)
         data = list(columns.values())
         rows = len(data[0]) if data else 0
         if any(len(column) != rows for column in data):
             raise InvalidRecord(f"{table}: columns of different lengths {sorted({len(column) for column in data})}")
         if not rows:
             return 0
-        types = TYPES.get(table)
         with _sorted_errors(_never, InvalidRecord):
             client = self._client()
-        settings = INSERT_SETTINGS | {"insert_deduplication_token": token}
+            told, life = self._life.token(self._ask, table, token)
+        settings = INSERT_SETTINGS | {"insert_deduplication_token": told}
         with _sorted_errors(_is_bad_value, InvalidRecord):
-            block = encoded(columns, types or {})
-            if block is not None:
-                self._insert_block(client, table, names, block, settings)
-                return rows
-            client.insert(
-                table,
-                [plain(column) for column in data],
-                column_names=names,
-                column_type_names=None if types is None else [types[name] for name in names],
-                column_oriented=True,
-                settings=settings,
-            )
+            self._insert_columns(client, table, columns, settings)
+        with _sorted_errors(_never, InvalidRecord):
+            self._life.check(self._ask, table, life)
         return rows
+
+    def _insert_columns(
+        self, client: Client, table: str, columns: Mapping[str, Column], settings: dict[str, Any]
+    ) -> None:
+        names, types = list(columns), TYPES.get(table)
+        block = encoded(columns, types or {})
+        if block is not None:
+            self._insert_block(client, table, names, block, settings)
+            return
+        client.insert(
+            table,
+            [plain(column) for column in columns.values()],
+            column_names=names,
+            column_type_names=None if types is None else [types[name] for name in names],
+            column_oriented=True,
+            settings=settings,
+        )
+
+    def _ask(self, sql: str) -> list[tuple[object, ...]]:
+        return [tuple(row) for row in self._client().query(sql).result_rows]
 
     def _insert_block(
         self, client: Client, table: str, names: list[str], block: bytes, settings: dict[str, Any]

@@ -5,33 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from confluent_kafka import (
-    Consumer,
-    ConsumerGroupState,
-    IsolationLevel,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, sorted_error
+from infra.kafka.group_members import REBALANCING, GroupSeen, assigned
 from infra.ports import RetryLater
 from infra.settings import KafkaSettings
-
-
-@dataclass(frozen=True, slots=True)
-class GroupSeen:
-    """A consumer group as it is now: partitions by member, and members' client ids by the same key."""
-
-    is_rebalancing: bool
-    client_ids: Mapping[str, str]
-    assignments: Mapping[str, frozenset[tuple[str, int]]]
 
 
 class KafkaCluster:
@@ -141,16 +125,11 @@ class KafkaCluster:
 
     def group(self, group: str) -> GroupSeen:
         """Who is in the group now, and with which partitions. Raises RetryLater."""
-        futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        found = self._ask(lambda: futures[group].result(REQUEST_SECONDS))
-        assigned = {one.member_id: one.assignment for one in found.members}
+        found = self._described(group)
         return GroupSeen(
-            found.state in (ConsumerGroupState.PREPARING_REBALANCING, ConsumerGroupState.COMPLETING_REBALANCING),
-            {one.member_id: str(one.client_id) for one in found.members},
-            {
-                member: frozenset((p.topic, p.partition) for p in (one.topic_partitions if one else ()))
-                for member, one in assigned.items()
-            },
+            any(one.state in REBALANCING for one in found),
+            {member.id: str(member.client_id) for one in found for member in one.members},
+            {member.id: assigned(member.assignment or b"") for one in found for member in one.members},
         )
 
     def _committed(self, group: str, pairs: list[TopicPartition]) -> dict[tuple[str, int], int]:
@@ -177,8 +156,18 @@ class KafkaCluster:
 
     def members(self, group: str) -> int:
         """How many members the group has now; 0 for one that nobody is in. Raises RetryLater."""
-        futures = self.admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        return len(self._ask(lambda: futures[group].result(REQUEST_SECONDS)).members)
+        return sum(len(one.members) for one in self._described(group))
+
+    def _described(self, group: str) -> list[Any]:
+        """The group, if there is one.
+
+        By the older call of librdkafka. Its newer one (`describe_consumer_groups`) ends the process with a failed
+        assertion (`eonce->refcnt > 0`, librdkafka 2.16) when the answer comes after it was given up.
+        """
+        found = self._ask(lambda: self.admin.list_groups(group, timeout=REQUEST_SECONDS))
+        if failed := next((one.error for one in found if one.error is not None), None):
+            raise RetryLater(f"cluster: {failed.str()}")
+        return list(found)
 
     def close(self) -> None:
         """Nothing to release: the client goes with its last reference."""

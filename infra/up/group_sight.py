@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
-from infra.kafka.cluster import GroupSeen
+from infra.kafka.group_members import GroupSeen
 from infra.ports import Clock
 from infra.up.commit_lag import CommitLag, Place
 from infra.up.watchdog import Health, Seen

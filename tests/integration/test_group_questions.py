@@ -1,10 +1,13 @@
 """Questions about groups, asked all the time while Kafka stops and comes back: an answer or a refusal, and no crash.
 
 librdkafka's admin client answers them with a null pointer when a broker says that it is not, or not yet, the group's
-coordinator: the process that asked was gone (SIGSEGV), as the worker's scaling watch was after each outage.
+coordinator (SIGSEGV), and with a failed assertion when the answer comes after it was given up (SIGABRT): the process
+that asked was gone, as the worker's scaling watch was after some outages.
 """
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,12 +18,14 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.kafka import KafkaCluster, KafkaLog, KafkaPublisher, KafkaTail
+from infra.kafka.connection import REQUEST_SECONDS
+from infra.kafka.group_members import GroupSeen
 from infra.kafka.topic_admin import KafkaTopicAdmin
 from infra.topic_plan import CreateTopic
 from schemas.topics import Topic
 
 ROOT = Path(__file__).resolve().parents[2]
-RESTARTS = 3
+RESTARTS, STANDSTILLS = 3, 2
 ASKING = """
 import sys, time
 from infra.kafka import KafkaCluster
@@ -30,7 +35,7 @@ from infra.settings import KafkaSettings
 cluster = KafkaCluster(KafkaSettings(bootstrap_servers=sys.argv[1]))
 while True:
     try:
-        print("answer", cluster.committed("a-group", "asked"), flush=True)
+        print("answer", cluster.committed("a-group", "asked"), cluster.members("a-group"), flush=True)
     except RetryLater as error:
         print("later", error, flush=True)
     time.sleep(0.02)
@@ -47,7 +52,8 @@ class Broker:
     def start(self):
         command = [sys.executable, "-m", "infra.embedded.broker", "--data", str(self.folder), "--port", str(self.port)]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        self.servers = json.loads(self.process.stdout.readline())["bootstrap_servers"]
+        self.facts = json.loads(self.process.stdout.readline())
+        self.servers = self.facts["bootstrap_servers"]
         self.port = int(self.servers.rpartition(":")[2])
 
     def stop(self):
@@ -85,9 +91,40 @@ def test_who_asks_for_committed_offsets_lives_through_restarts_of_kafka(broker, 
                 60.0,
             )
             assert asking.poll() is None, f"it ended with {asking.returncode}: {told.read_bytes()[-500:]}"
+        for _ in range(STANDSTILLS):
+            os.kill(broker.facts["java_pid"], signal.SIGSTOP)
+            time.sleep(REQUEST_SECONDS + 1.0)  # not for luck: questions are given up meanwhile
+            before = told.stat().st_size
+            os.kill(broker.facts["java_pid"], signal.SIGCONT)
+            until(
+                lambda before=before: asking.poll() is not None or b"answer {1: 7}" in told.read_bytes()[before:],
+                f"an answer after the standstill: {told.read_bytes()[-500:]}",
+                60.0,
+            )
+            assert asking.poll() is None, f"it ended with {asking.returncode}: {told.read_bytes()[-500:]}"
     finally:
         asking.kill()
         asking.wait(10)
+
+
+def test_members_and_their_partitions_are_told(kafka, unique, until):
+    cluster, group = KafkaCluster(kafka), f"{unique}-group"
+    topic = Topic(unique, "A topic of this test.", (), "none", retention_ms=3_600_000, retention_bytes=2**20)
+    KafkaTopicAdmin(cluster).carry_out(CreateTopic(topic, 3, 1, topic.config()))
+    until(lambda: cluster.partitions(unique) == 3, "the topic")
+    assert cluster.group(group) == GroupSeen(False, {}, {})
+    log = KafkaLog(kafka, group=group, topics=[unique], client_id="a-member")
+    until(lambda: log.poll(10, 0.1) or log_owns(cluster, group), "the partitions are assigned")
+    seen = cluster.group(group)
+    assert not seen.is_rebalancing
+    assert list(seen.client_ids.values()) == ["a-member"]
+    assert list(seen.assignments.values()) == [frozenset((unique, number) for number in range(3))]
+    log.close()
+    until(lambda: cluster.members(group) == 0, "the member is gone")
+
+
+def log_owns(cluster, group):
+    return any(cluster.group(group).assignments.values())
 
 
 def commits(member, place):

@@ -9,6 +9,7 @@ from urllib3 import PoolManager, ProxyManager
 
 from infra.clickhouse import client as door
 from infra.clickhouse.client import BAD_VALUE_CODES, ClickHouse
+from infra.clickhouse.server_life import BEGAN_SQL
 from infra.ports import InvalidRecord, RetryLater
 from infra.settings import ClickHouseSettings
 
@@ -41,11 +42,18 @@ class World:
                 raise asking
             self.settings.append(keywords.get("settings"))
 
+        def query(sql, *arguments, **keywords):
+            if sql == BEGAN_SQL:
+                return SimpleNamespace(result_rows=[(1_000,)])
+            if "system.tables" in sql:
+                return SimpleNamespace(result_rows=[("ReplacingMergeTree",)])
+            return fail(*arguments, **keywords)
+
         def connect(**arguments):
             self.arguments = arguments
             if connecting is not None:
                 raise connecting
-            return SimpleNamespace(insert=fail, query=fail, command=fail, raw_query=fail, ping=fail)
+            return SimpleNamespace(insert=fail, query=query, command=fail, raw_query=fail, ping=fail)
 
         monkeypatch.setattr(door.clickhouse_connect, "get_client", connect)
         self.client = ClickHouse(ClickHouseSettings(**({"url": "http://db:1"} | settings)))
@@ -70,7 +78,7 @@ def test_plain_http_has_no_authority_and_its_own_port(monkeypatch):
     wanted = {"port": 8123, "secure": False, "username": "default", "password": "", "ca_cert": None}
     assert {name: world.arguments[name] for name in wanted} == wanted
     [settings] = world.settings
-    assert (settings["insert_deduplication_token"], settings["max_partitions_per_insert_block"]) == ("x", 0)
+    assert (settings["insert_deduplication_token"], settings["max_partitions_per_insert_block"]) == ("x@1000", 0)
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])

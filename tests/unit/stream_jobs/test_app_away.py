@@ -3,8 +3,13 @@
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from infra.settings import KafkaSettings
+from stream_jobs import app
 
 PROGRAM = """
 import sys
@@ -42,3 +47,21 @@ def test_what_ends_a_start(more, told):
             [sys.executable, "-c", PROGRAM, where, *more], capture_output=True, text=True, timeout=50, check=False
         )
     assert told in done.stdout, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize(
+    ("is_up", "reason", "is_fatal"),
+    [
+        (False, KafkaConnectionError("x"), False),
+        (True, KafkaConnectionError("x"), True),
+        (False, ValueError("x"), True),
+    ],
+)
+def test_only_kafka_that_is_away_at_the_start_does_not_end_the_process(is_up, reason, is_fatal):
+    told = []
+    job = SimpleNamespace(start=None, finish=None, assigned=print, revoked=print, fatal=told.append)
+    made = app.new_app(KafkaSettings(bootstrap_servers="127.0.0.1:1"), group="g", client_id="c", topics=["t"], job=job)
+    made.is_up = is_up
+    made._crash(reason)
+    assert told == [reason] * is_fatal
+    assert made.crash_reason is reason

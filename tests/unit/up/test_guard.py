@@ -2,7 +2,7 @@
 
 import os
 
-from infra.kafka.cluster import GroupSeen
+from infra.kafka.group_members import GroupSeen
 from infra.ports import Fatal, RetryLater
 from infra.up.group_sight import GroupSight
 from infra.up.guard import Guard, Target, Teller
