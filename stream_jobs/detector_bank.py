@@ -17,7 +17,7 @@ from stream_jobs.detectors import two_heads
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
 from stream_jobs.detectors.borrowed_scale import borrowed
 from stream_jobs.detectors.registry import detector_named
-from stream_jobs.detectors.two_heads_record import pack_row, unpack_row
+from stream_jobs.detectors.two_heads_record import pack_row, row_of, unpack_row
 
 GROWTH_ROWS = 64
 
@@ -63,6 +63,15 @@ class DetectorBank(ABC):
     def restore(self, row: int, state: bytes) -> None:
         """Take over what `state` gave. Raises ValueError, and changes nothing, when it is cut, altered or not ours."""
 
+    def numbers(self, row: int) -> bytes:
+        """The same for a place that says itself whose state it is, by `digest`, and that it is whole."""
+        return self.state(row)
+
+    def take_numbers(self, row: int, numbers: bytes) -> None:
+        """Take over what `numbers` gave, of a bank with this digest. Raises ValueError, and changes nothing, when they
+        are not such."""
+        self.restore(row, numbers)
+
     def borrow(self, row: int, elder: int, time_ms: NDArray[np.int64], first: Floats) -> bool:
         """Begin `row` anew from the elder's state and its own `first` values, (n,), `FIRST_MIN` of them. False, and
         nothing changed: this detector cannot, or the elder has nothing to lend yet."""
@@ -93,6 +102,15 @@ class TwoHeadsBank(DetectorBank):
     def restore(self, row: int, state: bytes) -> None:
         """See `DetectorBank.restore`."""
         self._states[row] = unpack_row(state, self._states.shape[1], self.digest)
+
+    def numbers(self, row: int) -> bytes:
+        """See `DetectorBank.numbers`: the row alone."""
+        numbers: bytes = self._states[row].astype("<f8", copy=False).tobytes()
+        return numbers
+
+    def take_numbers(self, row: int, numbers: bytes) -> None:
+        """See `DetectorBank.take_numbers`."""
+        self._states[row] = row_of(numbers, self._states.shape[1])
 
     def borrow(self, row: int, elder: int, time_ms: NDArray[np.int64], first: Floats) -> bool:
         """See `DetectorBank.borrow`, and `borrowed`."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from schemas.windows import SeriesKey
+from stream_jobs.entry_pages import Entry
 from stream_jobs.pages import ENTRIES_PER_GROUP
 from stream_jobs.parked_series import Parked, ParkedSeries
 from stream_jobs.series_scoring import SeriesScoring
@@ -50,12 +50,12 @@ class LiveSeries(Mapping[str, Series]):
         """Numbers of all page groups."""
         return sorted({place // ENTRIES_PER_GROUP for place in self._places})
 
-    def entries(self, group: int) -> list[dict[str, Any]]:
+    def entries(self, group: int) -> list[Entry]:
         """The state of a group's series; none when the group is empty."""
         places = range(group * ENTRIES_PER_GROUP, (group + 1) * ENTRIES_PER_GROUP)
         return [self.states.entry(self._series[self._places[place]]) for place in places if place in self._places]
 
-    def restore(self, entries: Iterable[Any]) -> None:
+    def restore(self, entries: Iterable[Entry]) -> None:
         """Take over the entries of all groups. Raises ValueError when one is broken.
 
         A detector's state that is broken, or of another detector, costs that detector alone: see `SeriesStates`.

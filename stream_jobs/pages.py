@@ -12,7 +12,7 @@ from stream_jobs.packing import MAGIC, packed, unpacked
 from stream_jobs.stage import PAGE_BYTES_MAX
 
 FORMAT = 1
-"""Of the JSON, which is packed; pages that are not are of an earlier version."""
+"""Of the JSON, which is packed; pages that are not are of an earlier version. Series are in pages of `entry_pages`."""
 ENTRIES_PER_GROUP = 30
 """About 30 series a page: a record costs 114 us to write, an entry 11 us."""
 COLD = "parked-"

@@ -1,4 +1,4 @@
-"""One series of stage 2, and its state as plain values: exact, whether it is in a page of live series or parked."""
+"""One series of stage 2, and its state as an entry: exact, whether it is in a page of live series or parked."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from schemas.windows import SeriesKey
 from stream_jobs import packing
 from stream_jobs.attribution.regression import LatencyRegression
 from stream_jobs.decide import IncidentState
+from stream_jobs.entry_pages import Entry, is_of_entries, packed_entry, unpacked_entry
 from stream_jobs.series_scoring import SeriesScoring, Watched
+from stream_jobs.trigger_states import TriggerStates
 
+_COUNTS, _LATENCY = "counts", "latency"
+"""Columns of the entries' numbers; in those named as a scored metric is what the detector learnt of it."""
 RENEWED_NAMED = 20
 """Series that an event of detectors that learn anew names."""
 
@@ -54,40 +58,41 @@ class SeriesStates:
 
     def __init__(self, scoring: SeriesScoring) -> None:
         self.scoring = scoring
-        fresh = {metric.name: metric.policy.detector().state() for metric in scoring.metrics}
-        self._names = {name: tuple(state) for name, state in fresh.items() if isinstance(state, dict)}
-        """Of triggers whose state has names: the values alone, in this order, are a third of it."""
+        self._triggers = TriggerStates(scoring.metrics)
+        self.columns = {_COUNTS: 1, _LATENCY: 1, **{metric.name: 8 for metric in scoring.metrics if metric.scored}}
+        """Of the entries' numbers: as `pack_entries` takes them."""
         self.renewed: Renewed | None = None
         """Detectors of the series made so far whose state was broken, or of another detector."""
 
-    def entry(self, series: Series) -> dict[str, Any]:
-        """The state of a series; JSON keeps it exact."""
+    def entry(self, series: Series) -> Entry:
+        """The state of a series."""
         metrics, bank = series.metrics, self.scoring.bank
-        return {
+        scored = {name: one for name, one in metrics.items() if one.row >= 0}
+        triggers, counts = self._triggers.parted({name: one.trigger for name, one in metrics.items()})
+        plain = {
             "key": series.key.model_dump(),
             "place": series.place,
             "last_ms": series.last_ms,
             "at_rest": series.at_rest,
             "serial": series.serial,
-            "latency": series.latency.state(),
             **_first_of(series),
-            "detectors": {name: self._bare(name, one.trigger.state()) for name, one in metrics.items()},
-            "scores": {
-                name: [one.learnt, base64.b64encode(bank.state(one.row)).decode()]
-                for name, one in metrics.items()
-                if one.row >= 0
-            },
+            "detectors": triggers,
+            "digest": bank.digest,
+            "scores": {name: one.learnt for name, one in scored.items()},
             "incidents": {name: one.incident.state() for name, one in metrics.items() if not one.incident.is_blank},
         }
+        numbers = {_COUNTS: counts, _LATENCY: series.latency.state()}
+        return Entry(plain, numbers | {name: bank.numbers(one.row) for name, one in scored.items()})
 
-    def series(self, entry: Any) -> Series:
+    def series(self, entry: Entry) -> Series:
         """The inverse of `entry`. Raises ValueError, KeyError or TypeError when it is broken.
 
         A detector's state that is broken, or of another detector, costs that detector alone: see `renewed`.
         """
-        key = SeriesKey.model_validate(entry["key"])
+        plain = entry.plain
+        key = SeriesKey.model_validate(plain["key"])
         watched = self.scoring.watched()
-        series = Series(key, entry["place"], entry["last_ms"], watched, entry["at_rest"], entry["serial"])
+        series = Series(key, plain["place"], plain["last_ms"], watched, plain["at_rest"], plain["serial"])
         try:
             self._fill(series, entry)
         except BaseException:
@@ -97,49 +102,55 @@ class SeriesStates:
 
     def packed(self, series: Series) -> bytes:
         """The entry in as few bytes as is cheap."""
-        return packing.packed(orjson.dumps(self.entry(series)))
+        return packed_entry(self.entry(series), self.columns)
 
     def unpacked(self, packed: bytes) -> Series:
         """The inverse of `packed`. Raises ValueError, KeyError or TypeError when it is broken."""
-        return self.series(orjson.loads(packing.unpacked(packed)))
+        if is_of_entries(packed):
+            return self.series(unpacked_entry(packed))
+        return self.series(Entry(orjson.loads(packing.unpacked(packed))))  # of an earlier version
 
-    def _fill(self, series: Series, entry: Any) -> None:
+    def _fill(self, series: Series, entry: Entry) -> None:
+        plain = entry.plain
         numbers = (series.place, series.last_ms, series.serial)
         if any(type(number) is not int or number < 0 for number in numbers) or type(series.at_rest) is not bool:
             raise ValueError(f"series {series.key}: place, last_ms, serial or at_rest is broken")
-        series.after = str(entry.get("after", ""))
-        for name, first in entry.get("first", {}).items():
+        series.after = str(plain.get("after", ""))
+        for name, first in plain.get("first", {}).items():
             if name in series.metrics:
                 series.metrics[name].first = [(int(end_ms), float(value)) for end_ms, value in first]
-        if "latency" in entry:  # a state of before has none
-            series.latency.restore(entry["latency"])
+        if _LATENCY in entry.numbers:
+            series.latency.restore(entry.numbers[_LATENCY])
+        elif _LATENCY in plain:  # of an earlier version; one before that has none
+            series.latency.restore(base64.b64decode(plain[_LATENCY], validate=True))
+        triggers = self._triggers.joined(plain["detectors"], entry.numbers.get(_COUNTS, b""))
         for name, watched in series.metrics.items():
-            if name in entry["detectors"]:
-                watched.trigger.restore(self._named(name, entry["detectors"][name]))
-            incident = entry["incidents"].get(name)
+            if name in triggers:
+                watched.trigger.restore(triggers[name])
+            incident = plain["incidents"].get(name)
             watched.incident = IncidentState() if incident is None else IncidentState.restored(incident)
             if watched.row >= 0:
-                self._restore_scores(series.key, name, watched, entry.get("scores"))
+                try:
+                    self._restore_scores(name, watched, entry)
+                except (ValueError, TypeError) as error:
+                    self._broken(series.key, f"{name} of {series.key}: {error}")
 
-    def _bare(self, name: str, state: Any) -> Any:
-        return [state[one] for one in self._names[name]] if name in self._names else state
-
-    def _named(self, name: str, state: Any) -> Any:
-        if name not in self._names or isinstance(state, dict):  # of an earlier version
-            return state
-        return dict(zip(self._names[name], state, strict=True))
-
-    def _restore_scores(self, key: SeriesKey, name: str, watched: Watched, scores: Any) -> None:
-        try:
-            if not isinstance(scores, dict):
-                raise ValueError("no state: it is of an earlier version")
-            learnt, state = scores.get(name, (0, ""))
-            if type(learnt) is not int or learnt < 0 or type(state) is not str:
-                raise ValueError("not a count and a state")
-            self.scoring.bank.restore(watched.row, base64.b64decode(state, validate=True))
-            watched.learnt = learnt
-        except (ValueError, TypeError) as error:
-            self._broken(key, f"{name} of {key}: {error}")
+    def _restore_scores(self, name: str, watched: Watched, entry: Entry) -> None:
+        scores, bank = entry.plain.get("scores"), self.scoring.bank
+        if not isinstance(scores, dict):
+            raise ValueError("no state: it is of an earlier version")
+        learnt, record = scores.get(name, 0), None
+        if isinstance(learnt, list):  # of an earlier version, with a record that says whose it is
+            learnt, record = learnt
+        if type(learnt) is not int or learnt < 0:
+            raise ValueError("not a count of windows learnt")
+        if record is not None:
+            bank.restore(watched.row, base64.b64decode(record, validate=True))
+        elif entry.plain.get("digest") != bank.digest:
+            raise ValueError("the state belongs to another detector, version or configuration")
+        else:
+            bank.take_numbers(watched.row, entry.numbers.get(name, b""))
+        watched.learnt = learnt
 
     def lost(self, name: str, reason: str) -> None:
         """All detectors of a series begin from nothing, because its entry is broken."""

@@ -16,6 +16,7 @@ from schemas.base import DecodeError, Reason, decode
 from schemas.owed import OWED_KINDS, RequestsOwed
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed, SeriesKey
 from stream_jobs.decide import given_up
+from stream_jobs.entry_pages import Entry, pack_entries, unpack_entries
 from stream_jobs.ledger_watch import LedgerWatch
 from stream_jobs.metrics import scoring_of
 from stream_jobs.open_windows import Closed, OpenWindows
@@ -209,14 +210,16 @@ class WindowStage(PagedStage):
         if group == _LEDGER:
             return pack(self._ledger.entries())
         kind, _, number = group.partition("-")
-        return pack(self._book.live.entries(int(number)) if kind == "series" else self._windows.entries(group))
+        if kind == "series":
+            return pack_entries(self._book.live.entries(int(number)), self._book.live.states.columns)
+        return pack(self._windows.entries(group))
 
     def _restore(self, groups: dict[str, list[bytes]]) -> None:
-        series: list[Any] = []
+        series: list[Entry] = []
         windows: dict[str, list[Any]] = {}
         for group, pages in groups.items():
             if group.startswith("series-"):
-                series.extend(unpack(pages))
+                series.extend(unpack_entries(pages))
             elif group == OPEN:
                 (self._parking,) = pages
             elif group == _LOST:

@@ -4,6 +4,7 @@ import json
 import random
 
 from schemas.windows import SeriesKey
+from stream_jobs.entry_pages import pack_entries, unpack_entries
 from stream_jobs.metrics import scoring_of
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
@@ -36,11 +37,10 @@ class Versions:
 
     def restart(self):
         """Go on from the state, as it is kept."""
-        entries = json.loads(
-            json.dumps([one for group in self.book.live.groups() for one in self.book.live.entries(group)])
-        )
+        live = self.book.live
+        pages = [page for group in live.groups() for page in pack_entries(live.entries(group), live.states.columns)]
         self.book = self.new_book()
-        self.book.live.restore(entries)
+        self.book.live.restore(unpack_entries(pages))
 
     def run(self, windows, shares, total=TOTAL, complete=True):
         """So many windows alike. Returns the alerts that open in them: (windows since the first, version)."""

@@ -12,9 +12,9 @@ Figures = dict[str, Any]
 COSTS = (
     *("hst_rows_per_second_core", "hst_rows_per_second_river", "hst_ratio_to_river"),
     *("us_per_point_loop", "us_per_point_batch", "cost_flatness", "state_bytes_per_series"),
-    *("series_state_bytes", "parked_series_bytes", "series_state_json_bytes"),
+    *("series_state_bytes", "parked_series_bytes", "series_state_raw_bytes"),
 )
-PARTS = "series_state_json_parts"
+PARTS = "series_state_parts"
 BUSY_SHARE = 0.9
 """A process that used less of its core waited for the servers."""
 

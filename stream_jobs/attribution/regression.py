@@ -7,14 +7,12 @@ request at a time; a window here is what 36 sums say of thousands, and a test ho
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,25 +116,25 @@ class LatencyRegression:
         """What explains a window; then it is learnt. A time at or before the last one's is ignored."""
         return explain_many(self._states, [0], [time_ms], [window], learn=True)[0]
 
-    def state(self) -> str:
-        """Everything learnt: the time as little-endian float64, the rest as float32, workers that there are; base64."""
+    def state(self) -> bytes:
+        """Everything learnt: the time as little-endian float64, the rest as float32, workers that there are."""
         row = self._states[0]
         kept = row[_kept()]
         there = np.flatnonzero(kept)
         learnt = kept[: there[-1] + 1] if len(there) else kept[:0]
-        return base64.b64encode(row[:1].astype("<f8").tobytes() + learnt.astype("<f4").tobytes()).decode()
+        state: bytes = row[:1].astype("<f8").tobytes() + learnt.astype("<f4").tobytes()
+        return state
 
-    def restore(self, state: Any) -> None:
+    def restore(self, state: bytes) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
         from stream_jobs.attribution import compiled_regression as at
 
         try:
-            packed = base64.b64decode(state, validate=True)
-            seen_ms, taken = np.frombuffer(packed[:8], dtype="<f8"), np.frombuffer(packed[8:], dtype="<f4")
+            seen_ms, taken = np.frombuffer(state[:8], dtype="<f8"), np.frombuffer(state[8:], dtype="<f4")
         except (TypeError, ValueError) as error:
             raise ValueError(f"latency regression: {error}") from None
         if len(seen_ms) != 1 or len(taken) > len(_kept()) or not np.isfinite([*seen_ms, *taken]).all():
-            raise ValueError(f"latency regression: {len(packed)} bytes, or a number that is not finite")
+            raise ValueError(f"latency regression: {len(state)} bytes, or a number that is not finite")
         row = np.zeros(at.WIDTH)
         row[0] = seen_ms[0]
         row[_kept()[: len(taken)]] = taken

@@ -168,8 +168,8 @@ class HistogramDrift:
             raise ValueError("histogram drift: a number is of the wrong type or not finite")
         for one in taken:
             for counts in one.values():
-                if len(counts) > BINS_MAX or any(type(count) is not int or count < 0 for count in counts):
-                    raise ValueError("histogram drift: counts are not whole numbers, or too many")
+                if len(counts) > BINS_MAX or any(type(one) is not int or not 0 <= one <= COUNT_MAX for one in counts):
+                    raise ValueError("histogram drift: counts are not whole numbers, or too large or many")
         self._windows, self._epochs, self._usual = windows, epochs, usual
         self._since_ms, self._seen_ms = since_ms, seen_ms
         self._reference, self._recent = taken

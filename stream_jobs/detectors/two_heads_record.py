@@ -29,7 +29,14 @@ def unpack_row(record: bytes, width: int, digest: str) -> Floats:
     magic, theirs, numbers = _HEADER.unpack_from(body)
     if magic != _MAGIC or theirs != bytes.fromhex(digest) or numbers != width:
         raise ValueError("two_heads: the state belongs to another version or configuration")
-    row = np.frombuffer(body, dtype="<f8", offset=_HEADER.size).astype(np.float64)
+    return row_of(body[_HEADER.size :], width)
+
+
+def row_of(numbers: bytes, width: int) -> Floats:
+    """So many numbers, of bytes. Raises ValueError when there are not so many, or one is none."""
+    if len(numbers) != 8 * width:
+        raise ValueError(f"two_heads: {len(numbers)} bytes of numbers, {8 * width} expected")
+    row = np.frombuffer(numbers, dtype="<f8").astype(np.float64)
     if np.isnan(row).any():
         raise ValueError("two_heads: numbers are missing")
     return row

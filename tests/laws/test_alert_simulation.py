@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from schemas.windows import SeriesKey
+from stream_jobs.entry_pages import pack_entries, unpack_entries
 from stream_jobs.metrics import scoring_of
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
@@ -218,9 +219,8 @@ def test_a_restart_with_what_was_learnt_before_alerts_nobody():
     windows, _ = service(11, 30)
     _, book = alerts_of(windows, settings)
     again = SeriesBook(scoring_of(settings, 21), 10, 600_000)
-    again.live.restore(
-        json.loads(json.dumps([entry for group in book.live.groups() for entry in book.live.entries(group)]))
-    )
+    pages = [pack_entries(book.live.entries(group), book.live.states.columns) for group in book.live.groups()]
+    again.live.restore(unpack_entries(page for of in pages for page in of))
     start = T0 + 3_600_000
     effects, given = WindowEffects(), Effects()
     for number, one in enumerate(service(12, 30)[0]):

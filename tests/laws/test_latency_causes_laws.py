@@ -1,7 +1,5 @@
 """Laws of the causes of latency: sums add up in any order, batches are loops, states come back exact, bounds hold."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,7 +72,7 @@ def test_a_batch_of_many_series_is_the_loop_and_a_state_comes_back_exact(windows
         if number == cut:
             for position, model in enumerate(models):
                 restored = LatencyRegression()
-                restored.restore(json.loads(json.dumps(model.state())))
+                restored.restore(model.state())
                 assert restored.state() == model.state()
                 models[position] = restored
         alone.append(models[series].explain_then_learn(summed(rows), time * 10_000))
@@ -85,7 +83,7 @@ def test_a_batch_of_many_series_is_the_loop_and_a_state_comes_back_exact(windows
     assert repr(together) == repr(alone)
     assert all(state.tobytes() == model._states[0].tobytes() for state, model in zip(states, models, strict=True))
     assert np.isfinite(states).all()
-    assert all(len(model.state()) <= 512 for model in models)
+    assert all(len(model.state()) <= 384 for model in models)
 
 
 @given(st.lists(ROWS, min_size=1, max_size=4))
@@ -115,7 +113,7 @@ def test_a_window_that_is_not_after_the_last_or_has_no_requests_is_as_if_it_had_
     assert model.state() == before
 
 
-@pytest.mark.parametrize("broken", [None, 7, "", "AAAA", "*", "AAAAAAAA+H8=", "A" * 800, [0.0]])
+@pytest.mark.parametrize("broken", [None, 7, b"", b"\0" * 3, "AAAAAAAA", b"\0" * 6 + b"\xf8\x7f", b"\0" * 600, [0.0]])
 def test_a_broken_state_is_refused_and_changes_nothing(broken):
     model = LatencyRegression()
     model.explain_then_learn(summed([("a", (1.0,) * 7)]), 1_000)
@@ -130,6 +128,6 @@ def test_the_workers_remembered_are_those_that_were_there_last():
     for number in range(40):
         rows = [(f"w{number // 2}", (100.0, 1.0, 10.0, 10.0, 1.0, 0.0, 1e9))] * 5
         model.explain_then_learn(summed(rows + [("stays", rows[0][1])] * 5), 10_000 * (number + 1))
-    assert len(model.state()) <= 512
+    assert len(model.state()) <= 384
     slow = summed([("stays", (100.0, 1.0, 10.0, 10.0, 1.0, 0.0, 1e9))] * 5)
     assert model.explain(slow, 10**6).parts_ms["worker"] == 0.0

@@ -68,6 +68,20 @@ def test_a_state_that_is_cut_altered_or_another_detector_s_is_refused_and_change
         assert bank.state(row) == good
 
 
+@pytest.mark.parametrize("name", FAST)
+def test_numbers_without_a_record_of_their_own_come_back_exact_or_are_refused(name):
+    bank, other = bank_named(name), bank_named(name)
+    one, row = bank.new(), other.new()
+    bank.run(np.full(90, one), T0 + 10_000 * np.arange(90), points(5, 1, 90)[:, 0])
+    good = bank.numbers(one)
+    other.take_numbers(row, good)
+    assert other.state(row) == bank.state(one)
+    for broken in (b"", good[:-8], good[:-1], good + b"x", b"\xff" * len(good)):
+        with pytest.raises(ValueError, match=r"\w"):
+            other.take_numbers(row, broken)
+        assert other.numbers(row) == good
+
+
 def test_a_row_that_was_given_back_begins_anew():
     for name in FAST:
         bank = bank_named(name)

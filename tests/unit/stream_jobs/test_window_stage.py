@@ -14,9 +14,9 @@ from schemas.tables import ALERTS, ANOMALIES, WINDOW_SCORES, WINDOWS
 from schemas.windows import PartialSeries, PartialWindowsClosed, SeriesKey, Sketch
 from stream_jobs import open_windows
 from stream_jobs.detectors.forecast_residual import ForecastResidual
+from stream_jobs.entry_pages import unpack_entries
 from stream_jobs.metrics import bank_of, metrics_of
 from stream_jobs.open_windows import TOPICS_MAX
-from stream_jobs.pages import unpack
 from stream_jobs.settings import WAITING_WINDOWS_MAX, JobSettings
 from stream_jobs.stage import Limit
 from stream_jobs.told_score import digest_of
@@ -380,13 +380,13 @@ def test_series_are_bounded_and_a_default_series_is_small():
         limits += read(partial(window, *[series(key=key) for key in (keys[:40] if window < 20 else keys)])).limits
     assert limits[Limit.KNOWN_SERIES] >= 20
     pages = {name: page for name, page in read.stage.all_pages().items() if name.startswith("series-")}
-    entries = [entry for page in pages.values() for entry in unpack([page])]
-    scores = [one for entry in entries for one in entry.pop("scores").values()]
-    assert len(scores) == 3 * 40
-    assert max(len(json.dumps(one)) for one in scores) <= 2_048
-    assert len(json.dumps(entries)) / 40 <= 2_048
+    assert sum(map(len, pages.values())) / 40 <= 1_024  # young ones
+    entries = unpack_entries(pages.values())
+    scores = {"total_ms_p95", "error_share", "requests_per_second"}
+    assert all(set(entry.numbers) == {*scores, "latency", "counts"} for entry in entries)
+    assert max(len(entry.numbers[name]) for entry in entries for name in scores) <= 1_400
     assert sorted(pages) == ["series-0.0", "series-1.0"]
-    found = [entry["key"]["version"] for entry in entries]
+    found = [entry.plain["key"]["version"] for entry in entries]
     assert len(found) == 40
     assert set(map(str, range(40, 60))) < set(found)
 

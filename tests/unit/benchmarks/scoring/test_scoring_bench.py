@@ -14,6 +14,7 @@ from benchmarks.scoring.peer_rows import Scorer
 from benchmarks.scoring.peers_part import QUIX_PEER
 from benchmarks.scoring.pinning import Cores, cores, on
 from benchmarks.scoring.scoring_bench import scoring
+from benchmarks.scoring.state_part import series_state
 from benchmarks.scoring.storing import Look, Stored, stored
 from schemas.base import decode
 from schemas.telemetry import TELEMETRY_KINDS
@@ -93,7 +94,7 @@ def test_figures_are_paired_by_round_and_say_who_waited():
     assert told["pipeline_rows_per_cpu_second"] == 250_000.0
     assert told["ratio_to_faust_river"]["values"] == [20.0, 15.0] or told["ratio_to_faust_river"]["values"] == (20, 15)
     assert told["cpu_ratio_to_faust_river"]["median"] == 25.0
-    state = {"series_state_bytes": 900, "series_state_json_parts": {"scores": 600}}
+    state = {"series_state_bytes": 900, "series_state_parts": {"scores": 600}}
     told |= cost_figures({"hst_rows_per_second_core": spread([3e6]), "state_bytes_per_series": 700} | state)
     lines = lines_for_people(json.loads(json.dumps(told))).splitlines()
     assert "the servers were slower" in lines[0]
@@ -101,6 +102,15 @@ def test_figures_are_paired_by_round_and_say_who_waited():
     assert "quix_river: not installed" in lines
     assert lines[-4:-2] == ["hst_rows_per_second_core 3e+06", "state_bytes_per_series 700"]
     assert lines[-2:] == ["series_state_bytes 900", "  of it scores 600"]
+
+
+def test_the_state_of_a_series_is_small_and_its_parts_are_the_whole():
+    told = series_state(windows=200)
+    parts = told["series_state_parts"]
+    assert set(parts) == {"scores", "counts", "latency", "key", "detectors", "incidents", "rest"}
+    assert sum(parts.values()) == pytest.approx(told["series_state_bytes"], rel=0.05)
+    assert told["series_state_bytes"] <= 1_700  # 1,913 after 1,000 windows; 2,048 are allowed
+    assert told["series_state_bytes"] < told["parked_series_bytes"] < told["series_state_raw_bytes"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores can be chosen on Linux alone")

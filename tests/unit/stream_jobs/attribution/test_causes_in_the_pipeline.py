@@ -12,7 +12,7 @@ from schemas.anomalies import ANOMALY_KINDS
 from schemas.base import decode
 from schemas.tables import ALERTS, LATENCY_CAUSES, WINDOW_SCORES
 from schemas.windows import WINDOW_KINDS, PartialSeries, PartialWindowsClosed, SeriesKey
-from stream_jobs.pages import pack, unpack
+from stream_jobs.entry_pages import pack_entries, unpack_entries
 from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
@@ -120,9 +120,9 @@ def test_an_older_state_has_no_causes_and_learns_them():
     old = Pipeline().run(20)
     pages = dict(old.stage.all_pages())
     for name in [name for name in pages if name.startswith("series-")]:
-        entries = unpack([pages[name]])
-        assert all(entry.pop("latency") for entry in entries)
-        (pages[name],) = pack(entries)
+        entries = unpack_entries([pages[name]])
+        assert all(entry.numbers.pop("latency") for entry in entries)
+        (pages[name],) = pack_entries(entries, old.stage._book.live.states.columns)
     new = stage()
     new.restore(pages, 40)
     old.stage, old.rows = new, {}
