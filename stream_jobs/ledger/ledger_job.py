@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from infra.kafka import KafkaCluster, KafkaLog, KafkaTail
+from infra.kafka import KafkaCluster, KafkaLog, KafkaRangeReader, KafkaTail
 from infra.metrics import STATE_FALLBACKS
 from infra.ports import Clock, Publisher, Record, RetryLater
 from infra.settings import KafkaSettings
@@ -31,6 +31,8 @@ POLL_RECORDS, POLL_SECONDS, GATHER_SECONDS = 5_000, 0.2, 0.2
 FACTS_SECONDS = 5.0
 """Between two questions for the request topic's id and its first offsets."""
 RETRY_SECONDS = 0.5
+START_SECONDS = 10.0
+"""Longest wait for a record that says where a book begins."""
 QUIET_POLLS = 3
 """So many polls without a record mean that all is read: the end may be a transaction's marker, which never comes."""
 Place = tuple[str, int]
@@ -62,7 +64,8 @@ class LedgerJob:
         self._client_id, self._owner = client_id, uuid.uuid4().hex
         self._on_turn, self._awake_at = on_turn, clock.monotonic()
         self._cluster = KafkaCluster(kafka, client_id=f"{client_id}-ledger")
-        self._starts = BookStarts(kafka, self._cluster, clock)
+        reader = KafkaRangeReader(kafka, clock, client_id=f"{client_id}-ledger-start", silence_seconds=START_SECONDS)
+        self._starts = BookStarts(self._cluster, reader)
         self._store = KafkaStateStore(kafka, publisher, LEDGER_STATE.name, clock)
         # A report must come well within a window, or two of them could not be enough.
         interval = min(settings.ledger_seconds, settings.window_seconds / 8)
