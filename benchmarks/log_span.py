@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import orjson
 
-from infra.kafka import KafkaCluster, KafkaTail
-from infra.ports import Record, RetryLater
+from infra.clock import SystemClock
+from infra.kafka import KafkaCluster, KafkaRangeReader
+from infra.ports import Record
 from infra.settings import KafkaSettings
 from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
 
@@ -18,8 +19,6 @@ OUTCOMES = {
     InferenceFailed.event_type().encode(): "failed",
     RequestShed.event_type().encode(): "shed",
 }
-SILENCE_SECONDS_MAX = 30.0
-POLL_RECORDS = 1_000
 
 Offsets = dict[int, int]
 """Partition to offset."""
@@ -47,28 +46,9 @@ def count_between(first: Mapping[int, int], after: Mapping[int, int]) -> int:
 
 def read_span(kafka: KafkaSettings, topic: str, first: Mapping[int, int], after: Mapping[int, int]) -> Iterator[Record]:
     """Every record from `first` up to and without `after`. Raises RetryLater when the broker falls silent."""
-    starts = {(topic, partition): begin for partition, begin in first.items() if begin < after.get(partition, 0)}
-    if not starts:
-        return
-    missing = {partition: after[partition] for _, partition in starts}
-    tail = KafkaTail(kafka, [topic], start=starts, client_id="inferwatch-bench")
-    try:
-        heard = time.monotonic()
-        while missing:
-            records = tail.poll(POLL_RECORDS, 0.5)
-            if records:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > SILENCE_SECONDS_MAX:
-                raise RetryLater(f"{topic}: nothing came for {SILENCE_SECONDS_MAX:.0f} s, missing up to {missing}")
-            for record in records:
-                end = missing.get(record.partition)
-                if end is None:
-                    continue
-                if record.offset >= end - 1:
-                    del missing[record.partition]
-                yield record
-    finally:
-        tail.close()
+    ranges = {(topic, partition): (begin, after.get(partition, 0)) for partition, begin in first.items()}
+    reader = KafkaRangeReader(kafka, SystemClock(), client_id="inferwatch-bench")
+    return chain.from_iterable(reader.read(ranges))
 
 
 def answer_of(record: Record) -> Answer | None:

@@ -35,6 +35,8 @@ pass of 40 ms waits for several times."""
 COLLECT_AFTER = 50_000
 """Objects made and not freed since the last collection. By default it is 700, which every batch exceeds: the collector
 then takes a tenth of the loop's time to find that nothing is to be collected, as requests hold no cycles."""
+DEPLOYMENTS_SECONDS_MAX = 15.0
+"""How long a starting worker waits for the deployments that hold already."""
 READY_SECONDS_MAX = 60.0
 """How long a worker waits for Kafka and the topics when it starts."""
 
@@ -146,13 +148,13 @@ def _run(
     observer: Observer,
     stop: threading.Event,
 ) -> None:
-    from inference_workers.answers.earlier import KafkaEarlierAnswers
+    from inference_workers.answers.earlier import READ_SECONDS_MAX, KafkaEarlierAnswers
     from inference_workers.batching.compute import ComputeThread
     from inference_workers.worker.made_anew import MadeAnewWatch
     from inference_workers.worker.observation import start_log_topic, start_scaling
     from inference_workers.worker.serving import Outside, new_loop, new_work
     from infra.dead_letters import DeadLetters
-    from infra.kafka import KafkaLog, KafkaPublisher, KafkaTail
+    from infra.kafka import KafkaLog, KafkaPublisher, KafkaRangeReader
     from infra.ports import RetryLater
     from schemas.topics import REQUESTS
 
@@ -160,7 +162,9 @@ def _run(
     publisher = KafkaPublisher(kafka, client_id=worker_id)
     log_topic = start_log_topic(publisher, worker_id, clock)
     dead_letters = DeadLetters(publisher, "worker")
-    earlier = KafkaEarlierAnswers(cluster, lambda starts: KafkaTail(kafka, (), start=starts, client_id=worker_id))
+    earlier = KafkaEarlierAnswers(
+        cluster, KafkaRangeReader(kafka, clock, client_id=worker_id, seconds=READ_SECONDS_MAX)
+    )
     outside = Outside(
         clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)), earlier
     )
@@ -215,7 +219,7 @@ def _fleet(
 ) -> Fleet:
     """The worker's models: what is deployed already is loaded before the group is joined, what comes is followed."""
     from inference_workers.worker.fleet import Fleet
-    from infra.kafka import KafkaTail
+    from infra.kafka import KafkaRangeReader, KafkaTail
     from infra.unique_ids import RANDOM_BYTES
     from schemas.topics import DEPLOYMENTS
 
@@ -227,14 +231,11 @@ def _fleet(
         settings.name_of_worker(),
         lambda: os.urandom(RANDOM_BYTES),
     )
-    _, end_offset = cluster.ranges(DEPLOYMENTS.name).get(0, (0, 0))
-    next_offset = 0
-    if end_offset:
-        tail = KafkaTail(kafka, [DEPLOYMENTS.name], start="beginning")
-        try:
-            next_offset = fleet.read_held(tail, end_offset, lambda record, error: None)
-        finally:
-            tail.close()
+    reader = KafkaRangeReader(
+        kafka, outside.clock, client_id=settings.name_of_worker(), seconds=DEPLOYMENTS_SECONDS_MAX
+    )
+    held = cluster.ranges(DEPLOYMENTS.name).get(0, (0, 0))
+    next_offset = fleet.read_held(reader, held, lambda record, error: None)
     fleet.follow(
         lambda: KafkaTail(kafka, [DEPLOYMENTS.name], start={(DEPLOYMENTS.name, 0): next_offset}),
         stop,

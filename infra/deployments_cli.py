@@ -6,8 +6,9 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
 import click
@@ -207,36 +208,16 @@ def publish(
 
 def _current() -> dict[str, DeploymentChanged]:
     from infra.connect import kafka_connection
-    from infra.kafka import KafkaCluster, KafkaTail
+    from infra.kafka import KafkaCluster, KafkaRangeReader
 
     kafka = kafka_connection()
     cluster = KafkaCluster(kafka)
     try:
-        ends = {(DEPLOYMENTS.name, p): after for p, (_, after) in cluster.ranges(DEPLOYMENTS.name).items()}
+        ranges = {(DEPLOYMENTS.name, number): both for number, both in cluster.ranges(DEPLOYMENTS.name).items()}
     finally:
         cluster.close()
-    tail = KafkaTail(kafka, [DEPLOYMENTS.name], start="beginning")
-    try:
-        return by_scenario(read_to(tail.poll, tail.position, ends, READ_SECONDS))
-    finally:
-        tail.close()
-
-
-def read_to(
-    poll: Callable[[int, float], list[Record]],
-    position: Callable[[], Mapping[tuple[str, int], int]],
-    ends: Mapping[tuple[str, int], int],
-    seconds: float,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> list[Record]:
-    """Every record below these end offsets. Raises RetryLater when they do not come in time."""
-    found: list[Record] = []
-    deadline = monotonic() + seconds
-    while any(after > 0 and position().get(where, -1) < after for where, after in ends.items()):
-        if monotonic() > deadline:
-            raise RetryLater(f"the deployments could not be read within {seconds:.0f} s")
-        found += poll(500, 0.2)
-    return found
+    reader = KafkaRangeReader(kafka, SystemClock(), client_id="inferwatch-deployments", silence_seconds=READ_SECONDS)
+    return by_scenario(chain.from_iterable(reader.read(ranges)))
 
 
 def _send(wanted: DeploymentChanged | None, scenario: str, wait: float, as_json: bool) -> None:

@@ -223,13 +223,20 @@ def _kept(topic: Topic) -> str:
 
 def _dead_letter_lines() -> list[str]:
     """What a dead letter carries, and why there may be one."""
-    processed = ", ".join(f"`{topic.name}`" for topic in topics.DECLARED if topic.processed)
+    processed, internal = (
+        ", ".join(f"`{topic.name}`" for topic in topics.DECLARED if getattr(topic, which))
+        for which in ("processed", "internal")
+    )
     lines = [
         "## Dead letters",
         f"Workers and jobs work on {processed}: a record there that cannot be used goes to the dead-letter topic with "
         "its key and value unchanged and its own headers, followed by those below. The other topics are only viewed "
         "by us: `inferwatch up` and `inferwatch books` count the records there that are not what the topic carries "
         "(`unreadable`), `inferwatch predictions tail` and `inferwatch alerts tail` show each as unreadable.",
+        "",
+        f"On {internal}, which only our own parts write and read, events of a kind that only a newer release knows are "
+        "passed over: counted in `inferwatch_newer_events_total`, told once in the log for each type, and no dead "
+        "letters. So an old job may run beside a new one while they are renewed one by one.",
         "",
         "| header | value |",
         "| --- | --- |",

@@ -5,8 +5,10 @@ Ready means "has answered lately, or owes nothing"; that a port is open says not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,40 @@ class Duty:
     def silent_seconds(self, now: float) -> float:
         """For how long something has been owed with nothing done; 0 while nothing is owed."""
         return max(0.0, now - self._quiet_since) if self.owed else 0.0
+
+
+class Probed(Protocol):
+    """What gives verdicts, see `Readiness`. On a probe's thread: it must not block."""
+
+    def live(self, now: float) -> Verdict:
+        """Whether it lives."""
+
+    def ready(self, now: float) -> Verdict:
+        """Whether it serves."""
+
+
+class Together:
+    """The verdict on a process of several parts: that of the first one with which something is wrong, by its name.
+
+    When all is well, it is the first part's own.
+    """
+
+    def __init__(self, parts: Mapping[str, Probed]) -> None:
+        """At least one, by name."""
+        self._parts = parts
+
+    def live(self, now: float) -> Verdict:
+        """Whether all parts live."""
+        return _first([(name, part.live(now)) for name, part in self._parts.items()])
+
+    def ready(self, now: float) -> Verdict:
+        """Whether all parts serve."""
+        return _first([(name, part.ready(now)) for name, part in self._parts.items()])
+
+
+def _first(said: list[tuple[str, Verdict]]) -> Verdict:
+    wrong = ((name, one) for name, one in said if not one.good)
+    return next((Verdict(False, one.code, f"{name}: {one.words}") for name, one in wrong), said[0][1])
 
 
 @dataclass(slots=True)

@@ -13,9 +13,9 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
+from typing import Any
 
-from infra.health import Verdict
+from infra.health import Probed, Verdict
 from infra.meters import Exposition
 from infra.metrics import LIVE, READY
 from infra.ports import Clock
@@ -33,16 +33,6 @@ Details = Callable[[], Mapping[str, Any]]
 """More facts for the body of `/health/ready`, as JSON values."""
 
 
-class Health(Protocol):
-    """What is asked for verdicts, see `Readiness`. On a probe's thread: it must not block."""
-
-    def live(self, now: float) -> Verdict:
-        """Whether the process lives."""
-
-    def ready(self, now: float) -> Verdict:
-        """Whether it serves."""
-
-
 class HealthServer:
     """Serves until closed, on daemon threads."""
 
@@ -50,7 +40,7 @@ class HealthServer:
         self,
         address: str,
         port: int,
-        health: Health,
+        health: Probed,
         exposition: Exposition,
         clock: Clock,
         *,

@@ -194,6 +194,12 @@ LIMITS_REACHED = _counter(
     "(parked, nothing is lost), active_series, known_series, open_windows, offset_holes, request_topics.",
     ["what"],
 )
+NEWER_EVENTS = _counter(
+    JOBS,
+    "inferwatch_newer_events_total",
+    "Events of kinds that only a newer release knows, passed over by a stream job; the log names their types.",
+    ["topic"],
+)
 LATE_SERIES_DROPPED = _counter(
     JOBS,
     "inferwatch_late_series_dropped_total",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,6 +25,10 @@ class Record:
 
 class RetryLater(Exception):
     """The outside world is not there right now: keep the work and try again. Never means that data is bad."""
+
+
+class Silence(RetryLater):
+    """Records that a log should hold did not come in time."""
 
 
 class InvalidRecord(Exception):
@@ -101,6 +105,29 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Commit what is stored and leave the group."""
+
+
+Place = tuple[str, int]
+"""A topic and the number of a partition."""
+Ranges = Mapping[Place, tuple[int, int]]
+"""By partition, the first offset and the one after the last, as `KafkaCluster.ranges` tells them."""
+
+
+class RangeReader(Protocol):
+    """Reads what a log holds between offsets. Thread-safe: each read is of its own."""
+
+    def read(self, ranges: Ranges) -> Generator[list[Record], None, None]:
+        """Every record of these ranges and no other, in batches of one or more: in order within a partition, of all
+        partitions as they come. Returns at the last range's end and waits for nothing that follows it. Blocks while a
+        batch is fetched, and not in between; to stop sooner, close it.
+
+        Offsets that hold no record are passed over without a word, also at the end of a range and of the log: what
+        compaction and retention took, transactions' markers, and what transactions took back. Who must know what
+        retention took asks for the first offset that is kept.
+
+        Raises Silence when records are left and do not come in time, which is what an end beyond the log's comes to,
+        and RetryLater or Fatal on broker trouble; what was given before holds all the same, so a reader can go on
+        behind it."""
 
 
 class TableWriter(Protocol):

@@ -80,7 +80,9 @@ class Message(Part):
     """A past-tense fact that crosses a process boundary. Subclasses set `KIND`, `MAJOR` and `MINOR`.
 
     A new optional field raises `MINOR`; readers keep unknown fields in `model_extra`. A change that an old reader
-    would misread raises `MAJOR`; readers that do not know it make a dead letter.
+    would misread raises `MAJOR`; readers that do not know it make a dead letter. A new kind on a topic that only we
+    write and read (`Topic.internal`) says something more, and never what another kind said before: readers that do not
+    know it pass it over.
     """
 
     KIND: ClassVar[str]

@@ -55,6 +55,9 @@ class Topic:
     partitions may be added at any time, because nothing moves."""
     processed: bool = False
     """Whether a worker or a job works on its records: what it cannot use becomes a dead letter. Others only view."""
+    internal: bool = False
+    """Whether only our own parts write and read it, and all that is on it can be told again: events of kinds that a
+    newer release made are passed over there, and are no dead letters."""
 
     def config(self) -> dict[str, str]:
         """The topic's settings, as Kafka names them."""
@@ -111,6 +114,7 @@ WINDOWS = Topic(
     retention_ms=7 * DAY_MS,
     retention_bytes=64 * MIB,
     processed=True,
+    internal=True,
 )
 ANOMALIES = Topic(
     "anomaly.events",
@@ -232,3 +236,5 @@ _SOURCES = (
     LEDGER_STATE,
 )
 DECLARED: tuple[Topic, ...] = (*_SOURCES, *(dead_letters_of(topic) for topic in _SOURCES if topic.processed))
+KINDS = frozenset(kind.KIND for topic in DECLARED for kind in topic.kinds)
+"""Every kind of event that this release knows, whatever its topic."""

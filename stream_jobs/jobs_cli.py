@@ -9,12 +9,13 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import click
 
 from infra.cli import EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_TRY_AGAIN
+from stream_jobs import stall_watch
 from stream_jobs.ledger_cli import ledger, start_ledger
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run_score(
     """Run the score job until it is stopped; the exit code. Raises ConnectionError when Kafka or ClickHouse is away."""
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
-    from infra.health import Readiness
+    from infra.health import Readiness, Together
     from infra.health_server import HealthServer
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
@@ -94,11 +95,13 @@ def run_score(
     clock, client_id = SystemClock(), f"inferwatch-jobs-{socket.gethostname()}-{os.getpid()}"
     health = load(HealthSettings)
     readiness = Readiness(health.policy, clock.monotonic(), doing="waiting for Kafka and ClickHouse")
-    told: list[JobHealth] = []
+    told, parts = list[JobHealth](), {"job": readiness}
+    if with_ledger:
+        parts["ledger"] = Readiness(health.policy, clock.monotonic(), doing=readiness.doing)
     if metrics_port:
         shown = Exposition(CATALOGUE, {EVERY, JOBS})
         details = lambda: told[0].details() if told else {}  # noqa: E731
-        HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id, details=details)
+        HealthServer(health.address, metrics_port, Together(parts), shown, clock, process=client_id, details=details)
     cluster = KafkaCluster(kafka)
     cluster.wait_ready(START_SECONDS)
     check_topics(cluster, settings)
@@ -120,7 +123,9 @@ def run_score(
         tick_seconds=settings.tick_seconds,
         tick=ticker(publisher, telemetry_source, clock),
     )
-    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process) if with_ledger else lambda: None
+    books = None
+    if with_ledger:
+        books = start_ledger(settings, kafka, publisher, clock, client_id, end_process, parts["ledger"])
     told.append(JobHealth(job, clock))
     told[0].follow()
     for topic in specs:  # what must stay 0 is shown as 0, too
@@ -131,8 +136,10 @@ def run_score(
         """A job answers nobody: it is ready while its event loop runs. Its lag says whether it keeps up."""
         readiness.joined(clock.monotonic())
 
-    code = run_job(job, kafka, settings.group, client_id, list(specs), on_beat=beat)
-    finish()
+    beside: dict[str, stall_watch.Job] = {} if books is None else {"ledger": books.job}
+    code = run_job(job, kafka, settings.group, client_id, list(specs), on_beat=beat, beside=beside)
+    if books is not None:
+        books.finish()
     publisher.close(5.0)
     writer.close()
     return code
@@ -161,15 +168,17 @@ def run_job(
     topics: list[str],
     *,
     on_beat: Callable[[], None] = lambda: None,
+    beside: Mapping[str, stall_watch.Job] | None = None,
 ) -> int:
-    """Run a job on Faust until it is stopped; the exit code. `on_beat` is called each second in which it ran."""
+    """Run a job on Faust until it is stopped; the exit code. `on_beat` is called each second in which it ran. `beside`:
+    what else must come on in this process, or it ends."""
     from infra.kafka import KafkaCluster
-    from stream_jobs import app, stall_watch
+    from stream_jobs import app
 
     watched = (job, kafka.session_timeout_ms / 1000, on_beat)
     threading.Thread(target=_watch, args=watched, name="watchdog", daemon=True).start()
-    progress = (job, KafkaCluster(kafka, client_id=f"{client_id}-watch"), topics, end_process)
-    threading.Thread(target=stall_watch.watch, args=progress, name="stalls", daemon=True).start()
+    stalls = ({"job": job, **(beside or {})}, KafkaCluster(kafka, client_id=f"{client_id}-watch"), topics, end_process)
+    threading.Thread(target=stall_watch.watch, args=stalls, name="stalls", daemon=True).start()
     try:
         app.run(app.new_app(kafka, group=group, client_id=client_id, topics=topics, job=job))
     except SystemExit as stop:

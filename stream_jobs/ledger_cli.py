@@ -8,18 +8,20 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 from infra.exit_codes import EXIT_CONFIGURATION
 
 if TYPE_CHECKING:
+    from infra.health import Readiness
     from infra.kafka import KafkaCluster
     from infra.ports import Clock, Publisher
     from infra.settings import KafkaSettings
     from stream_jobs.settings import JobSettings
+    from stream_jobs.stall_watch import Progress
 
 LOG = logging.getLogger(__name__)
 START_SECONDS = 60.0
@@ -73,10 +75,9 @@ def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -
     KafkaCluster(kafka).wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
     readiness.loaded()
-    beat = lambda: readiness.joined(clock.monotonic())  # noqa: E731
-    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process, on_turn=beat)
+    running = start_ledger(settings, kafka, publisher, clock, client_id, end_process, readiness)
     stop.wait()
-    finish()
+    running.finish()
     publisher.close(5.0)
     return 0
 
@@ -88,37 +89,58 @@ def start_ledger(
     clock: Clock,
     client_id: str,
     on_fatal: Callable[[BaseException], None],
-    *,
-    on_turn: Callable[[], None] = lambda: None,
-) -> Callable[[], None]:
-    """Keep the books in a thread of this process, which calls `on_turn` as it comes on. Returns what saves them and
-    ends it.
+    readiness: Readiness,
+) -> RunningLedger:
+    """Keep the books in a thread of this process. From now on `readiness` is told by it, and says when it stands still.
 
     Raises ConnectionError when a topic is missing, and ClickException with exit code 78 when they do not fit.
     """
     from infra.kafka import KafkaCluster
     from stream_jobs.ledger.ledger_job import LedgerJob
 
+    def turn() -> None:
+        readiness.joined(clock.monotonic())
+
     check_topics(KafkaCluster(kafka))
-    job = LedgerJob(settings, kafka, publisher, clock, client_id, on_turn=on_turn)
-    stop = threading.Event()
+    job = LedgerJob(settings, kafka, publisher, clock, client_id, on_turn=turn)
+    turn()  # the first one may never come
+    return RunningLedger(job, on_fatal)
 
-    def keep() -> None:
+
+class Ledger(Protocol):
+    """What keeps the books, see `LedgerJob`."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set."""
+
+    def progress(self, ranges: Mapping[tuple[str, int], tuple[int, int]]) -> Progress | None:
+        """See `stall_watch.Job`."""
+
+
+class RunningLedger:
+    """A ledger in a thread of its own. That thread must not end before it is told to: without it nobody looks."""
+
+    def __init__(self, job: Ledger, on_fatal: Callable[[BaseException], None]) -> None:
+        """Starts it. `on_fatal` is told, on the thread, why it ended by itself."""
+        self.job, self._on_fatal = job, on_fatal
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="ledger", daemon=True)
+        self._thread.start()
+
+    def _keep(self) -> None:
         try:
-            job.run(stop)
+            self.job.run(self._stop)
+            if not self._stop.is_set():
+                raise RuntimeError("the ledger's loop ended by itself")
         except BaseException as error:
-            on_fatal(error)
+            self._on_fatal(error)
 
-    thread = threading.Thread(target=keep, name="ledger", daemon=True)
-    thread.start()
-
-    def finish() -> None:
-        stop.set()
-        thread.join(STOP_SECONDS)
-        if thread.is_alive():
+    def finish(self) -> None:
+        """Save the books and end the thread. Blocks for STOP_SECONDS at most."""
+        self._stop.set()
+        self._thread.join(STOP_SECONDS)
+        if self._thread.is_alive():
             LOG.warning("the books were not saved within %.0f s: the next owner counts again", STOP_SECONDS)
-
-    return finish
 
 
 def check_topics(cluster: KafkaCluster) -> None:

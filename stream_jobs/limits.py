@@ -1,4 +1,4 @@
-"""Says when a bound of a stage leaves something out: a counter, and a line now and then."""
+"""Says when a stage leaves something out, by a bound or unread: a counter, and a line now and then."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from infra.metrics import LIMITS_REACHED
+from infra.metrics import LIMITS_REACHED, NEWER_EVENTS
 from infra.ports import Clock
 from stream_jobs.stage import Limit
 
 LOG = logging.getLogger(__name__)
 QUIET_SECONDS = 60.0
 """Between two lines about one bound: once reached, it is reached by every record."""
+TYPES_MAX = 100
+"""Types of events that are told apart: what is on a topic must not fill memory, nor the log."""
 MEANING: Mapping[Limit, str] = {
     Limit.WINDOW_SERIES: "requests are counted under the series (other), because their window holds "
     "INFERWATCH_JOBS_SERIES_MAX series already",
@@ -45,6 +47,7 @@ class LimitLog:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._said: dict[Limit, _Said] = {}
+        self._newer: set[tuple[str, str]] = set()
 
     def reached(self, what: Limit, count: int, where: str) -> None:
         """A bound left `count` out; `where` is the record that made it."""
@@ -55,3 +58,14 @@ class LimitLog:
         if now - said.at >= QUIET_SECONDS:
             LOG.warning("%s: %d %s", where, said.since, MEANING[what])
             self._said[what] = _Said(now)
+
+    def passed_over(self, topic: str, event_type: str, offset: int) -> None:
+        """An event of a newer release was passed over: counted always, and told once for each type."""
+        NEWER_EVENTS.labels(topic).inc()
+        name = topic, event_type
+        if name not in self._newer and len(self._newer) < TYPES_MAX:
+            self._newer.add(name)
+            LOG.warning(
+                "%s@%d: events of type %s are passed over: a newer release sends them, and this one does not know them",
+                *(topic, offset, event_type),
+            )

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 
-from infra.kafka import KafkaCluster, KafkaTail
-from infra.ports import Clock, Record, RetryLater
-from infra.settings import KafkaSettings
+from infra.kafka import KafkaCluster
+from infra.ports import RangeReader, Record
 from schemas.alerts import ALERT_KINDS, PIPELINE, AlertChanged, AlertStatus
 from schemas.base import DecodeError, decode
 from schemas.topics import ALERTS
 
 LOG = logging.getLogger(__name__)
-READ_RECORDS_MAX = 500
-SILENCE_SECONDS = 30.0
-"""Longest wait for the next records, though there are some."""
 
 
 def open_alerts(records: Iterable[Record]) -> list[AlertChanged]:
@@ -44,27 +41,7 @@ def open_alerts(records: Iterable[Record]) -> list[AlertChanged]:
     return sorted(found.values(), key=lambda alert: (alert.opened_ms, alert.incident_id))
 
 
-def read_open_alerts(kafka: KafkaSettings, cluster: KafkaCluster, clock: Clock) -> list[AlertChanged]:
+def read_open_alerts(cluster: KafkaCluster, reader: RangeReader) -> list[AlertChanged]:
     """Read the alert topic to its end. Blocks for as long as that takes; raises RetryLater."""
-    left = {(ALERTS.name, number): both for number, both in cluster.ranges(ALERTS.name).items() if both[1] > both[0]}
-    if not left:
-        return []
-    tail = KafkaTail(kafka, (), start={place: first for place, (first, _) in left.items()}, client_id="inferwatch-jobs")
-    try:
-        return open_alerts(_to_the_end(tail, {place: after for place, (_, after) in left.items()}, clock))
-    finally:
-        tail.close()
-
-
-def _to_the_end(tail: KafkaTail, ends: dict[tuple[str, int], int], clock: Clock) -> Iterator[Record]:
-    heard_at = clock.monotonic()
-    while ends:
-        records = tail.poll(READ_RECORDS_MAX, 0.2)
-        yield from records
-        if records:
-            heard_at = clock.monotonic()
-        elif clock.monotonic() - heard_at > SILENCE_SECONDS:
-            raise RetryLater(f"{ALERTS.name}: nothing came for {SILENCE_SECONDS:.0f} s, though records are left")
-        for place, offset in tail.position().items():
-            if offset >= ends.get(place, offset + 1):
-                del ends[place]
+    ranges = {(ALERTS.name, number): both for number, both in cluster.ranges(ALERTS.name).items()}
+    return open_alerts(chain.from_iterable(reader.read(ranges)))

@@ -138,6 +138,8 @@ class PartitionRunner:
             self.outbox.event(self._batch, event, record)
         for what, count in effects.limits.items():
             self.limits.reached(what, count, f"{record.topic}[{record.partition}]@{record.offset}")
+        if effects.passed_over is not None:
+            self.limits.passed_over(record.topic, effects.passed_over, record.offset)
         if effects.late_series_dropped:
             LATE_SERIES_DROPPED.inc(effects.late_series_dropped)
             LOG.warning(

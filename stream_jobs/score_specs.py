@@ -83,13 +83,16 @@ def recovery(
     kafka: KafkaSettings, cluster: KafkaCluster, clock: Clock, window_partitions: int
 ) -> Callable[[Stage, int], None]:
     """A function that tells a window stage without a state which incidents of its series are open."""
+    from infra.kafka import KafkaRangeReader
     from stream_jobs.open_alerts import read_open_alerts
     from stream_jobs.partial_events import target_of
     from stream_jobs.window_stage import WindowStage
 
+    reader = KafkaRangeReader(kafka, clock, client_id="inferwatch-jobs")
+
     def recover(stage: Stage, partition: int) -> None:
         if isinstance(stage, WindowStage):
-            found = read_open_alerts(kafka, cluster, clock)
+            found = read_open_alerts(cluster, reader)
             stage.adopt(alert for alert in found if target_of(alert.series, window_partitions) == partition)
 
     return recover

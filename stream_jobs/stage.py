@@ -56,6 +56,8 @@ class Effects:
     """Partial series that came after their window was forgotten: they are in no row of a window."""
     limits: dict[Limit, int] = field(default_factory=dict)
     """How much each bound left out."""
+    passed_over: str | None = None
+    """The type of the record's event, when it is of a kind that a newer release made; None: it is not."""
 
     def limit(self, what: Limit, count: int) -> None:
         """A bound left so many out; 0: it was not reached."""

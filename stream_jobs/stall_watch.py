@@ -33,6 +33,8 @@ class Progress:
     """Whether the group has told it its partitions, though they may be none."""
     is_waiting: bool
     """Whether storage or Kafka must take what it has made before it may take more. Then they are what stands still."""
+    what: str = "records"
+    """What `behind` counts."""
 
 
 class Job(Protocol):
@@ -71,27 +73,35 @@ class StallWatch:
         self._looks += 1
         if self._looks < self._looks_max:
             return ""
-        what = f"{seen.behind} records are there" if seen.is_member else "the group has not told it its partitions"
+        what = f"{seen.behind} {seen.what} are there" if seen.is_member else "the group has not told it its partitions"
         return f"nothing was done in {self._looks} looks, though {what} and Kafka answers"
 
 
-def watch(job: Job, cluster: Cluster, topics: Sequence[str], end: Callable[[BaseException], None]) -> None:
-    """Look every few seconds, for ever; `end` the process when it stalls, or when a topic is not what it was."""
-    stalled, known = StallWatch(), dict[str, tuple[str, int]]()
+def watch(
+    watched: Mapping[str, Job], cluster: Cluster, topics: Sequence[str], end: Callable[[BaseException], None]
+) -> None:
+    """Look every few seconds, for ever; `end` the process when one of its jobs (by name) stalls, or when a topic is not
+    what it was."""
+    looking, known = {name: (job, StallWatch()) for name, job in watched.items()}, dict[str, tuple[str, int]]()
     while True:
         time.sleep(LOOK_SECONDS)
         try:
-            why = look(job, cluster, topics, stalled, known)
+            why = look(looking, cluster, topics, known)
         except Exception as error:  # whatever the client comes up with, the next look may be better
             level = logging.INFO if isinstance(error, RetryLater) else logging.ERROR
-            LOG.log(level, "whether the job makes progress is not known: %r", error)
-            why = stalled.look(None)
+            LOG.log(level, "whether the process makes progress is not known: %r", error)
+            why = ""
+            for _, stalled in looking.values():
+                stalled.look(None)
         if why:
             end(RuntimeError(why))
 
 
 def look(
-    job: Job, cluster: Cluster, topics: Sequence[str], stalled: StallWatch, known: dict[str, tuple[str, int]]
+    looking: Mapping[str, tuple[Job, StallWatch]],
+    cluster: Cluster,
+    topics: Sequence[str],
+    known: dict[str, tuple[str, int]],
 ) -> str:
     """One look: why the process must end, or empty. `known` is filled with ids and partitions. Raises RetryLater."""
     now = {topic: (cluster.topic_id(topic), cluster.partitions(topic)) for topic in topics}
@@ -101,4 +111,5 @@ def look(
         if known.setdefault(topic, facts) != facts:
             return f"{topic} was made anew or has other partitions: {known[topic]} is now {facts}"
     ranges = {(topic, number): both for topic in topics for number, both in cluster.ranges(topic).items()}
-    return stalled.look(job.progress(ranges))
+    said = [(name, stalled.look(job.progress(ranges))) for name, (job, stalled) in looking.items()]
+    return next((f"{name}: {why}" for name, why in said if why), "")

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from infra.kafka import KafkaTail
+from infra.kafka import KafkaRangeReader
 from infra.ports import Clock, Fatal, InvalidRecord, Publisher, Record, RetryLater
+from infra.record_ranges import records_between
 from infra.settings import KafkaSettings
-
-READ_RECORDS_MAX = 500
 
 
 class KafkaStateStore:
@@ -26,8 +25,8 @@ class KafkaStateStore:
         timeout_seconds: float = 60.0,
     ) -> None:
         """`timeout_seconds`: longest wait for deliveries, and for the next records of a read."""
-        self._settings, self._publisher, self._topic = settings, publisher, topic
-        self._clock, self._timeout_seconds = clock, timeout_seconds
+        self._publisher, self._topic, self._timeout_seconds = publisher, topic, timeout_seconds
+        self._reader = KafkaRangeReader(settings, clock, client_id="inferwatch-state", silence_seconds=timeout_seconds)
 
     def append(self, partition: int, records: Sequence[tuple[bytes, bytes | None]]) -> list[int]:
         """See `StateStore.append`. Raises InvalidRecord, which names the record, when one is refused for good, and
@@ -51,22 +50,7 @@ class KafkaStateStore:
 
     def read(self, partition: int, start: int, through: int) -> Iterator[Record]:
         """See `StateStore.read`."""
-        if start >= through:
-            start = through
-        tail = KafkaTail(self._settings, [self._topic], start={(self._topic, partition): start})
-        try:
-            deadline = self._clock.monotonic() + self._timeout_seconds
-            while True:
-                for record in tail.poll(READ_RECORDS_MAX, 0.2):
-                    deadline = self._clock.monotonic() + self._timeout_seconds
-                    if record.offset <= through:
-                        yield record
-                    if record.offset >= through:
-                        return
-                if self._clock.monotonic() > deadline:
-                    raise RetryLater(f"{self._topic}[{partition}]: offset {through} did not come")
-        finally:
-            tail.close()
+        return records_between(self._reader, self._topic, partition, min(start, through), through + 1)
 
 
 class _Deliveries:

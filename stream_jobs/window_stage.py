@@ -13,7 +13,9 @@ import orjson
 from infra.ports import Record
 from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
+from schemas.newer import unknown_kind
 from schemas.owed import OWED_KINDS, RequestsOwed
+from schemas.topics import KINDS
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed, SeriesKey
 from stream_jobs.decide import given_up
 from stream_jobs.entry_pages import Entry, pack_entries, unpack_entries
@@ -80,8 +82,17 @@ class WindowStage(PagedStage):
         self._pages.touch(_LOST)
 
     def apply(self, record: Record) -> Effects:
-        """See `Stage.apply`."""
-        event = self._event(record)
+        """See `Stage.apply`. What a newer release says besides is passed over: to dead-letter each of a ledger's
+        reports, one a second, would help nobody, as the next one says the same again."""
+        try:
+            event = self._event(record)
+        except DecodeError as error:
+            newer = unknown_kind(record.headers, KINDS) if error.reason is Reason.UNKNOWN_TYPE else None
+            if newer is None:
+                raise
+            given = self.skip(record)
+            given.passed_over = newer
+            return given
         effects = WindowEffects()
         dropped = self._windows.late_dropped
         if isinstance(event, RequestsOwed):

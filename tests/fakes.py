@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
 
-from infra.ports import DeliveryCallback, InvalidRecord, Record, RetryLater
+from infra.ports import DeliveryCallback, InvalidRecord, Ranges, Record, RetryLater, Silence
+from infra.record_ranges import Unread
 
 
 class FakeClock:
@@ -30,7 +31,7 @@ class FakeClock:
 
 
 class FakeBroker:
-    """Topics in memory: partitions of records, committed offsets by group."""
+    """Topics in memory: partitions of records, committed offsets by group. `gaps` are offsets that hold no record."""
 
     def __init__(self, clock: FakeClock | None = None, partitions: int = 2, record_bytes_max: int = 1_048_576) -> None:
         self.clock = clock or FakeClock()
@@ -38,6 +39,7 @@ class FakeBroker:
         self.record_bytes_max = record_bytes_max
         self.records: dict[tuple[str, int], list[Record]] = defaultdict(list)
         self.committed: dict[tuple[str, str, int], int] = {}
+        self.gaps: set[tuple[str, int, int]] = set()
 
     def append(
         self,
@@ -55,9 +57,22 @@ class FakeBroker:
         log.append(record)
         return record
 
+    def append_gap(self, topic: str, partition: int) -> None:
+        """An offset without a record, such as a transaction's marker."""
+        self.delete(topic, partition, self.append(topic, None, partition=partition).offset)
+
+    def delete(self, topic: str, partition: int, offset: int) -> None:
+        """Have a record gone, as compaction and retention do."""
+        self.gaps.add((topic, partition, offset))
+
+    def held(self, topic: str, partition: int, first: int, after: int | None = None) -> list[Record]:
+        """The records of a range, up to the end by default."""
+        log = self.records[topic, partition][first:after]
+        return [one for one in log if (topic, partition, one.offset) not in self.gaps]
+
     def of(self, topic: str) -> list[Record]:
         """All records of a topic, partition by partition."""
-        return [r for (name, _), log in sorted(self.records.items()) if name == topic for r in log]
+        return [one for name, number in sorted(self.records) if name == topic for one in self.held(name, number, 0)]
 
 
 class FakePublisher:
@@ -169,9 +184,9 @@ class FakeLog:
             raise failure
         found: list[Record] = []
         for pair in sorted(self._owned - self._paused):
-            start = self._position[pair]
-            batch = self.broker.records[pair][start : start + count_max - len(found)]
-            self._position[pair] = start + len(batch)
+            batch = self.broker.held(*pair, self._position[pair])[: count_max - len(found)]
+            if batch:
+                self._position[pair] = batch[-1].offset + 1
             found.extend(batch)
         if not found:
             self.broker.clock.advance(timeout_seconds)
@@ -198,6 +213,41 @@ class FakeLog:
     def close(self) -> None:
         self.commit()
         self._owned.clear()
+
+
+class FakeRangeReader:
+    """A RangeReader on a FakeBroker. `fail` scripts the next batches: an exception, or None to give one.
+
+    Records of a partition in `silent` do not come. Waiting for what does not come takes `silence_seconds` of the
+    broker's clock.
+    """
+
+    def __init__(self, broker: FakeBroker, *, silence_seconds: float = 30.0, batch_records: int = 2) -> None:
+        self.broker = broker
+        self.silence_seconds, self.batch_records = silence_seconds, batch_records
+        self.silent: set[tuple[str, int]] = set()
+        self.fail: list[Exception | None] = []
+        self.opened = self.closed = 0
+
+    def read(self, ranges: Ranges) -> Generator[list[Record], None, None]:
+        unread = Unread(ranges)
+        self.opened += 1
+        try:
+            for place, (first, after) in sorted(ranges.items()):
+                if place in self.silent or place not in unread.places:
+                    continue
+                held = self.broker.held(*place, first, after)
+                for at in range(0, len(held), self.batch_records):
+                    failure = self.fail.pop(0) if self.fail else None
+                    if failure is not None:
+                        raise failure
+                    yield unread.take(held[at : at + self.batch_records])
+                unread.reached(place, len(self.broker.records[place]))
+            if unread:
+                self.broker.clock.advance(self.silence_seconds)
+                raise Silence(f"{unread}, then nothing came for {self.silence_seconds:.0f} s")
+        finally:
+            self.closed += 1
 
 
 class FakeTable:

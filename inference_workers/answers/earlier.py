@@ -7,12 +7,12 @@ was answered in time must not be told as shed, because it is late when it comes 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
-from infra.ports import Record, RetryLater
+from infra.ports import RangeReader, Record
 from schemas.base import DecodeError, decode
 from schemas.predictions import PREDICTION_KINDS, InferenceFailed, RequestShed
 from schemas.telemetry import Outcome
@@ -23,7 +23,7 @@ RECORDS_MAX = 10_000
 """Of a partition's end, so many are looked at. What is answered and not committed is what one worker holds (2,000
 requests by default) and what it answered in a second, between two commits."""
 READ_SECONDS_MAX = 10.0
-POLL_RECORDS, POLL_SECONDS = 2_000, 0.1
+"""Longest time for them all: the group waits for the next poll."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,41 +56,21 @@ class Cluster(Protocol):
         """By partition, (offset of the first record appended then or later, next offset). Raises RetryLater."""
 
 
-class Tail(Protocol):
-    """A reader from given offsets; see `infra.kafka.KafkaTail`."""
-
-    def poll(self, count_max: int, timeout_seconds: float) -> list[Record]: ...
-
-    def close(self) -> None: ...
-
-
 class KafkaEarlierAnswers:
     """An `EarlierAnswers` that reads the end of the prediction topic."""
 
-    def __init__(self, cluster: Cluster, open_tail: Callable[[Mapping[tuple[str, int], int]], Tail]) -> None:
-        """`open_tail` reads on from these offsets."""
-        self._cluster, self._open_tail = cluster, open_tail
+    def __init__(self, cluster: Cluster, reader: RangeReader) -> None:
+        """`reader` must give up after READ_SECONDS_MAX: no poll comes meanwhile."""
+        self._cluster, self._reader = cluster, reader
 
     def __call__(self, wanted: Mapping[int, Wanted]) -> dict[int, dict[int, Earlier]]:
         """See `EarlierAnswers`."""
         found: dict[int, dict[int, Earlier]] = {partition: {} for partition in wanted}
         ranges = self._cluster.since(PREDICTIONS.name, {number: one.since_ms for number, one in wanted.items()})
-        left = {number: end for number, (start, end) in ranges.items() if end > start}
-        if not left:
-            return found
-        starts = {(PREDICTIONS.name, number): max(ranges[number][0], end - RECORDS_MAX) for number, end in left.items()}
-        tail = self._open_tail(starts)
-        try:
-            deadline = time.monotonic() + READ_SECONDS_MAX
-            while left:
-                for record in tail.poll(POLL_RECORDS, POLL_SECONDS):
-                    _fold(record, wanted[record.partition], found[record.partition])
-                    if record.offset + 1 >= left.get(record.partition, record.offset + 2):
-                        del left[record.partition]
-                if left and time.monotonic() > deadline:
-                    raise RetryLater(f"{PREDICTIONS.name}: partitions {sorted(left)} were not read to their ends")
-        finally:
-            tail.close()
+        topic = PREDICTIONS.name
+        ends = {(topic, number): (max(start, end - RECORDS_MAX), end) for number, (start, end) in ranges.items()}
+        for record in chain.from_iterable(self._reader.read(ends)):
+            _fold(record, wanted[record.partition], found[record.partition])
         return found
 
 

@@ -15,16 +15,15 @@ from inference_workers.loading.preflight import ModelWanted
 from inference_workers.models.servable import Servable
 from inference_workers.models.verdicts import LoadFacts, ModelRefused, judged
 from inference_workers.worker.loop import Models
-from infra.ports import Clock, Publisher, Record
+from infra.ports import Clock, Publisher, RangeReader, Record, Silence
+from infra.record_ranges import records_between
 from infra.unique_ids import uuid7
 from schemas.base import DecodeError, encode, headers_for
 from schemas.deployments import Arm, ModelJudged, Verdict
 from schemas.predictions import ModelRef
-from schemas.topics import MODEL_EVENTS
+from schemas.topics import DEPLOYMENTS, MODEL_EVENTS
 
 LOG = logging.getLogger(__name__)
-READ_SECONDS_MAX = 15.0
-"""How long a starting worker waits for the deployments that hold already."""
 LoadModel = Callable[[ModelWanted], Loaded]
 
 
@@ -53,23 +52,25 @@ class Fleet:
         """What the loop needs: new tables, and where to bring models that it uses no more."""
         return Models(self.deployments.take, self.deployments.retire)
 
-    def read_held(self, tail: Tail, end_offset: int, on_broken: Callable[[Record, DecodeError], None]) -> int:
+    def read_held(
+        self, reader: RangeReader, held: tuple[int, int], on_broken: Callable[[Record, DecodeError], None]
+    ) -> int:
         """Apply the deployments that hold already, before the group is joined: what a worker answers first is right.
 
-        Reads up to `end_offset` and returns the offset after the last record read. Only the last record of a scenario
-        counts, for each costs the loading of models. Raises RetryLater.
+        Reads the range `held` of the topic and returns the offset to follow it from: its end, or where the records
+        stopped coming. Only the last record of a scenario counts, for each costs the loading of models. Raises
+        RetryLater.
         """
         last: dict[bytes | None, Record] = {}
-        next_offset = 0
-        deadline = self._clock.monotonic() + READ_SECONDS_MAX
-        while next_offset < end_offset:
-            for record in tail.poll(500, 0.2):
+        next_offset, end_offset = held
+        try:
+            for record in records_between(reader, DEPLOYMENTS.name, 0, next_offset, end_offset):
                 last.pop(record.key, None)
                 last[record.key] = record
                 next_offset = record.offset + 1
-            if self._clock.monotonic() > deadline:
-                LOG.warning("the deployments up to offset %d did not come in time, %d did", end_offset, next_offset)
-                break
+            next_offset = end_offset
+        except Silence as error:
+            LOG.warning("not all deployments came in time, the worker begins without the others: %s", error)
         for record in last.values():
             try:
                 self.deployments.apply(record)

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from infra.audit.findings import Difference, Findings, Kind
 from infra.audit.letters import refused_rows
 from infra.audit.partition_counts import PartitionAudit, PartitionCounts, Scope
-from infra.audit.reading import records
 from infra.audit.rows import Due
 from infra.audit.stored_rows import RowReader
 from infra.audit.window_counts import WindowAudit, WindowCounts
-from infra.kafka import KafkaCluster
+from infra.kafka import KafkaCluster, KafkaRangeReader
 from infra.ports import Clock, Record, TableReader
+from infra.record_ranges import first_record, records_between
 from infra.settings import KafkaSettings
 from schemas import tables, topics
 from schemas.base import DecodeError, decode
@@ -77,15 +77,16 @@ class Audited:
 
 
 class CountsAudit:
-    """Compares Kafka with ClickHouse. `run` raises RetryLater, ConnectionError, ValueError."""
+    """Compares Kafka with ClickHouse. `run` raises RetryLater, ValueError."""
 
     def __init__(
         self, kafka: KafkaSettings, table: TableReader, group: str, clock: Clock, *, views: Views | None = None
     ) -> None:
         """`group`: the consumer group of the score job, whose commits say what must be stored."""
-        self._kafka, self._table, self._group, self._clock = kafka, table, group, clock
+        self._table, self._group, self._clock = table, group, clock
         self._views = views or Views()
         self._cluster = KafkaCluster(kafka, client_id="inferwatch-audit")
+        self._reader = KafkaRangeReader(kafka, clock, client_id="inferwatch-audit")
         self._notes: list[str] = []
 
     def run(self, wanted: Range, progress: Progress, wait_seconds: float = 0.0) -> Audited:
@@ -94,7 +95,7 @@ class CountsAudit:
         # Asked after telemetry's ends: what telemetry tells of is there.
         requests = self._cluster.ranges(topics.REQUESTS.name)
         committed = self._committed(telemetry, wait_seconds)
-        letters, complete = refused_rows(self._kafka, self._cluster, self._clock)
+        letters, complete = refused_rows(self._cluster, self._reader)
         if not complete:
             self._notes.append("retention has taken dead letters of telemetry: silent losses are not looked for")
         rows = RowReader(
@@ -168,21 +169,18 @@ class CountsAudit:
 
     def _first_told(self, number: int, first: int, end: int) -> int:
         """The lowest request offset that telemetry from an offset on can tell of."""
-        for record in records(self._kafka, self._clock, topics.TELEMETRY.name, number, first, end):
+        for record in records_between(self._reader, topics.TELEMETRY.name, number, first, end):
             event = _served(record)
             if event is not None:
                 return max(0, event.requests.offset[0] - REORDER_OFFSETS)
         return 0
 
     def _read(self, scope: Scope, progress: Progress, done: int, total: int) -> Iterator[Record]:
-        found = records(
-            self._kafka, self._clock, topics.TELEMETRY.name, scope.partition, scope.due.first, scope.due.end
-        )
+        found = records_between(self._reader, topics.TELEMETRY.name, scope.partition, scope.due.first, scope.due.end)
         return _counted(found, lambda count: progress(min(total, done + count), total))
 
     def _fetch(self, partition: int, offset: int) -> Record | None:
-        found = records(self._kafka, self._clock, topics.TELEMETRY.name, partition, offset, offset + 1)
-        return next(iter(found), None)
+        return first_record(self._reader, topics.TELEMETRY.name, partition, offset, offset + 1)
 
     def _unknown(self, rows: RowReader, findings: Findings) -> None:
         """Rows of offsets that the request topic does not have: an id that nobody gave."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from infra.audit.partition_counts import ALL_ROWS
-from infra.audit.reading import records
 from infra.kafka import KafkaCluster
-from infra.ports import Clock, Record
-from infra.settings import KafkaSettings
+from infra.ports import RangeReader, Record
+from infra.record_ranges import records_between
 from schemas import tables, topics
 from schemas.base import Reason
 from schemas.dead_letters import DeadLetter
@@ -19,17 +18,17 @@ _MADE_OF = "made from this record, was refused"
 _REFUSED = re.compile(rf"{tables.REQUESTS.name} refused (\d+) of \d+ rows")
 
 
-def refused_rows(kafka: KafkaSettings, cluster: KafkaCluster, clock: Clock) -> tuple[dict[tuple[int, int], int], bool]:
+def refused_rows(cluster: KafkaCluster, reader: RangeReader) -> tuple[dict[tuple[int, int], int], bool]:
     """Rows refused by (partition, telemetry offset), ALL_ROWS for a whole record, and whether all letters are there.
 
-    Raises ConnectionError and RetryLater.
+    Raises RetryLater.
     """
     topic = topics.dead_letters_of(topics.TELEMETRY).name
     found: dict[tuple[int, int], int] = {}
     complete = True
     for number, (first, after) in cluster.ranges(topic).items():
         complete = complete and first == 0
-        for record in records(kafka, clock, topic, number, first, after):
+        for record in records_between(reader, topic, number, first, after):
             refused = refused_of(record)
             if refused is not None and len(found) < LETTERS_MAX:
                 place, rows = refused

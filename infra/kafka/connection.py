@@ -62,6 +62,18 @@ def client_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     return config
 
 
+def groupless_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
+    """For a consumer that is in no group and commits nothing. Raises ConnectionError without servers."""
+    return client_config(settings, client_id) | {
+        "group.id": "inferwatch-groupless",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": False,
+        "queued.max.messages.kbytes": 16_384,
+    }
+
+
 def sorted_error(error: KafkaException, where: str) -> Exception:
     """The fate of a failure: InvalidRecord when the data is refused for good, Fatal when the client is of no more
     use, RetryLater for the rest."""
@@ -75,14 +87,19 @@ def sorted_error(error: KafkaException, where: str) -> Exception:
 
 
 def consume(consumer: Consumer, count_max: int, timeout_seconds: float) -> list[Record]:
-    """Up to `count_max` records, waiting at most `timeout_seconds` for the first and not at all for more.
+    """The records of `polled`. Raises RetryLater and Fatal, see `records_of`."""
+    return records_of(polled(consumer, count_max, timeout_seconds))
+
+
+def polled(consumer: Consumer, count_max: int, timeout_seconds: float) -> list[Message]:
+    """Up to `count_max` messages, waiting at most `timeout_seconds` for the first and not at all for more.
 
     librdkafka's own `consume` waits the whole time out unless all `count_max` are there.
     """
     messages = consumer.consume(1, timeout_seconds)
     if messages and count_max > 1:
         messages += consumer.consume(count_max - 1, 0.0)
-    return records_of(messages)
+    return messages
 
 
 def records_of(messages: Sequence[Message]) -> list[Record]:

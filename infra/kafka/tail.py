@@ -1,4 +1,4 @@
-"""A reader without a group: every partition, from a chosen start."""
+"""A reader without a group: every partition, from a chosen start on. Ranges that end are `KafkaRangeReader`'s."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
-from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, consume, sorted_error
+from infra.kafka.connection import LOG, REQUEST_SECONDS, consume, groupless_config, sorted_error
 from infra.ports import Record, RetryLater
 from infra.settings import KafkaSettings
 
@@ -35,19 +35,7 @@ class KafkaTail:
             if gather_seconds
             else {"fetch.wait.max.ms": 50}
         )
-        self._consumer = Consumer(
-            client_config(settings, client_id)
-            | {
-                "group.id": "inferwatch-groupless",
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": False,
-                "queued.max.messages.kbytes": 16_384,
-            }
-            | gathered,
-            logger=LOG,
-        )
+        self._consumer = Consumer(groupless_config(settings, client_id) | gathered, logger=LOG)
         try:
             self._consumer.assign(self._starts(topics, start))
         except KafkaException as error:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from infra.kafka import KafkaCluster, KafkaTail
-from infra.ports import Clock, Record, TableReader
+from infra.kafka import KafkaCluster, KafkaRangeReader, KafkaTail
+from infra.ports import Clock, Ranges, Record, TableReader
+from infra.record_ranges import first_record, records_between
 from infra.settings import KafkaSettings
 from infra.up.books import Account, Books
 from infra.up.differences import Difference, log_differences, owed_differences, row_differences
@@ -17,6 +18,7 @@ from schemas import topics
 from schemas.base import DecodeError, decode
 from schemas.telemetry import TELEMETRY_KINDS, InferenceServed
 
+CLIENT_ID = "inferwatch-books"
 REORDER_OFFSETS = 4_000
 """Requests of a partition are answered out of order by less than this: a worker holds at most 2,000."""
 NAMED_MAX = 5
@@ -28,8 +30,6 @@ LEDGER_MS = 60_000
 POLL_RECORDS = 5_000
 POLL_SECONDS = 0.5
 ASK_EVERY_SECONDS = 1.0
-SILENCE_SECONDS = 30.0
-"""Without a record for so long, though some are missing, reading has failed."""
 
 Progress = Callable[[int, int], None]
 """Called with (records read, records to read)."""
@@ -72,12 +72,12 @@ def audit(
     wait_seconds: float = 0.0,
     span: Span | None = None,
 ) -> Audit:
-    """Read predictions, dead letters and telemetry and compare with the table. Raises RetryLater, ConnectionError.
+    """Read predictions, dead letters and telemetry and compare with the table. Raises RetryLater.
 
     The account ends at the request topic's end when it begins. Up to `wait_seconds` are given to what is under way
     then, so that the books can balance while traffic flows.
     """
-    cluster = KafkaCluster(kafka, client_id="inferwatch-books")
+    cluster = KafkaCluster(kafka, client_id=CLIENT_ID)
     reader = _Reader(kafka, clock)
     requests = cluster.ranges(topics.REQUESTS.name)
     span = span or Span()
@@ -96,13 +96,13 @@ def audit(
 
     read = (topics.PREDICTIONS.name, REQUEST_DEAD_LETTERS, topics.TELEMETRY.name)
     # Their ends are asked for after the requests' ends: what was answered until then is in.
-    wanted = {topic: _since(span, cluster, topic) for topic in read}
-    reader.read(
-        wanted,
-        lambda records: traffic.fold(records, clock.monotonic()),
-        progress,
-        Patience(is_done, wait_seconds),
-    )
+    wanted = {(topic, number): both for topic in read for number, both in _since(span, cluster, topic).items()}
+
+    def fold(records: list[Record]) -> None:
+        traffic.fold(records, clock.monotonic())
+
+    reader.read(wanted, fold, progress)
+    reader.read_on(wanted, fold, Patience(is_done, wait_seconds))
     result = account()
     again, found = _explained(reader, table, books, ends, clock, is_balanced=result.balanced)
     return Audit(
@@ -171,8 +171,8 @@ def _ledger(reader: _Reader, cluster: KafkaCluster, topic_id: str, clock: Clock)
     figures = LedgerFigures(topic_id)
     since = cluster.offsets_at(topics.WINDOWS.name, clock.now_ms() - LEDGER_MS)
     ends = {number: after for number, (_, after) in cluster.ranges(topics.WINDOWS.name).items()}
-    wanted = {number: (since.get(number, after), after) for number, after in ends.items()}
-    reader.read({topics.WINDOWS.name: wanted}, figures.fold, lambda done, total: None)
+    wanted = {(topics.WINDOWS.name, number): (since.get(number, after), after) for number, after in ends.items()}
+    reader.read(wanted, figures.fold, lambda done, total: None)
     return figures if figures.rows else None
 
 
@@ -215,88 +215,43 @@ class Patience:
 
 
 class _Reader:
-    """Reads ranges of topics to their ends."""
+    """Reads ranges of topics to their ends, and on from there."""
 
     def __init__(self, kafka: KafkaSettings, clock: Clock) -> None:
-        self._kafka = kafka
-        self._clock = clock
+        self._kafka, self._clock = kafka, clock
+        self._reader = KafkaRangeReader(kafka, clock, client_id=CLIENT_ID)
 
-    def read(
-        self,
-        wanted: Mapping[str, Mapping[int, tuple[int, int]]],
-        fold: Callable[[list[Record]], None],
-        progress: Progress,
-        patience: Patience | None = None,
-    ) -> None:
-        """At least every record of the ranges, in order within a partition; what follows them may be read, too.
+    def read(self, ranges: Ranges, fold: Callable[[list[Record]], None], progress: Progress) -> None:
+        """Every record of the ranges, in order within a partition. Raises RetryLater."""
+        done, total = 0, sum(after - first for first, after in ranges.values())
+        for records in self._reader.read(ranges):
+            fold(records)
+            done += len(records)
+            progress(done, total)
 
-        Raises ConnectionError when records stop coming.
-        """
-        starts = {(topic, number): both[0] for topic, ranges in wanted.items() for number, both in ranges.items()}
-        left = {
-            (topic, number): after
-            for topic, ranges in wanted.items()
-            for number, (first, after) in ranges.items()
-            if after > first
-        }
-        if not starts or (not left and patience is None):
+    def read_on(self, ranges: Ranges, fold: Callable[[list[Record]], None], patience: Patience) -> None:
+        """What follows the ranges, as it comes. Raises RetryLater."""
+        deadline = self._clock.monotonic() + patience.seconds
+        if not ranges or patience.seconds <= 0 or patience.is_done():
             return
-        total = sum(after - starts[key] for key, after in left.items())
-        tail = KafkaTail(self._kafka, (), start=starts, client_id="inferwatch-books")
+        starts = {place: after for place, (_, after) in ranges.items()}
+        tail = KafkaTail(self._kafka, (), start=starts, client_id=CLIENT_ID)
         try:
-            self._read_to_end(tail, left, fold, lambda done: progress(min(done, total), total))
-            if patience is not None:
-                self._read_on(tail, fold, patience)
+            ask_at = self._clock.monotonic() + ASK_EVERY_SECONDS
+            while (now := self._clock.monotonic()) < deadline:
+                if now >= ask_at:
+                    if patience.is_done():
+                        return
+                    ask_at = now + ASK_EVERY_SECONDS
+                fold(tail.poll(POLL_RECORDS, POLL_SECONDS))
         finally:
             tail.close()
 
-    def _read_to_end(
-        self,
-        tail: KafkaTail,
-        left: dict[tuple[str, int], int],
-        fold: Callable[[list[Record]], None],
-        progress: Callable[[int], None],
-    ) -> None:
-        heard_at, done = self._clock.monotonic(), 0
-        while left:
-            records = tail.poll(POLL_RECORDS, POLL_SECONDS)
-            now = self._clock.monotonic()
-            if records:
-                heard_at = now
-            elif now - heard_at > SILENCE_SECONDS:
-                raise ConnectionError(f"Kafka sent nothing for {SILENCE_SECONDS:.0f} s, though records are left")
-            fold(records)
-            done += len(records)
-            progress(done)
-            for key, offset in tail.position().items():
-                if key in left and offset >= left[key]:
-                    del left[key]
-
-    def _read_on(self, tail: KafkaTail, fold: Callable[[list[Record]], None], patience: Patience) -> None:
-        deadline = self._clock.monotonic() + patience.seconds
-        ask_at = self._clock.monotonic()
-        while self._clock.monotonic() < deadline:
-            if self._clock.monotonic() >= ask_at:
-                if patience.is_done():
-                    return
-                ask_at = self._clock.monotonic() + ASK_EVERY_SECONDS
-            fold(tail.poll(POLL_RECORDS, POLL_SECONDS))
-
     def requests(self, partition: int, first: int, after: int) -> list[Record]:
         """The requests of a range of offsets."""
-        found: list[Record] = []
-        wanted = {topics.REQUESTS.name: {partition: (first, after)}}
-        self.read(wanted, found.extend, lambda done, total: None)
-        return [record for record in found if first <= record.offset < after]
+        return list(records_between(self._reader, topics.REQUESTS.name, partition, first, after))
 
     def first_records(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> dict[int, Record]:
-        """The first record of each range."""
-        found: dict[int, Record] = {}
-
-        def keep(records: list[Record]) -> None:
-            for record in records:
-                found.setdefault(record.partition, record)
-
-        firsts = {number: (first, first + 1) for number, (first, _) in ranges.items()}
-        self.read({topic: firsts}, keep, lambda done, total: None)
-        return found
+        """The first record of each range that has one."""
+        found = {number: first_record(self._reader, topic, number, *both) for number, both in ranges.items()}
+        return {number: record for number, record in found.items() if record is not None}

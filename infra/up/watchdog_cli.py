@@ -155,7 +155,7 @@ def _serve(guard: Guard, clock: Clock, metrics_port: int, look_seconds: float) -
     settings = load(HealthSettings)
 
     class Looking:
-        """See `health_server.Health`."""
+        """See `health.Probed`."""
 
         def live(self, now: float) -> Verdict:
             """A look takes some waits for Kafka at most."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from infra.kafka import KafkaCluster, KafkaTail
-from infra.ports import Clock, Record, RetryLater
-from infra.settings import KafkaSettings
+from infra.kafka import KafkaCluster
+from infra.ports import RangeReader, Record
+from infra.record_ranges import first_record
 from infra.up.traffic import REQUEST_DEAD_LETTERS
 from schemas.topics import PREDICTIONS, REQUESTS
 from stream_jobs.ledger.partition_ledger import BookStart
 
-READ_SECONDS = 10.0
 SKEW_MS = 60_000
 """How much the clocks of two brokers may differ, which append requests and their answers."""
 LETTERS_SKEW_MS = 1_000
@@ -20,8 +19,8 @@ one before must not be taken."""
 class BookStarts:
     """Asks where books begin. Blocks."""
 
-    def __init__(self, kafka: KafkaSettings, cluster: KafkaCluster, clock: Clock) -> None:
-        self._kafka, self._cluster, self._clock = kafka, cluster, clock
+    def __init__(self, cluster: KafkaCluster, reader: RangeReader) -> None:
+        self._cluster, self._reader = cluster, reader
 
     def start(self, partition: int) -> BookStart:
         """Of one partition. Raises RetryLater.
@@ -38,9 +37,9 @@ class BookStarts:
             (REQUEST_DEAD_LETTERS, 0, letters),
         ):
             if oldest > 0:  # retention has taken some
-                known = self._record(topic, number, oldest, after)
+                known = first_record(self._reader, topic, number, oldest, after)
                 first = max(first, min(end, end if known is None else self._asked_since(known, partition)))
-        asked = self._record(REQUESTS.name, partition, first, end)
+        asked = first_record(self._reader, REQUESTS.name, partition, first, end)
         if asked is None:  # asked for before the requests' end was: no answer to what follows it is missed
             return BookStart(end, answers[1], letters[1])
         return BookStart(
@@ -52,17 +51,3 @@ class BookStarts:
     def _asked_since(self, oldest: Record, partition: int) -> int:
         """The first request whose answers are no older than the oldest that is kept."""
         return self._cluster.offsets_at(REQUESTS.name, oldest.timestamp_ms + SKEW_MS)[partition]
-
-    def _record(self, topic: str, partition: int, offset: int, end: int) -> Record | None:
-        """The first record from an offset on; None when there is none below `end`."""
-        if offset >= end:
-            return None
-        tail = KafkaTail(self._kafka, (), start={(topic, partition): offset}, client_id="inferwatch-ledger-start")
-        try:
-            deadline = self._clock.monotonic() + READ_SECONDS
-            while self._clock.monotonic() < deadline:
-                if found := tail.poll(1, 0.5):
-                    return found[0]
-        finally:
-            tail.close()
-        raise RetryLater(f"{topic}[{partition}]: offset {offset} did not come in {READ_SECONDS:.0f} s")

@@ -10,19 +10,20 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
-from infra.kafka import KafkaCluster, KafkaLog, KafkaTail
+from infra.kafka import KafkaCluster, KafkaLog, KafkaRangeReader, KafkaTail
 from infra.metrics import STATE_FALLBACKS
-from infra.ports import Clock, Publisher, Record, RetryLater
+from infra.ports import Clock, Place, Publisher, Record, RetryLater
 from infra.settings import KafkaSettings
 from infra.up.traffic import REQUEST_DEAD_LETTERS
 from schemas.topics import LEDGER_STATE, PREDICTIONS, REQUESTS, WINDOWS
+from stream_jobs.ledger.book import Book, Doings, positions
 from stream_jobs.ledger.book_start import BookStarts
 from stream_jobs.ledger.gauges import show
 from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
 from stream_jobs.ledger.telling import Pace, Telling
 from stream_jobs.settings import JobSettings
+from stream_jobs.stall_watch import Progress
 from stream_jobs.state_log import PartitionState, Superseded
 from stream_jobs.state_store import KafkaStateStore
 
@@ -31,17 +32,10 @@ POLL_RECORDS, POLL_SECONDS, GATHER_SECONDS = 5_000, 0.2, 0.2
 FACTS_SECONDS = 5.0
 """Between two questions for the request topic's id and its first offsets."""
 RETRY_SECONDS = 0.5
+START_SECONDS = 10.0
+"""Longest wait for a record that says where a book begins."""
 QUIET_POLLS = 3
 """So many polls without a record mean that all is read: the end may be a transaction's marker, which never comes."""
-Place = tuple[str, int]
-
-
-@dataclass(slots=True)
-class _Book:
-    ledger: PartitionLedger
-    state: PartitionState
-    end: int = 0
-    paused: bool = False
 
 
 class LedgerJob:
@@ -62,26 +56,33 @@ class LedgerJob:
         self._client_id, self._owner = client_id, uuid.uuid4().hex
         self._on_turn, self._awake_at = on_turn, clock.monotonic()
         self._cluster = KafkaCluster(kafka, client_id=f"{client_id}-ledger")
-        self._starts = BookStarts(kafka, self._cluster, clock)
+        reader = KafkaRangeReader(kafka, clock, client_id=f"{client_id}-ledger-start", silence_seconds=START_SECONDS)
+        self._starts = BookStarts(self._cluster, reader)
         self._store = KafkaStateStore(kafka, publisher, LEDGER_STATE.name, clock)
         # A report must come well within a window, or two of them could not be enough.
         interval = min(settings.ledger_seconds, settings.window_seconds / 8)
         self._pace = Pace(interval, settings.window_seconds / 2)
-        self._books: dict[int, _Book] = {}
+        self._books: dict[int, Book] = {}
         self._waiting: set[int] = set()
         self._tail: KafkaTail | None = None
         self._ends: dict[Place, int] = {}
         self._quiet = 0
         self._source = ("", "")
+        self._doings, self._stop = Doings(), threading.Event()
+
+    def progress(self, ranges: Mapping[Place, tuple[int, int]]) -> Progress | None:
+        """See `stall_watch.Job`. From any thread."""
+        return None if self._stop.is_set() else self._doings.progress(len(self._books) + len(self._waiting))
 
     def run(self, stop: threading.Event) -> None:
         """Until `stop` is set. Raises what makes going on useless, as `Fatal`."""
+        self._stop = stop
         self._members = KafkaLog(
             self._kafka,
             group=self._settings.ledger_group,
             topics=[REQUESTS.name],
             client_id=f"{self._client_id}-ledger",
-            on_assigned=lambda places: self._waiting.update(number for _, number in places),
+            on_assigned=self._assigned,
             on_revoked=self._revoked,
         )
         try:
@@ -107,6 +108,7 @@ class LedgerJob:
                 if now >= save_at:
                     self._save()
                     save_at = now + self._settings.barrier_interval_seconds
+                self._doings.rounds += 1
             except RetryLater as error:
                 LOG.warning("the ledger tries again: %s", error)
                 stop.wait(RETRY_SECONDS)
@@ -127,6 +129,10 @@ class LedgerJob:
         return now
 
     # Owning.
+
+    def _assigned(self, places: set[Place]) -> None:
+        self._doings.is_member = True
+        self._waiting.update(number for _, number in places)
 
     def _revoked(self, places: set[Place]) -> None:
         numbers = {number for _, number in places}
@@ -156,12 +162,13 @@ class LedgerJob:
             if (REQUESTS.name, number) in owned:
                 try:
                     self._books[number] = self._take_over(number)
+                    self._doings.taken_over += 1
                 except Superseded as error:
                     raise RetryLater(f"{REQUESTS.name}[{number}]: {error}") from None
             self._waiting.discard(number)
             self._awake()
 
-    def _take_over(self, number: int) -> _Book:
+    def _take_over(self, number: int) -> Book:
         cluster_id, topic_id = self._source
         state = PartitionState(
             self._store,
@@ -181,7 +188,7 @@ class LedgerJob:
             )
         state.write_all(ledger.pages(), ledger.next_offset)
         LOG.info("%s[%d]: book at offset %d, epoch %d", REQUESTS.name, number, ledger.next_offset, state.epoch)
-        return _Book(ledger, state, ledger.next_offset)
+        return Book(ledger, state, ledger.next_offset)
 
     def _restored(self, ledger: PartitionLedger, pages: Mapping[str, bytes]) -> bool:
         """Whether the saved book can be gone on with."""
@@ -215,25 +222,18 @@ class LedgerJob:
             self._tail = KafkaTail(
                 self._kafka,
                 (),
-                start=self._positions(),
+                start=positions(self._books.values()),
                 client_id=f"{self._client_id}-ledger-read",
                 gather_seconds=GATHER_SECONDS,
             )
             self._ends, self._quiet = {}, 0
+            for book in self._books.values():
+                book.paused = False
         records = self._tail.poll(POLL_RECORDS, POLL_SECONDS)
         self._quiet = 0 if records else self._quiet + 1
         if records:
             self._fold(records)
             self._pause()
-
-    def _positions(self) -> dict[Place, int]:
-        """Where to read on; of the dead letters, which are of all partitions, where the first book needs it."""
-        found: dict[Place, int] = {}
-        for book in self._books.values():
-            book.paused = False
-            for place, offset in book.ledger.positions.items():
-                found[place] = min(offset, found.get(place, offset))
-        return found
 
     def _fold(self, records: Sequence[Record]) -> None:
         shares: dict[int, list[Record]] = {number: [] for number in self._books}
@@ -288,22 +288,13 @@ class LedgerJob:
         told = []
         for number, book in sorted(self._books.items()):
             book.end = self._ends.get((REQUESTS.name, number), book.end)
-            if before and self._is_caught_up(book, before):
+            if before and (self._quiet >= QUIET_POLLS or book.is_at(before)):
                 book.ledger.expire()
                 told.append(book.ledger.told(book.state.epoch, book.end))
         if told:
             show(told, self._clock.now_ms())
         for event in self._telling.events(told, self._clock.monotonic(), self._clock.now_ms()):
             self._publisher.publish(event.topic, event.value, partition=event.partition, headers=event.headers)
-
-    def _is_caught_up(self, book: _Book, ends: Mapping[Place, int]) -> bool:
-        if self._quiet >= QUIET_POLLS:
-            return True
-        positions = book.ledger.positions
-        return all(
-            offset >= ends.get(place, 0) or (book.paused and place[0] == REQUESTS.name)
-            for place, offset in positions.items()
-        )
 
     def _ask_ends(self) -> dict[Place, int]:
         counts = {

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from infra.kafka import KafkaCluster, KafkaTail
-from infra.ports import Clock, Record, RetryLater
+from infra.kafka import KafkaCluster, KafkaRangeReader
+from infra.ports import Clock, Record
 from infra.settings import KafkaSettings
 from schemas.anomalies import InputRange
 from schemas.topics import TELEMETRY
@@ -20,9 +21,6 @@ from stream_jobs.settings import JobSettings
 from stream_jobs.window_rows import SeriesWindow, WindowId
 
 CLIENT_ID = "inferwatch-replay"
-READ_RECORDS_MAX = 500
-SILENCE_SECONDS = 30.0
-"""Longest wait for the next records, though there are some."""
 SCORES = """
 SELECT cluster_id, topic_id, `offset`, score, learning FROM requests WHERE `partition` = {partition:UInt32}
     AND served_at >= fromUnixTimestamp64Milli({start:Int64}, 'UTC')
@@ -42,8 +40,9 @@ class KafkaTelemetry:
     """See `from_telemetry.Telemetry` and `report.Windows`."""
 
     def __init__(self, kafka: KafkaSettings, tables: Tables, settings: JobSettings, clock: Clock) -> None:
-        self._kafka, self._tables, self._settings, self._clock = kafka, tables, settings, clock
+        self._tables, self._settings = tables, settings
         self._cluster = KafkaCluster(kafka, client_id=CLIENT_ID)
+        self._reader = KafkaRangeReader(kafka, clock, client_id=CLIENT_ID)
         self._ranges: dict[int, tuple[int, int]] | None = None
         self._topic_id = ""
         self._records: dict[int, list[Record]] = {}
@@ -84,23 +83,9 @@ class KafkaTelemetry:
         for one in inputs:
             self._check_kept(one)
         found: dict[int, list[Record]] = {one.partition: [] for one in inputs}
-        left = {one.partition: one.next_offset for one in inputs}
-        start = {(TELEMETRY.name, one.partition): one.first_offset for one in inputs}
-        tail, heard_at = KafkaTail(self._kafka, (), start=start, client_id=CLIENT_ID), self._clock.monotonic()
-        try:
-            while left:
-                records = tail.poll(READ_RECORDS_MAX, 0.2)
-                for record in records:
-                    if record.partition in left:
-                        found[record.partition].append(record)
-                        if record.offset >= left[record.partition]:
-                            del left[record.partition]
-                if records:
-                    heard_at = self._clock.monotonic()
-                elif self._clock.monotonic() - heard_at > SILENCE_SECONDS:
-                    raise RetryLater(f"{TELEMETRY.name}: nothing came for {SILENCE_SECONDS:.0f} s, though there is")
-        finally:
-            tail.close()
+        ranges = {(TELEMETRY.name, one.partition): (one.first_offset, one.next_offset + 1) for one in inputs}
+        for record in chain.from_iterable(self._reader.read(ranges)):
+            found[record.partition].append(record)
         return found
 
     def _check_kept(self, one: InputRange) -> None:

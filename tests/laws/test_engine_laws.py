@@ -29,8 +29,8 @@ TOKENS = st.integers(3, VOCABULARY - 1)
 
 @functools.cache
 def loaded(kind):
-    folder = Path(tempfile.mkdtemp(prefix="inferwatch-laws-"))
-    return load_engine(settings_of(), build(folder, kind))
+    with tempfile.TemporaryDirectory(prefix="inferwatch-laws-") as folder:
+        return load_engine(settings_of(), build(Path(folder), kind))
 
 
 @st.composite

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from infra import deployments_cli
-from infra.deployments_cli import by_scenario, publish, read_deployment, read_to, rolled_back, verdict_of
+from infra.deployments_cli import by_scenario, publish, read_deployment, rolled_back, verdict_of
 from infra.ports import Record, RetryLater
 from schemas.base import decode, encode
 from schemas.deployments import DEPLOYMENT_KINDS, Arm, DeploymentChanged, ModelJudged, Verdict
@@ -95,19 +95,6 @@ def test_kafka_that_confirms_nothing_is_said():
     publisher = FakePublisher(FakeBroker(FakeClock()), hold=True)
     with pytest.raises(RetryLater, match="did not confirm"):
         publish(publisher, FakeClock(), "search", None, 0.01)
-
-
-def test_reading_ends_at_the_end_or_says_that_it_does_not_come():
-    at = {("t", 0): 0}
-
-    def poll(count, seconds):
-        at["t", 0] += 1
-        return [at["t", 0]]
-
-    assert read_to(poll, lambda: at, {("t", 0): 3, ("t", 1): 0}, 9.0) == [1, 2, 3]
-    ticks = iter(range(100))
-    with pytest.raises(RetryLater):
-        read_to(lambda count, seconds: [], dict, {("t", 0): 1}, 5.0, monotonic=lambda: next(ticks))
 
 
 @pytest.mark.parametrize("as_json", [False, True])

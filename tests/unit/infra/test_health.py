@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.health import Code, HealthPolicy, Phase, Readiness
+from infra.health import Code, HealthPolicy, Phase, Readiness, Together
 from infra.settings import HealthSettings, SettingsError, load
 
 POLICY = HealthPolicy(stalled_seconds=30, turn_seconds=60, hung_seconds=300)
@@ -27,6 +27,20 @@ def test_nothing_is_ready_before_the_model_is_checked_and_the_group_joined():
     assert (readiness.ready(501.0).good, readiness.ready(501.0).code) == (False, Code.JOINING)
     readiness.joined(502.0)
     assert (readiness.ready(502.0).good, readiness.ready(502.0).code) == (True, Code.IDLE)
+
+
+def test_a_process_of_parts_is_as_well_as_the_worst_of_them():
+    one, two = serving(), serving()
+    together = Together({"one": one, "two": two})
+    assert together.ready(1.0) == one.ready(1.0)
+    assert together.live(1.0) == one.live(1.0)
+    two.broken("no room")
+    verdict = together.ready(1.0)
+    assert (verdict.good, verdict.code, verdict.words) == (False, Code.BROKEN, "two: no room")
+    assert together.live(1.0).good
+    one.turn(70.0)
+    assert (together.live(75.0).code, together.live(75.0).good) == (Code.LOOP_STUCK, False)
+    assert together.live(75.0).words.startswith("two: ")
 
 
 def test_it_is_not_ready_while_it_stops():

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from infra.dead_letters import DeadLetters
+from infra.metrics import NEWER_EVENTS
 from infra.ports import InvalidRecord, Record, RetryLater
 from schemas.base import DecodeError, Reason
 from schemas.dead_letters import REASON_HEADER
@@ -19,6 +20,8 @@ from stream_jobs.state_log import PartitionState
 from tests.fakes import FakeBroker, FakeClock, FakePublisher, FakeTable
 
 GENERATION = 3
+NEWER = b"newer"
+"""What a newer release sends."""
 
 
 class SummingStage:
@@ -28,6 +31,9 @@ class SummingStage:
         self.restore({}, 0)
 
     def apply(self, record):
+        if record.value == NEWER:
+            self.next_offset = record.offset + 1
+            return Effects(passed_over="inferwatch.moon.risen.v1")
         if not record.value.isdigit():
             raise DecodeError(Reason.NOT_JSON, "no number")
         self.total += int(record.value)
@@ -296,6 +302,18 @@ async def test_record_that_cannot_be_used_is_a_dead_letter(shell):
     assert await shell.barrier.run()
     assert shell.letters() == ["not_json"]
     assert shell.consumer.commits == [{("in", 0): 2}]
+
+
+@shell_test()
+async def test_what_a_newer_release_sends_is_no_dead_letter_and_is_committed(shell):
+    before = NEWER_EVENTS.labels("in").read()
+    for offset, value in enumerate([b"1", NEWER, NEWER, b"2"]):
+        await shell.take(offset, value)
+    assert await shell.barrier.run()
+    assert shell.letters() == []
+    assert shell.consumer.commits == [{("in", 0): 4}]
+    assert shell.stage.total == 3
+    assert NEWER_EVENTS.labels("in").read() == before + 2
 
 
 @shell_test(bad=lambda row: row["value"] == 3)

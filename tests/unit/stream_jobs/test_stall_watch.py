@@ -65,16 +65,28 @@ class Noting:
 
 @pytest.mark.parametrize("change", [{"id": "t2"}, {"count": 3}])
 def test_a_topic_that_is_not_what_it_was_makes_the_job_start_again(change):
-    cluster, job, stalled, known = Cluster(), Noting(), StallWatch(), {}
-    assert look(job, cluster, ["t"], stalled, known) == ""
+    cluster, job, known = Cluster(), Noting(), {}
+    looking = {"job": (job, StallWatch())}
+    assert look(looking, cluster, ["t"], known) == ""
     assert job.asked == {("t", 0): (2, 4), ("t", 1): (2, 4)}
-    assert look(job, cluster, ["t"], stalled, known) == ""
+    assert look(looking, cluster, ["t"], known) == ""
     cluster.count = 0
     with pytest.raises(RetryLater):
-        look(job, cluster, ["t"], stalled, known)
+        look(looking, cluster, ["t"], known)
     cluster.count = 2
     vars(cluster).update(change)
-    assert "made anew or has other partitions" in look(job, cluster, ["t"], stalled, known)
+    assert "made anew or has other partitions" in look(looking, cluster, ["t"], known)
+
+
+def test_of_two_jobs_the_one_that_stands_still_is_named():
+    class Standing:
+        def progress(self, ranges):
+            return BUSY
+
+    looking = {"well": (Noting(), StallWatch()), "ill": (Standing(), StallWatch())}
+    said = [look(looking, Cluster(), ["t"], {}) for _ in range(STALLED_LOOKS + 1)]
+    assert set(said[:-1]) == {""}
+    assert said[-1].startswith("ill: nothing was done in 18 looks")
 
 
 def test_a_job_says_where_it_stands():

@@ -7,7 +7,7 @@ import pytest
 from inference_workers.answers.earlier import KafkaEarlierAnswers, Wanted
 from infra.ports import RetryLater
 from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY
-from tests.fakes import FakeBroker
+from tests.fakes import FakeBroker, FakeRangeReader
 from tests.unit.inference_workers.stand_ins import World
 
 LATE = json.dumps({"input": "red shoes", "timeout_ms": 1_000})
@@ -28,27 +28,8 @@ class BrokerCluster:
         return found
 
 
-class BrokerTail:
-    """Gives the broker's records from the starts once; with `holds_back`, nothing ever."""
-
-    def __init__(self, broker, starts, holds_back=False):
-        self.records = [
-            one
-            for (topic, number), first in starts.items()
-            for one in broker.of(topic)
-            if one.partition == number and one.offset >= first and not holds_back
-        ]
-
-    def poll(self, count_max, timeout_seconds):
-        given, self.records = self.records[:count_max], self.records[count_max:]
-        return given
-
-    def close(self):
-        pass
-
-
 def earlier_of(broker):
-    return KafkaEarlierAnswers(BrokerCluster(broker), lambda starts: BrokerTail(broker, starts))
+    return KafkaEarlierAnswers(BrokerCluster(broker), FakeRangeReader(broker))
 
 
 def died_before_it_told(world):
@@ -98,14 +79,13 @@ def test_answers_of_a_topic_of_before_are_not_those_of_this_one():
     assert second.outcomes() == {(0, 0): ("shed", "expired")}
 
 
-def test_while_the_end_of_the_predictions_cannot_be_read_nothing_is_decided(monkeypatch):
+def test_while_the_end_of_the_predictions_cannot_be_read_nothing_is_decided():
     world = World()
     world.ask(LATE)
     world.run()
-    monkeypatch.setattr("inference_workers.answers.earlier.READ_SECONDS_MAX", 0.0)
-    answers = KafkaEarlierAnswers(
-        BrokerCluster(world.broker), lambda starts: BrokerTail(world.broker, starts, holds_back=True)
-    )
+    reader = FakeRangeReader(world.broker, silence_seconds=10.0)
+    reader.silent = {(PREDICTIONS.name, 0), (PREDICTIONS.name, 1)}
+    answers = KafkaEarlierAnswers(BrokerCluster(world.broker), reader)
     second = World(broker=world.broker, earlier=answers)
     second.broker.committed.clear()
     with pytest.raises(RetryLater):

@@ -4,32 +4,22 @@ import pytest
 
 from inference_workers.loading.load import Loaded
 from inference_workers.models.verdicts import LoadFacts, ModelRefused, Refusal
-from inference_workers.worker.fleet import READ_SECONDS_MAX, Fleet
+from inference_workers.worker.fleet import Fleet
 from infra.ports import RetryLater
 from schemas.base import decode
 from schemas.deployments import MODEL_EVENT_KINDS, Arm, Verdict
 from schemas.predictions import ModelRef
-from schemas.topics import MODEL_EVENTS
-from tests.fakes import FakeBroker, FakeClock, FakePublisher
+from schemas.topics import DEPLOYMENTS, MODEL_EVENTS
+from tests.fakes import FakeBroker, FakeClock, FakePublisher, FakeRangeReader
 from tests.unit.inference_workers.deployments.test_deployments import arm, record
 from tests.unit.inference_workers.stand_ins import servable
 
 
-class Tail:
-    """Records, one poll after the other; time passes with each."""
-
-    def __init__(self, clock, *records):
-        self.clock = clock
-        self.left = list(records)
-        for number, one in enumerate(self.left):
-            object.__setattr__(one, "offset", number)
-
-    def poll(self, count_max, timeout_seconds):
-        self.clock.advance(timeout_seconds)
-        return [self.left.pop(0)] if self.left else []
-
-    def close(self):
-        pass
+def reader_of(site, *records):
+    """A reader of these deployments."""
+    for one in records:
+        site.broker.append(DEPLOYMENTS.name, one.value, key=one.key, partition=0, headers=one.headers)
+    return FakeRangeReader(site.broker)
 
 
 class Site:
@@ -61,14 +51,14 @@ OWN = (Verdict.READY, "1", "", [], "")
 
 def test_what_holds_is_loaded_before_the_group_is_joined_the_last_of_a_scenario_only():
     site = Site()
-    tail = Tail(
-        site.clock,
+    reader = reader_of(
+        site,
         record(arm(version="2")),
         record(arm(version="3"), scenario="ads"),
         record(arm(version="4")),
         record(scenario="ads"),
     )
-    assert site.fleet.read_held(tail, 4, lambda *broken: None) == 4
+    assert site.fleet.read_held(reader, (0, 4), lambda *broken: None) == 4
     assert site.loaded == ["4"]
     table = site.fleet.deployments.table
     assert [one.ref.version for one in table.scenarios["search"]] == ["4"]
@@ -78,17 +68,34 @@ def test_what_holds_is_loaded_before_the_group_is_joined_the_last_of_a_scenario_
 
 def test_a_broken_one_is_handed_over_and_the_others_hold():
     site, broken = Site(), []
-    tail = Tail(site.clock, record(value=b"{"), record(arm(version="2"), scenario="ads"))
-    site.fleet.read_held(tail, 2, lambda *one: broken.append(one))
+    reader = reader_of(site, record(value=b"{"), record(arm(version="2"), scenario="ads"))
+    site.fleet.read_held(reader, (0, 2), lambda *one: broken.append(one))
     assert len(broken) == 1
     assert list(site.fleet.deployments.table.scenarios) == ["ads"]
 
 
 def test_deployments_that_do_not_come_do_not_hold_the_worker_up():
     site = Site()
+    reader = reader_of(site, record(arm(version="2")), record(arm(version="3")))
+    assert site.fleet.read_held(reader, (0, 5), lambda *broken: None) == 2
+    assert site.loaded == ["3"]
+
+
+def test_where_the_topic_ends_in_a_gap_is_no_wait_and_no_second_look():
+    site = Site()
+    reader = reader_of(site, record(arm(version="2")))
+    site.broker.append_gap(DEPLOYMENTS.name, 0)
     began = site.clock.monotonic()
-    assert site.fleet.read_held(Tail(site.clock), 5, lambda *broken: None) == 0
-    assert site.clock.monotonic() - began <= READ_SECONDS_MAX + 1
+    assert site.fleet.read_held(reader, (0, 2), lambda *broken: None) == 2
+    assert site.clock.monotonic() == began
+
+
+def test_a_broker_that_refuses_is_no_reason_to_begin_with_the_wrong_models():
+    site = Site()
+    reader = reader_of(site, record(arm(version="2")))
+    reader.fail = [RetryLater("not authorized")]
+    with pytest.raises(RetryLater, match="not authorized"):
+        site.fleet.read_held(reader, (0, 1), lambda *broken: None)
 
 
 def test_each_verdict_is_published_with_what_was_found():

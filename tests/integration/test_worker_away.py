@@ -1,0 +1,73 @@
+"""A worker that is started while Kafka goes away asks to be tried again: that is no fault of the program."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from infra.provision import apply_topics
+from infra.settings import KafkaSettings, StackSettings
+from tests.conftest import Part
+from tests.parts import kafka_jars
+
+PROGRAM = """
+import sys
+from infra import cli
+from inference_workers import worker_cli
+from inference_workers.loading.load import Loaded
+from inference_workers.models.verdicts import LoadFacts
+from tests.unit.inference_workers.stand_ins import servable
+
+connect = worker_cli._connect
+
+def connected(kafka):
+    found = connect(kafka)
+    print("connected", flush=True)
+    sys.stdin.readline()  # until Kafka is away
+    return found
+
+def load(settings, wanted=None):
+    own = servable()
+    return Loaded(own, LoadFacts(own.ref, "/own", 1.0))
+
+worker_cli._connect, worker_cli._load = connected, load
+cli.LazyCommands.get_command = lambda *_: worker_cli.worker
+cli.main()
+"""
+END_SECONDS = 60.0
+"""A question to Kafka is given up after 10 s."""
+
+
+@pytest.fixture
+def broker(tmp_path):
+    """A Kafka of this test alone."""
+    kafka_jars()
+    part = Part("infra.embedded.broker", tmp_path)
+    yield part
+    part.stop()
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_that_is_started_while_kafka_goes_away_ends_with_75(broker, tmp_path):
+    servers = broker.ready["bootstrap_servers"]
+    apply_topics(KafkaSettings(bootstrap_servers=servers), StackSettings(topic_partitions=2), say=lambda text: None)
+    environment = os.environ | {"INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": servers, "INFERWATCH_DATA_DIR": str(tmp_path)}
+    worker = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "worker"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert worker.stdout.readline() == "connected\n"
+        broker.process.kill()
+        broker.process.wait(20)
+        _, said = worker.communicate("go on\n", timeout=END_SECONDS)
+    finally:
+        worker.kill()
+        worker.wait(10)
+    assert worker.returncode == 75, said[-2_000:]
+    assert "cluster: " in said  # what was asked, and by which code it was refused
