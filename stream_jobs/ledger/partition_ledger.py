@@ -120,8 +120,19 @@ class PartitionLedger:
         """The request log begins here now: a hole below it is retention's, one above was never a request."""
         self._first_kept = max(self._first_kept, offset)
 
+    def lose_answers(self, first_request: int, kept: Mapping[tuple[str, int], int]) -> None:
+        """Retention took answers that were not read: read on at the oldest that are `kept`, by topic and partition.
+
+        Of requests before `first_request` an answer may be among them: those that have no end once all is read are
+        expired, though the log still holds them.
+        """
+        self._predictions = max(self._predictions, kept.get((PREDICTIONS.name, self.partition), 0))
+        self._dead_letters = max(self._dead_letters, kept.get((REQUEST_DEAD_LETTERS, 0), 0))
+        self.note_first_kept(first_request)
+
     def expire(self) -> None:
-        """What the log no longer holds and has no end is expired. To be called when all answers are read."""
+        """What the log no longer holds, or whose answers it may not, and has no end is expired. To be called when all
+        answers are read."""
         first = self._first_kept
         if first <= self._settled.watermark and first <= self._counted:
             return

@@ -6,6 +6,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.up.traffic import REQUEST_DEAD_LETTERS
+from schemas.topics import PREDICTIONS
 from stream_jobs.ledger import partition_ledger
 from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
 from tests.ledger_records import CLUSTER, T0, TOPIC, asked, dead_letter, predicted
@@ -138,3 +140,24 @@ def test_what_retention_takes_before_its_end_is_expired_and_the_sum_holds(histor
     again = ledger.told(1, end)
     ledger.expire()
     assert ledger.told(1, end) == again
+
+
+@given(history=histories(), data=st.data(), first=st.integers(0, 60))
+def test_where_retention_took_answers_the_account_still_adds_up_and_what_they_ended_is_expired(history, data, first):
+    start, end, (requests, predictions, deaths) = history
+    ledger = PartitionLedger(CLUSTER, TOPIC, 0, BookStart(start, 0, 0))
+    for log in (requests, predictions, deaths):
+        ledger.fold(log[: data.draw(st.integers(0, len(log)))])
+    kept = [data.draw(st.integers(0, len(log))) for log in (predictions, deaths)]
+    known = counted(ledger, end)[1]
+    first = min(first, end)
+    ledger.lose_answers(first, {(PREDICTIONS.name, 0): kept[0], (REQUEST_DEAD_LETTERS, 0): kept[1]})
+    ledger = read(ledger, (requests, predictions[kept[0] :], deaths[kept[1] :]), data)
+    ledger.expire()
+    told = ledger.told(1, end)
+    sums = {name: sum(getattr(one, name) for one in told.scenarios) for name in ("asked", "expired", "owed")}
+    ended = sum(one.answered + one.failed + one.shed + one.dead_lettered for one in told.scenarios)
+    assert sums["asked"] == ended + sums["expired"] + sums["owed"]
+    assert sums["asked"] >= sum(one.offset >= start for one in requests), "those that were asked stay asked"
+    assert ended >= sum(row[how] for row in known.values() for how in ("answered", "failed", "shed"))
+    assert all(one.oldest_offset >= first for one in told.scenarios if one.owed)
