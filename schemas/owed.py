@@ -28,7 +28,9 @@ class ScenarioOwed(Part):
     failed: Count = 0
     shed: Count = 0
     dead_lettered: Count = 0
-    expired: Count = Field(default=0, description="Retention took the request before it had an end.")
+    expired: Count = Field(
+        default=0, description="Retention took the request, or what may have been its answer, before it had an end."
+    )
     owed: Count = 0
     oldest_ms: EpochMs | None = Field(default=None, description="When the oldest owed request was appended.")
     oldest_offset: Count | None = None
