@@ -20,6 +20,9 @@ from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
 from schemas.topics import ALERTS, PREDICTIONS, Topic
 
 Show = Callable[[Record, Message], str]
+REMEMBERED_MAX = 20_000
+"""Requests of a partition whose answer was shown, the last: some 2 MB. A worker that takes over answers again what the
+one before had not committed, and that is at most 10,000 records of a partition."""
 
 
 class Reader(Protocol):
@@ -27,6 +30,29 @@ class Reader(Protocol):
 
     def poll(self, count_max: int, timeout_seconds: float) -> list[Record]:
         """Up to `count_max` records."""
+
+
+class FirstAnswers:
+    """Tells a request's first answer from those that a worker gave again, after another died.
+
+    Memory: the last `REMEMBERED_MAX` requests of each partition.
+    """
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[str, str, int], dict[int, None]] = {}
+
+    def is_first(self, message: Message) -> bool:
+        """Whether the message is no answer, or the first to its request. Called once for each message, in order."""
+        if not isinstance(message, InferenceAnswered | InferenceFailed | RequestShed):
+            return True
+        request = message.request
+        shown = self._shown.setdefault((request.cluster_id, request.topic_id, request.partition), {})
+        if request.offset in shown:
+            return False
+        shown[request.offset] = None
+        if len(shown) > REMEMBERED_MAX:
+            del shown[next(iter(shown))]
+        return True
 
 
 _ALL = click.option("--all", "from_start", is_flag=True, help="Start with the oldest that is kept, not with the next.")
@@ -51,7 +77,7 @@ def alerts() -> None:
 @_FOR
 @_JSON
 def predictions_tail(from_start: bool, count: int | None, seconds: float | None, as_json: bool) -> None:
-    """Show answers as workers publish them.
+    """Show answers as workers publish them, of each request the first: a worker that died may have one given again.
 
     \b
     Example:
@@ -101,20 +127,23 @@ def follow(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[str]:
     """Lines for records as they come, until `count` were shown or `seconds` have passed. Ones that cannot be read
-    are shown as such and counted; tombstones are passed over."""
+    are shown as such and counted; tombstones and answers given again are passed over."""
+    first_answers = FirstAnswers()
     end = None if seconds is None else monotonic() + seconds
     shown = 0
     while end is None or monotonic() < end:
         for record in tail.poll(500, 0.25):
-            if record.value is None:
+            line = None if record.value is None else _line(record, topic, show, as_json, first_answers)
+            if line is None:
                 continue
-            yield _line(record, topic, show, as_json)
+            yield line
             shown += 1
             if shown == count:
                 return
 
 
-def _line(record: Record, topic: Topic, show: Show, as_json: bool) -> str:
+def _line(record: Record, topic: Topic, show: Show, as_json: bool, first_answers: FirstAnswers) -> str | None:
+    """The line of a record; None for an answer that was given again."""
     where = {"topic": record.topic, "partition": record.partition, "offset": record.offset}
     try:
         message = decode(record.headers, record.value, topic.kinds).data
@@ -122,6 +151,8 @@ def _line(record: Record, topic: Topic, show: Show, as_json: bool) -> str:
         if as_json:
             return json.dumps(where | {"appended_ms": record.timestamp_ms, "unreadable": str(error)})
         return f"{clock_time(record.timestamp_ms)} unreadable record {record.partition}@{record.offset}: {error}"
+    if not first_answers.is_first(message):
+        return None
     if as_json:
         data: dict[str, Any] = message.model_dump(mode="json", exclude_none=True)
         return json.dumps(where | {"appended_ms": record.timestamp_ms, "type": message.event_type(), "data": data})

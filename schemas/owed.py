@@ -28,7 +28,10 @@ class ScenarioOwed(Part):
     failed: Count = 0
     shed: Count = 0
     dead_lettered: Count = 0
-    expired: Count = Field(default=0, description="Retention took the request before it had an end.")
+    expired: Count = Field(
+        default=0, description="Retention took the request, or what may have been its answer, before it had an end."
+    )
+    late: Count = Field(default=0, description="Of the answered: after the deadline that the request named.")
     owed: Count = 0
     oldest_ms: EpochMs | None = Field(default=None, description="When the oldest owed request was appended.")
     oldest_offset: Count | None = None
@@ -58,6 +61,7 @@ class RequestsOwed(Message):
     """The books of some request partitions at one moment: that of the record's append."""
 
     KIND: ClassVar[str] = "requests.owed"
+    MINOR: ClassVar[int] = 1
 
     cluster_id: Label
     topic_id: Label = Field(description="The request topic's id: another one begins new books.")

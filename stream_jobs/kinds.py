@@ -255,10 +255,10 @@ KINDS: tuple[Kind, ...] = (
         "scenario; model and version are empty, because nobody answered",
         ("owed", "age of the oldest", "time since the last computed answer"),
         "up",
-        "A limit: `stall_windows` in which something was owed and its worker computed nothing; twice that for some "
-        "partitions while the others are late as well, because then a turn comes late. It is looked at four times a "
-        "window and opens at once, so that it is told within two. Shed requests, cache hits and dead letters are no "
-        "sign of life.",
+        "A limit: `stall_windows` in which something was owed and its worker computed nothing. It is looked at "
+        "four times a window and opens at once, so that it is told within two. Where the others are late and have "
+        "begun to answer one of its partitions, they count from there, for the group has dealt them out anew; within "
+        "three windows in any case. Shed requests, cache hits and dead letters are no sign of life.",
         "While nothing is owed. Time in which the ledger was not heard, or Kafka was away, does not count. A new "
         "ledger begins to count when it begins.",
         (

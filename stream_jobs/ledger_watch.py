@@ -7,7 +7,7 @@ or this job is away, nothing is known of the workers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from infra.up.request_heads import UNREADABLE
@@ -17,7 +17,8 @@ from schemas.windows import SeriesKey
 from stream_jobs.anomaly_basis import AnomalyBasis
 from stream_jobs.decide import AlertPolicy, IncidentState, Observation, observe, unjudged
 from stream_jobs.detectors.forecast_residual import Judgement
-from stream_jobs.ledger_triggers import NAME, LedgerPolicy, Owed, lag, stall, still_seconds, waiting_seconds
+from stream_jobs.ledger_silence import Book, Look, look_at
+from stream_jobs.ledger_triggers import NAME, LedgerPolicy, lag, stall, still_seconds, waiting_seconds
 from stream_jobs.settings import JobSettings
 from stream_jobs.told_score import ToldScore, anomaly_id
 from stream_jobs.window_effects import WindowEffects
@@ -27,38 +28,9 @@ LOOKS_PER_WINDOW = 4
 """While nothing is wrong it is looked so often, so that a stall is told of within two windows."""
 HEARD_WINDOWS = 2
 """What a partition's owner said longer ago says nothing."""
-OWNER_WINDOWS = 6
-"""Who answered nothing for so long before the oldest owed request was asked may have left since."""
 STALL, LAG = "stalled_seconds", "oldest_owed_seconds"
 NEVER = 2.0
 _NAMES_MAX = 5
-
-
-@dataclass(slots=True)
-class _Book:
-    """What was last said of a request partition. `still_ms`: since its last answer, as far as it was heard."""
-
-    topic_id: str
-    epoch: int
-    heard_ms: int
-    served_ms: int = -1
-    still_ms: int = 0
-    worker: str = ""
-    next_offset: int = 0
-    owed: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    """By scenario: how many, when the oldest was appended, and its offset. Scenarios that owe nothing have 0."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """One scenario at one moment: what all owe, and what those owe who stand still the longest."""
-
-    all: Owed
-    still: Owed
-    worker: str
-    books: Mapping[int, _Book]
-    behind: bool
-    """Whether others answer, and are late: then a partition's turn comes late, too."""
 
 
 class LedgerWatch:
@@ -88,7 +60,7 @@ class LedgerWatch:
             for name, kind, looks in ((STALL, AnomalyKind.STALL, 1), (LAG, AnomalyKind.LAG, settings.open_windows))
         }
         self._now_ms = self._looked_ms = 0
-        self._books: dict[int, _Book] = {}
+        self._books: dict[int, Book] = {}
         self._incidents: dict[tuple[str, str], IncidentState] = {}
         self.changed = False
         """Whether the state changed since the owner last looked."""
@@ -113,7 +85,7 @@ class LedgerWatch:
         fresh = {number: book for number, book in sorted(self._books.items()) if self._is_fresh(book)}
         names = {name for book in fresh.values() for name in book.owed} | {name for name, _ in self._incidents}
         for scenario in sorted(names - {UNREADABLE}):  # whoever serves the others gets rid of what cannot be read
-            seen = self._seen(scenario, fresh)
+            seen = look_at(scenario, fresh, self._now_ms, self.policy, self._window_ms)
             for metric in (STALL, LAG):
                 incident = self._incidents.get((scenario, metric), IncidentState())
                 if incident.is_open and not is_window:
@@ -129,15 +101,20 @@ class LedgerWatch:
         if known is not None and known.topic_id == topic_id and said.epoch < known.epoch:
             return
         if known is None or known.topic_id != topic_id:
-            known = _Book(topic_id, said.epoch, self._now_ms)
+            known = Book(topic_id, said.epoch, self._now_ms)
             self._books[said.partition] = known
         heard_ms = min(self._now_ms - known.heard_ms, self._window_ms)
         served_ms = -1 if said.served_ms is None else said.served_ms
         if served_ms > known.served_ms:
             known.still_ms = min(max(0, self._now_ms - served_ms), heard_ms)
+            if said.worker != known.worker:
+                known.before, known.moved_ms = known.worker, known.still_ms
+            else:
+                known.moved_ms += heard_ms
             known.served_ms, known.worker = served_ms, said.worker
         else:
             known.still_ms += heard_ms
+            known.moved_ms += heard_ms
         known.epoch, known.heard_ms, known.next_offset = said.epoch, self._now_ms, said.next_offset
         known.owed = {
             one.scenario: (one.owed, one.oldest_ms or 0, one.oldest_offset or 0)
@@ -145,41 +122,11 @@ class LedgerWatch:
             if one.owed == 0 or one.oldest_ms is not None
         }
 
-    def _is_fresh(self, book: _Book) -> bool:
+    def _is_fresh(self, book: Book) -> bool:
         return self._now_ms - book.heard_ms <= HEARD_WINDOWS * self._window_ms
 
-    def _seen(self, scenario: str, fresh: Mapping[int, _Book]) -> _Look | None:
-        if not any(scenario in book.owed for book in fresh.values()):
-            return None
-        owing = {number: book for number, book in fresh.items() if book.owed.get(scenario, (0,))[0]}
-        if not owing:
-            return _Look(Owed(0, 0.0, 0.0), Owed(0, 0.0, 0.0), "", {}, False)
-        groups: list[tuple[float, str, dict[int, _Book], Owed]] = []
-        for worker in sorted({book.worker for book in owing.values()}):
-            books = {number: book for number, book in owing.items() if book.worker == worker}
-            still_ms = min(book.still_ms for book in fresh.values() if book.worker == worker)
-            owed = self._owed(scenario, books, still_ms)
-            before_ms = still_ms - round(1000 * owed.oldest_seconds)
-            if not worker or before_ms > OWNER_WINDOWS * self._window_ms:
-                # Who owns these partitions now is not known: then anybody's answer is a sign of life.
-                owed = self._owed(scenario, books, min(book.still_ms for book in fresh.values()))
-            groups.append((still_seconds(owed), worker, books, owed))
-        _, worker, books, still = max(groups, key=lambda one: one[0])
-        least_ms = min(book.still_ms for book in fresh.values())
-        everything = self._owed(scenario, owing, round(1000 * (still.answer_seconds or 0.0)))
-        if all(book.served_ms < 0 for book in fresh.values()):
-            everything = replace(everything, answer_seconds=None)
-        others_seconds = max((owed.oldest_seconds for _, name, _, owed in groups if name != worker), default=0.0)
-        behind = least_ms < 1000 * self.policy.stall_seconds and others_seconds > self.policy.lag_seconds
-        return _Look(everything, still, worker, books, behind)
-
-    def _owed(self, scenario: str, books: Mapping[int, _Book], still_ms: int) -> Owed:
-        oldest_ms = min(book.owed[scenario][1] for book in books.values())
-        count = sum(book.owed[scenario][0] for book in books.values())
-        return Owed(count, max(0, self._now_ms - oldest_ms) / 1000, still_ms / 1000)
-
     def _judge(
-        self, scenario: str, metric: str, incident: IncidentState, seen: _Look | None, effects: WindowEffects
+        self, scenario: str, metric: str, incident: IncidentState, seen: Look | None, effects: WindowEffects
     ) -> None:
         series = SeriesKey(model="", version="", scenario=scenario)
         start_ms, end_ms = max(0, self._looked_ms - self._window_ms), self._looked_ms
@@ -189,13 +136,11 @@ class LedgerWatch:
             if change is not None:
                 effects.alert(change)
             return
-        policy = self.policy
-        if seen.behind:
-            policy = replace(policy, stall_seconds=2 * policy.stall_seconds)
         if metric == STALL:
-            actual, judgement, cause = still_seconds(seen.still), stall(seen.still, policy), _stall_cause(seen)
+            actual, judgement, cause = still_seconds(seen.still), stall(seen.still, self.policy), _stall_cause(seen)
         else:
-            actual, judgement, cause = waiting_seconds(seen.all, policy), lag(seen.all, policy), _lag_cause(seen)
+            judgement, cause = lag(seen.all, self.policy), _lag_cause(seen)
+            actual = waiting_seconds(seen.all, self.policy)
         observation = Observation(series, start_ms, end_ms, actual, judgement, "", cause=cause)
         if not observation.anomalous:
             change = observe(incident, alert, observation)
@@ -213,7 +158,7 @@ class LedgerWatch:
         seen: Observation,
         alert: AlertPolicy,
         onset_ms: int,
-        look: _Look,
+        look: Look,
         effects: WindowEffects,
     ) -> None:
         told = _told(seen.judgement, seen.actual, alert.metric, onset_ms, self.policy.digest())
@@ -259,7 +204,7 @@ class LedgerWatch:
             if kind == "clock":
                 self._now_ms, self._looked_ms = (int(one) for one in values)
             elif kind == "book":
-                book = _Book(**values[1])
+                book = Book(**values[1])
                 book.owed = {name: (int(a), int(b), int(c)) for name, (a, b, c) in book.owed.items()}
                 self._books[int(values[0])] = book
             else:
@@ -283,16 +228,16 @@ def _told(judgement: Judgement, actual: float, metric: str, onset_ms: int, diges
     )
 
 
-def _stall_cause(seen: _Look) -> str:
-    who = f"worker {seen.worker}" if seen.worker else "no worker"
-    return f"{who} answers none of {seen.still.count} owed requests of {_places(seen.books)}"
+def _stall_cause(seen: Look) -> str:
+    who = f"worker {seen.worker} answers none" if seen.worker else "no worker answers any"
+    return f"{who} of {seen.still.count} owed requests of {_places(seen.books)}"
 
 
-def _lag_cause(seen: _Look) -> str:
+def _lag_cause(seen: Look) -> str:
     return f"{seen.all.count} requests are owed"
 
 
-def _places(books: Mapping[int, _Book]) -> str:
+def _places(books: Mapping[int, Book]) -> str:
     numbers = [str(number) for number in books]
     more = f" and {len(numbers) - _NAMES_MAX} more" if len(numbers) > _NAMES_MAX else ""
     return f"partition{'s' if len(numbers) > 1 else ''} {', '.join(numbers[:_NAMES_MAX])}{more}"

@@ -13,9 +13,10 @@ T0 = 1_800_000_000_000
 CLUSTER, TOPIC = "cluster-1", "topic-1"
 
 
-def asked(offset, *, scenario="search", at_ms=T0, partition=0):
+def asked(offset, *, scenario="search", at_ms=T0, partition=0, **more):
     """A request; `scenario` None: no JSON."""
-    value = b"\xff{" if scenario is None else json.dumps({"input": "red shoes", "scenario": scenario}).encode()
+    said = {"input": "red shoes", "scenario": scenario, **more}
+    value = b"\xff{" if scenario is None else json.dumps(said).encode()
     return Record(REQUESTS.name, partition, offset, at_ms, None, value)
 
 

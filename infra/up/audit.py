@@ -10,9 +10,10 @@ from infra.ports import Clock, Ranges, Record, TableReader
 from infra.record_ranges import first_record, records_between
 from infra.settings import KafkaSettings
 from infra.up.books import Account, Books
-from infra.up.differences import Difference, log_differences, owed_differences, row_differences
+from infra.up.differences import Difference, log_differences, owed_differences
 from infra.up.ledger_figures import LedgerFigures
-from infra.up.table_rows import count_answered
+from infra.up.outcomes import FirstWords
+from infra.up.table_sight import TableSight
 from infra.up.traffic import REQUEST_DEAD_LETTERS, Traffic, prediction_fate
 from schemas import topics
 from schemas.base import DecodeError, decode
@@ -55,6 +56,11 @@ class Audit:
     at_ms: int
     notes: tuple[str, ...]
 
+    @property
+    def balanced(self) -> bool:
+        """Whether the books balance: by the account, and offset by offset."""
+        return self.account.balanced and not self.differences
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -72,7 +78,8 @@ def audit(
     wait_seconds: float = 0.0,
     span: Span | None = None,
 ) -> Audit:
-    """Read predictions, dead letters and telemetry and compare with the table. Raises RetryLater.
+    """Read predictions, dead letters and telemetry and compare with the table. Raises RetryLater, ConnectionError where
+    Kafka is away; without the table the account is of Kafka alone, and a note says so.
 
     The account ends at the request topic's end when it begins. Up to `wait_seconds` are given to what is under way
     then, so that the books can balance while traffic flows.
@@ -84,15 +91,17 @@ def audit(
     starts, notes = _starts(reader, cluster, requests)
     _begin(span, cluster, requests, starts, notes)
     ends = {number: max(after, starts[number]) for number, (_, after) in _ended(span, cluster, requests).items()}
-    books = Books(cluster.cluster_id, cluster.topic_id(topics.REQUESTS.name), starts, ends)
+    words = FirstWords()
+    books = Books(cluster.cluster_id, cluster.topic_id(topics.REQUESTS.name), starts, ends, heard=words.take)
     traffic = Traffic(books, {})
+    sight = TableSight(table, books, ends)
 
     def account() -> Account:
-        seen = count_answered(table, books.cluster_id, books.topic_id, starts, ends)
-        return books.account(ends, sum(seen.values()))
+        return books.account(ends, sight.rows())
 
     def is_done() -> bool:
-        return books.is_observed(ends) and account().balanced
+        found = account()
+        return books.is_observed(ends) and (found.balanced or (found.table_rows is None and found.agrees_in_kafka))
 
     read = (topics.PREDICTIONS.name, REQUEST_DEAD_LETTERS, topics.TELEMETRY.name)
     # Their ends are asked for after the requests' ends: what was answered until then is in.
@@ -104,7 +113,9 @@ def audit(
     reader.read(wanted, fold, progress)
     reader.read_on(wanted, fold, Patience(is_done, wait_seconds))
     result = account()
-    again, found = _explained(reader, table, books, ends, clock, is_balanced=result.balanced)
+    again, found = _explained(reader, books, ends, clock)
+    found += sight.differences(words, NAMED_MAX)
+    notes += sight.notes
     return Audit(
         account=result,
         ranges={number: (start, ends[number]) for number, start in starts.items()},
@@ -119,16 +130,13 @@ def audit(
 
 
 def _explained(
-    reader: _Reader, table: TableReader, books: Books, ends: Mapping[int, int], clock: Clock, *, is_balanced: bool
+    reader: _Reader, books: Books, ends: Mapping[int, int], clock: Clock
 ) -> tuple[list[Difference], list[Difference]]:
-    """What was answered again, and what is wrong."""
+    """What was answered again, and what is wrong by Kafka alone."""
     said = log_differences(books, ends, NAMED_MAX)
     again = [one for one in said if one.kind == "answered_again"]
-    if is_balanced:
-        return again, []
     owed = owed_differences(books, ends, reader.requests, clock.now_ms(), NAMED_MAX)
-    others = [one for one in said if one.kind != "answered_again"]
-    return again, [*owed, *others, *row_differences(table, books, ends, NAMED_MAX)]
+    return again, [*owed, *(one for one in said if one.kind != "answered_again")]
 
 
 def _begin(

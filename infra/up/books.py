@@ -6,17 +6,24 @@ sent = answered + failed + shed + dead-lettered + owed, and every answer has its
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from infra.offset_set import OffsetSet
+from infra.up.outcomes import ANSWERED, DEAD_LETTERED, FAILED, OUTCOMES, SHED, Codes, Comparison, Ints, codes_of
+from infra.up.ranges import in_words, ranges_of, without
 from schemas.base import Identity
 
-ANSWERED, FAILED, SHED, DEAD_LETTERED = "answered", "failed", "shed", "dead_lettered"
 REPEATS_KEPT_MAX = 1_000
 """Offsets of a partition that were answered again, the first."""
 RANGES_MAX = 100_000
 """Ranges of owed offsets looked at in one partition; more are counted as owed up to the range's end."""
+Rows = Mapping[int, Mapping[str, int]]
+"""How many rows the table has, by partition and outcome."""
+Heard = Callable[[int, Ints, Codes], None]
+"""Called with a partition, offsets and the first outcome of each, see `outcomes.CODES`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,8 @@ class Fate:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The books at one moment, in requests. `table_rows` is None where the table was not asked."""
+    """The books at one moment, in requests. `telemetry_rows` and `table_rows` are answers as telemetry and the table
+    tell them; `table_rows` is None where the table was not asked."""
 
     sent: int
     answered: int
@@ -41,6 +49,12 @@ class Account:
     telemetry_rows: int
     table_rows: int | None
     repeats: int = 0
+    untold: int = 0
+    """Of which either telemetry or the topics of answers and dead letters tell, and the other does not."""
+    unlike: int = 0
+    """Of which telemetry tells another outcome than the first answer."""
+    rows_unlike: int = 0
+    """By how many rows, of each partition and outcome, the table differs from telemetry."""
 
     @property
     def settled(self) -> int:
@@ -48,16 +62,24 @@ class Account:
         return self.answered + self.failed + self.shed + self.dead_lettered
 
     @property
-    def balanced(self) -> bool:
-        """Nothing lost, nothing doubled, nothing owed, and all three places agree on the answers."""
+    def agrees_in_kafka(self) -> bool:
+        """Nothing lost and nothing owed, and telemetry tells of every request what its first answer says."""
         return (
             self.owed == 0
             and self.sent == self.settled + self.owed
-            and self.answered == self.telemetry_rows == self.table_rows
+            and self.untold == self.unlike == 0
+            and self.answered == self.telemetry_rows
         )
 
+    @property
+    def balanced(self) -> bool:
+        """Nothing lost, nothing doubled, nothing owed, and all three places agree on every outcome. False where the
+        table was not asked: it is not known then."""
+        return self.agrees_in_kafka and self.answered == self.table_rows and self.rows_unlike == 0
+
     def as_json(self) -> dict[str, int | bool | None]:
-        """For a program."""
+        """For a program. `balanced` is null where only the table could say no, and was not asked."""
+        is_known = self.table_rows is not None or not self.agrees_in_kafka
         return {
             "sent": self.sent,
             "answered": self.answered,
@@ -67,7 +89,8 @@ class Account:
             "owed": self.owed,
             "telemetry_rows": self.telemetry_rows,
             "table_rows": self.table_rows,
-            "balanced": self.balanced,
+            "other_outcomes": self.unlike,
+            "balanced": self.balanced if is_known else None,
         }
 
 
@@ -80,13 +103,19 @@ class _Partition:
     highest: int = -1
     outcomes: Counter[str] = field(default_factory=Counter)
     telemetry: Counter[str] = field(default_factory=Counter)
+    compared: Comparison = field(default_factory=Comparison)
     repeated: list[int] = field(default_factory=list)
+
+
+def _nobody(partition: int, offsets: Ints, codes: Codes) -> None:
+    pass
 
 
 class Books:
     """Folds predictions, dead letters and telemetry of one request topic; the first word on a request counts.
 
-    Memory: two offset sets a partition, which hold a watermark once nothing is owed.
+    Memory: two offset sets a partition, which hold a watermark once nothing is owed, and outcomes while only one place
+    has told of them.
     """
 
     def __init__(
@@ -95,10 +124,14 @@ class Books:
         topic_id: str,
         starts: Mapping[int, int],
         ends: Mapping[int, int] | None = None,
+        *,
+        heard: Heard = _nobody,
     ) -> None:
-        """The account covers offsets from `starts` on, below `ends` where given, by partition."""
+        """The account covers offsets from `starts` on, below `ends` where given, by partition. `heard` gets the first
+        word on each request."""
         self.cluster_id = cluster_id
         self.topic_id = topic_id
+        self._heard = heard
         self.repeats = 0
         """Predictions and dead letters for a request that already had one: a worker that died answered again."""
         self._partitions = {
@@ -117,21 +150,27 @@ class Books:
 
     def settle(self, fates: Sequence[Fate]) -> None:
         """Predictions and dead letters, in the order read."""
-        for one, offsets, outcomes in self._by_partition(fates):
+        for number, offsets, outcomes in self._by_partition(fates):
+            one = self._partitions[number]
             fresh = one.settled.add(offsets)
             one.highest = max(one.highest, *offsets)
             one.outcomes.update(outcome for outcome, new in zip(outcomes, fresh, strict=True) if new)
             again = [offset for offset, new in zip(offsets, fresh, strict=True) if not new and offset >= one.start]
             self.repeats += len(again)
             one.repeated.extend(again[: REPEATS_KEPT_MAX - len(one.repeated)])
+            first, codes = np.array(offsets, dtype=np.int64)[fresh], codes_of(outcomes)[fresh]
+            one.compared.first(first, codes)
+            self._heard(number, first, codes)
 
     def observe(self, fates: Sequence[Fate]) -> None:
         """Outcomes from telemetry, in the order read."""
-        for one, offsets, outcomes in self._by_partition(fates):
+        for number, offsets, outcomes in self._by_partition(fates):
+            one = self._partitions[number]
             fresh = one.observed.add(offsets)
             one.telemetry.update(outcome for outcome, new in zip(outcomes, fresh, strict=True) if new)
+            one.compared.second(np.array(offsets, dtype=np.int64)[fresh], codes_of(outcomes)[fresh])
 
-    def _by_partition(self, fates: Sequence[Fate]) -> list[tuple[_Partition, list[int], list[str]]]:
+    def _by_partition(self, fates: Sequence[Fate]) -> list[tuple[int, list[int], list[str]]]:
         grouped: dict[int, tuple[list[int], list[str]]] = {}
         for fate in fates:
             one = self._partitions.get(fate.partition)
@@ -139,13 +178,14 @@ class Books:
                 offsets, outcomes = grouped.setdefault(fate.partition, ([], []))
                 offsets.append(fate.offset)
                 outcomes.append(fate.outcome)
-        return [(self._partitions[number], *columns) for number, columns in grouped.items()]
+        return [(number, *columns) for number, columns in grouped.items()]
 
-    def account(self, ends: Mapping[int, int], table_rows: int | None) -> Account:
-        """The books up to `ends`, the request topic's next offsets, read after what was folded."""
+    def account(self, ends: Mapping[int, int], rows: Rows | None) -> Account:
+        """The books up to `ends`, the request topic's next offsets, read after what was folded. `rows`: None where the
+        table was not asked."""
         outcomes: Counter[str] = Counter()
         telemetry: Counter[str] = Counter()
-        sent = owed = 0
+        sent = owed = unlike = untold = rows_unlike = 0
         for number, one in self._partitions.items():
             outcomes.update(one.outcomes)
             telemetry.update(one.telemetry)
@@ -153,6 +193,10 @@ class Books:
             sent += max(0, end - one.start)
             # Counted from the holes and not by subtraction, so that the sum is a check.
             owed += sum(after - first for first, after in one.settled.missing(end, RANGES_MAX))
+            untold += one.compared.waiting
+            unlike += one.compared.unlike.counts.total()
+            seen = {} if rows is None else rows.get(number, {})
+            rows_unlike += sum(abs(seen.get(name, 0) - one.telemetry[name]) for name in OUTCOMES)
         return Account(
             sent=sent,
             answered=outcomes[ANSWERED],
@@ -161,8 +205,11 @@ class Books:
             dead_lettered=outcomes[DEAD_LETTERED],
             owed=owed,
             telemetry_rows=telemetry[ANSWERED],
-            table_rows=table_rows,
+            table_rows=None if rows is None else answers_in(rows),
             repeats=self.repeats,
+            untold=untold,
+            unlike=unlike,
+            rows_unlike=0 if rows is None else rows_unlike,
         )
 
     def ends_at_least(self, ends: Mapping[int, int]) -> dict[int, int]:
@@ -181,9 +228,9 @@ class Books:
         """Whether telemetry told the outcome of every request below `ends`."""
         return all(one.observed.watermark >= ends.get(number, one.start) for number, one in self._partitions.items())
 
-    def answered_in_telemetry(self) -> dict[int, int]:
-        """Distinct telemetry rows with outcome answered, by partition."""
-        return {number: one.telemetry[ANSWERED] for number, one in self._partitions.items()}
+    def told(self) -> Rows:
+        """Distinct requests that telemetry tells of, by partition and outcome: the rows that the table must have."""
+        return {number: dict(one.telemetry) for number, one in self._partitions.items()}
 
     def owed(self, ends: Mapping[int, int]) -> dict[int, list[tuple[int, int]]]:
         """Ranges of offsets below `ends` without an end, by partition that has some."""
@@ -199,10 +246,10 @@ class Books:
         """Offsets that were answered again, the first so many, rising."""
         return sorted(set(self._partitions[partition].repeated))
 
-    def outcomes(self, partition: int) -> tuple[dict[str, int], dict[str, int]]:
-        """How many had each outcome, by predictions and dead letters, and by telemetry."""
-        one = self._partitions[partition]
-        return dict(one.outcomes), dict(one.telemetry)
+    def unlike(self, partition: int) -> list[tuple[tuple[str, str], int, list[int]]]:
+        """Requests with another outcome in telemetry than by their first answer: both outcomes, how many, and the
+        first offsets."""
+        return list(self._partitions[partition].compared.unlike)
 
     def differences(self, ends: Mapping[int, int], limit: int = 5) -> list[str]:
         """What does not fit, by partition and offsets, the first few."""
@@ -215,48 +262,16 @@ class Books:
             silent = without(one.observed.missing(end, RANGES_MAX), one.settled.missing(end, RANGES_MAX))
             if silent:
                 found.append(f"partition {number}: no telemetry for {in_words(silent, limit)}")
-            if one.settled.added and one.outcomes != one.telemetry and not owed and not silent:
-                found.append(
-                    f"partition {number}: outcomes differ: {dict(one.outcomes)} by predictions and dead letters, "
-                    f"{dict(one.telemetry)} by telemetry"
-                )
+            for (said, told), count, offsets in self.unlike(number):
+                found.append(f"partition {number}: {other_outcome(said, told, offsets, count, limit)}")
         return found
 
 
-def ranges_of(offsets: Iterable[int]) -> list[tuple[int, int]]:
-    """Rising offsets as ranges (first, one after the last)."""
-    found: list[tuple[int, int]] = []
-    for offset in offsets:
-        if found and found[-1][1] == offset:
-            found[-1] = (found[-1][0], offset + 1)
-        else:
-            found.append((offset, offset + 1))
-    return found
+def answers_in(rows: Rows) -> int:
+    """Rows with outcome answered."""
+    return sum(one.get(ANSWERED, 0) for one in rows.values())
 
 
-def without(ranges: Sequence[tuple[int, int]], others: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """What of `ranges` is in none of `others`; both rise."""
-    found = []
-    position = 0
-    for first, after in ranges:
-        while position < len(others) and others[position][1] <= first:
-            position += 1
-        at, look = first, position
-        while at < after:
-            if look < len(others) and others[look][0] < after:
-                if others[look][0] > at:
-                    found.append((at, others[look][0]))
-                at, look = max(at, others[look][1]), look + 1
-            else:
-                found.append((at, after))
-                break
-    return found
-
-
-def in_words(ranges: Sequence[tuple[int, int]], limit: int) -> str:
-    """Ranges as people read them: offsets 7, 12-19 and more."""
-    shown = [str(first) if after == first + 1 else f"{first}-{after - 1}" for first, after in ranges[:limit]]
-    left = sum(after - first for first, after in ranges[limit:])
-    if left:
-        return f"offsets {', '.join(shown)} and {left:,} more"
-    return f"offsets {', '.join(shown)}" + (" and more" if len(ranges) >= limit else "")
+def other_outcome(said: str, told: str, offsets: Sequence[int], count: int, limit: int) -> str:
+    """In words: requests of which telemetry tells another outcome."""
+    return f"{said} by the first answer and {told} by telemetry: {in_words(ranges_of(offsets), limit)}: {count:,}"

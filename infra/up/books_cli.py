@@ -35,11 +35,14 @@ OFFSETS_SHOWN_MAX = 1_000
 def books(wait_seconds: float, since: int | None, until: int | None, as_json: bool) -> None:
     """Account for every request: sent = answered + failed + shed + dead-lettered + owed.
 
-    Counted from Kafka alone, each part on its own, and compared with telemetry and with the rows that readers see in
-    ClickHouse, for all requests that are there when the command begins. Every difference is explained, with the offsets
-    it is about. Where the ledger runs (`inferwatch jobs ledger`, or `up`), its own account by partition and scenario
-    follows: what is owed and for how long, and what expired because retention took it first. Exit code 0 when the books
-    balance, 75 when answers are still owed, 70 when something is lost or doubled.
+    Counted from Kafka alone, each part on its own, and compared request by request with the outcome that telemetry
+    tells, and with the rows that readers see in ClickHouse, for all requests that are there when the command begins.
+    Every difference is explained, with the offsets it is about. Where the ledger runs (`inferwatch jobs ledger`, or
+    `up`), its own account by partition and scenario follows: what is owed and for how long, and what expired because
+    retention took it first. While ClickHouse is away the account is of Kafka alone, and says so.
+
+    Exit code 0 when the books balance; 75 when answers are still owed, or when nothing is wrong and ClickHouse could
+    not be asked; 70 when something is lost, doubled or told differently.
 
     \b
     Example:
@@ -49,29 +52,47 @@ def books(wait_seconds: float, since: int | None, until: int | None, as_json: bo
     """
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
-    from infra.connect import connection
+    from infra.connect import NothingRunning, clickhouse_connection, kafka_connection
     from infra.ports import RetryLater
     from infra.up.audit import Span, audit
+    from infra.up.table_sight import NoTable
 
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since is not before --until: there is nothing between them")
-    kafka, clickhouse = connection()
-    table = ClickHouse(clickhouse)
+    kafka = kafka_connection()
+    table: ClickHouse | NoTable
+    try:
+        table = ClickHouse(clickhouse_connection())
+    except NothingRunning as error:
+        table = NoTable(str(error))
     try:
         with progress_bar("reading the topics") as move:
             found = audit(kafka, table, SystemClock(), move, wait_seconds, Span(since, until))
     except RetryLater as error:
         raise ConnectionError(str(error)) from None
     finally:
-        table.close()
+        if isinstance(table, ClickHouse):
+            table.close()
     click.echo(json.dumps(as_object(found)) if as_json else as_text(found))
-    account = found.account
-    sys.exit(0 if account.balanced else EXIT_TRY_AGAIN if account.owed else EXIT_INTERNAL)
+    sys.exit(exit_code(found))
+
+
+def exit_code(found: Audit) -> int:
+    """0, EXIT_TRY_AGAIN or EXIT_INTERNAL, see `books`."""
+    if found.balanced:
+        return 0
+    return EXIT_TRY_AGAIN if found.account.owed or _is_unknown(found) else EXIT_INTERNAL
+
+
+def _is_unknown(found: Audit) -> bool:
+    """Whether nothing is wrong, and the table was not asked."""
+    return found.account.table_rows is None and found.account.agrees_in_kafka and not found.differences
 
 
 def as_object(found: Audit) -> dict[str, Any]:
     """The audit for a program."""
     return found.account.as_json() | {
+        "balanced": None if _is_unknown(found) else found.balanced,
         "repeated_answers": found.account.repeats,
         "dead_letters": dict(sorted(found.dead_letters.items())),
         "unreadable": found.unreadable,
@@ -97,7 +118,7 @@ def as_text(found: Audit) -> str:
         ("answers in telemetry", account.telemetry_rows),
         ("answers in the table", account.table_rows),
     ]
-    lines = [f"{name:<22}{'-' if count is None else f'{count:>12,}'}" for name, count in rows]
+    lines = [f"{name:<22}{'not known' if count is None else f'{count:,}':>12}" for name, count in rows]
     if account.repeats:
         lines.append(f"{'repeated answers':<22}{account.repeats:>12,}   (the first counts)")
     if found.unreadable:
@@ -105,7 +126,13 @@ def as_text(found: Audit) -> str:
     lines += [f"note: {text}" for text in found.notes]
     lines += [f"note: partition {one.partition}: {one.text}" for one in found.answered_again]
     lines += [f"difference: partition {one.partition}: {one.text}" for one in found.differences]
-    lines.append("balanced" if account.balanced else "NOT BALANCED")
+    lines.append(_verdict(found))
     if found.ledger is not None:
         lines += ["", *found.ledger.as_text(found.at_ms)]
     return "\n".join(lines)
+
+
+def _verdict(found: Audit) -> str:
+    if _is_unknown(found):
+        return "balanced in Kafka; the table is not known"
+    return "balanced" if found.balanced else "NOT BALANCED"

@@ -6,15 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from infra.ports import Record, TableReader
-from infra.up.books import Books, in_words, ranges_of, without
+from infra.up.books import Books, other_outcome
+from infra.up.outcomes import Codes, FirstWords, Ints, NamedOffsets, codes_of
+from infra.up.ranges import in_words, ranges_of, without
 from infra.up.request_heads import scenario_of
 from schemas import tables
 
 ROWS_AT_ONCE = 200_000
 """Offsets of rows asked of the table at a time: a few megabytes."""
-OFFSETS_KEPT_MAX = 10_000
-"""Offsets of a kind and partition that are named at most; all are counted."""
 LOOKED_AT_MAX = 200
 """Owed requests of a partition that are read, to say whose they are."""
 READ_MAX = 5_000
@@ -87,43 +89,43 @@ def log_differences(books: Books, ends: Mapping[int, int], limit: int) -> list[D
             ranges = ranges_of(again)
             text = f"answered again (the first counts): {in_words(ranges, limit)}"
             found.append(Difference("answered_again", number, len(again), ranges, text))
-        said, seen = books.outcomes(number)
-        if said != seen and not unsaid and not told:
-            text = f"outcomes differ: {said} by predictions and dead letters, {seen} by telemetry"
-            found.append(Difference("other_outcome", number, 0, [], text, {"predictions": said, "telemetry": seen}))
+        for (said, seen), count, offsets in books.unlike(number):
+            more = {"first_answer": said, "telemetry": seen}
+            text = other_outcome(said, seen, offsets, count, limit)
+            found.append(Difference("other_outcome", number, count, ranges_of(offsets), text, more))
     return found
 
 
-def row_differences(reader: TableReader, books: Books, ends: Mapping[int, int], limit: int) -> list[Difference]:
-    """Answers without a row, rows without an answer, and rows that readers see twice. Raises as `TableReader.query`."""
+def row_differences(
+    reader: TableReader, books: Books, words: FirstWords, ends: Mapping[int, int], limit: int
+) -> list[Difference]:
+    """Answers without a row, rows without an answer, rows of another outcome than the first answer's, and rows that
+    readers see twice. Raises as `TableReader.query`."""
     found: list[Difference] = []
-    owed = books.owed(ends)
     for number, start in sorted(books.starts.items()):
-        kept: dict[str, list[int]] = {kind: [] for kind in _ROWS}
-        counts = dict.fromkeys(_ROWS, 0)
+        alone, unlike = NamedOffsets(), NamedOffsets()
         end = ends.get(number, start)
         for first in range(start, end, ROWS_AT_ONCE):
             after = min(end, first + ROWS_AT_ONCE)
-            rows = _rows(reader, books, number, first, after)
-            unsettled = {
-                offset
-                for low, high in owed.get(number, [])
-                if low < after and high > first
-                for offset in range(max(low, first), min(high, after))
-            }
+            said = words.between(number, first, after)
+            times, rows = _rows(reader, books, number, first, after)
             here = {
-                "no_row": sorted(set(range(first, after)) - unsettled - rows.keys()),
-                "row_without_answer": sorted(unsettled & rows.keys()),
-                "row_twice": sorted(offset for offset, times in rows.items() if times > 1),
+                "no_row": (said > 0) & (times == 0),
+                "row_without_answer": (said == 0) & (times > 0),
+                "row_twice": times > 1,
             }
-            for kind, offsets in here.items():
-                counts[kind] += len(offsets)
-                kept[kind].extend(offsets[: OFFSETS_KEPT_MAX - len(kept[kind])])
-        for kind, text in _ROWS.items():
-            if counts[kind]:
-                ranges = ranges_of(kept[kind])
-                words = f"{text} {in_words(ranges, limit)}: {counts[kind]:,}"
-                found.append(Difference(kind, number, counts[kind], ranges, words))
+            for kind, is_so in here.items():
+                alone.add((kind, ""), first + np.flatnonzero(is_so))
+            unlike.add_unlike(np.arange(first, after), said, rows)
+        for (kind, _), count, offsets in alone:
+            words_of = f"{_ROWS[kind]} {in_words(ranges_of(offsets), limit)}: {count:,}"
+            found.append(Difference(kind, number, count, ranges_of(offsets), words_of))
+        for (before, now), count, offsets in unlike:
+            text = (
+                f"{before} by the first answer and {now} in the table: {in_words(ranges_of(offsets), limit)}: {count:,}"
+            )
+            more = {"first_answer": before, "row": now}
+            found.append(Difference("row_other_outcome", number, count, ranges_of(offsets), text, more))
     return found
 
 
@@ -134,10 +136,10 @@ _ROWS = {
 }
 
 
-def _rows(reader: TableReader, books: Books, partition: int, first: int, after: int) -> dict[int, int]:
-    """How many rows readers see, by offset."""
+def _rows(reader: TableReader, books: Books, partition: int, first: int, after: int) -> tuple[Ints, Codes]:
+    """How many rows readers see of each offset from `first` to below `after`, and with which outcome."""
     _, rows = reader.query(
-        f"SELECT offset, count() FROM {tables.REQUESTS.view} WHERE cluster_id = {{cluster:String}}"
+        f"SELECT offset, count(), any(outcome) FROM {tables.REQUESTS.view} WHERE cluster_id = {{cluster:String}}"
         " AND topic_id = {topic:String} AND partition = {partition:UInt32}"
         " AND offset >= {first:UInt64} AND offset < {after:UInt64} GROUP BY offset",
         {
@@ -148,7 +150,12 @@ def _rows(reader: TableReader, books: Books, partition: int, first: int, after: 
             "after": after,
         },
     )
-    return {int(offset): int(times) for offset, times in rows}
+    times, outcomes = np.zeros(after - first, dtype=np.int64), np.zeros(after - first, dtype=np.uint8)
+    if rows:
+        offsets, counts, names = zip(*rows, strict=True)
+        index = np.array(offsets, dtype=np.int64) - first
+        times[index], outcomes[index] = np.array(counts, dtype=np.int64), codes_of(map(str, names))
+    return times, outcomes
 
 
 def _count(ranges: Ranges) -> int:

@@ -10,7 +10,7 @@ from infra.ports import Record
 from schemas.base import DecodeError, decode
 from schemas.owed import OWED_KINDS, PartitionOwed, RequestsOwed, ScenarioOwed
 
-COUNTS = ("asked", "answered", "failed", "shed", "dead_lettered", "expired", "owed")
+COUNTS = ("asked", "answered", "failed", "shed", "dead_lettered", "expired", "owed", "late")
 HEADINGS = ("partition", "scenario", *COUNTS, "oldest owed")
 ROWS_SHOWN_MAX = 40
 _TYPE = RequestsOwed.event_type().encode()

@@ -9,8 +9,9 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.ports import Record
-from infra.up.books import ANSWERED, DEAD_LETTERED, Books, Fate
+from infra.up.books import Books, Fate
 from infra.up.latency import LatencyHistogram, RecentLatency
+from infra.up.outcomes import ANSWERED, DEAD_LETTERED
 from schemas import topics
 from schemas.alerts import ALERT_KINDS, AlertChanged, AlertStatus
 from schemas.anomalies import ANOMALY_KINDS, AnomalyDetected

@@ -15,9 +15,9 @@ from infra.clickhouse import ClickHouse
 from infra.kafka import KafkaCluster, KafkaTail
 from infra.ports import Clock, Record, RetryLater
 from infra.settings import ClickHouseSettings, KafkaSettings
-from infra.up.books import Account, Books
+from infra.up.books import Account, Books, Rows, answers_in
 from infra.up.plan import Groups
-from infra.up.table_rows import count_answered, table_differences
+from infra.up.table_rows import count_rows, table_differences
 from infra.up.traffic import Traffic
 from infra.up.view import Snapshot
 from schemas import topics
@@ -44,7 +44,7 @@ class _Asked:
     at: float = 0.0
     ends: dict[int, int] = field(default_factory=dict)
     lags: dict[str, int] = field(default_factory=dict)
-    table_rows: int | None = None
+    rows: Rows | None = None
     kafka_problem: str = ""
     table_problem: str = ""
 
@@ -134,12 +134,12 @@ class Watch:
             lags = self._ask_lags()
         except (RetryLater, ConnectionError) as error:
             problem = str(error)
-        table_rows, table_problem = self._ask_table(ends)
+        rows, table_problem = self._ask_table(ends)
         now = self._clock.monotonic()
         with self._lock:
-            self._asked = _Asked(at, dict(ends), dict(lags), table_rows, problem, table_problem)
+            self._asked = _Asked(at, dict(ends), dict(lags), rows, problem, table_problem)
             settled = self._traffic.books.account(ends, None).settled
-            self._samples.append((now, ends, settled, table_rows or 0))
+            self._samples.append((now, ends, settled, answers_in(rows or {})))
 
     def _ask_lags(self) -> dict[str, int]:
         asked = {
@@ -153,18 +153,18 @@ class Watch:
         ranges = self._cluster.ranges(topic)
         return sum(max(0, after - committed.get(number, first)) for number, (first, after) in ranges.items())
 
-    def _ask_table(self, ends: Mapping[int, int]) -> tuple[int | None, str]:
+    def _ask_table(self, ends: Mapping[int, int]) -> tuple[Rows | None, str]:
         began = self._clock.monotonic()
         if began < self._next_table_at:
-            return self._asked.table_rows, self._asked.table_problem
+            return self._asked.rows, self._asked.table_problem
         books = self._traffic.books
         try:
-            rows = count_answered(self._clickhouse, books.cluster_id, books.topic_id, books.starts, ends)
+            rows = count_rows(self._clickhouse, books.cluster_id, books.topic_id, books.starts, ends)
         except (RetryLater, ValueError, ConnectionError) as error:
-            return self._asked.table_rows, str(error)
+            return self._asked.rows, str(error)
         now = self._clock.monotonic()
         self._next_table_at = now + (now - began) / TABLE_SHARE - ASK_EVERY_SECONDS
-        return sum(rows.values()), ""
+        return rows, ""
 
     @property
     def first_prediction_seconds(self) -> float | None:
@@ -175,7 +175,7 @@ class Watch:
     def account(self) -> Account:
         """The books as last known."""
         with self._lock:
-            return self._traffic.books.account(self._asked.ends, self._asked.table_rows)
+            return self._traffic.books.account(self._asked.ends, self._asked.rows)
 
     def is_at_rest(self, since: float) -> bool:
         """Whether, by answers asked for after `since` (monotonic seconds), nothing is under way any more.
@@ -184,13 +184,14 @@ class Watch:
         """
         with self._lock:
             asked, books = self._asked, self._traffic.books
-            account = books.account(asked.ends, asked.table_rows)
+            account = books.account(asked.ends, asked.rows)
             return (
                 asked.at > since
                 and not asked.kafka_problem
                 and account.owed == 0
                 and books.is_observed(asked.ends)
-                and account.telemetry_rows == account.table_rows
+                and asked.rows is not None
+                and account.rows_unlike == 0
                 and asked.lags.get(self._groups.worker) == 0
             )
 
@@ -199,9 +200,8 @@ class Watch:
         with self._lock:
             books, ends = self._traffic.books, dict(self._asked.ends)
             found = books.differences(ends)
-            told = books.answered_in_telemetry()
         try:
-            return found + table_differences(self._clickhouse, books, told, ends)
+            return found + table_differences(self._clickhouse, books, ends)
         except (RetryLater, ValueError, ConnectionError) as error:
             return [*found, f"the table could not be asked: {error}"]
 
@@ -210,7 +210,7 @@ class Watch:
         now = self._clock.monotonic()
         with self._lock:
             traffic, asked = self._traffic, self._asked
-            account = traffic.books.account(traffic.books.ends_at_least(asked.ends), asked.table_rows)
+            account = traffic.books.account(traffic.books.ends_at_least(asked.ends), asked.rows)
             sent_rate, settled_rate, row_rate = self._rates(now)
             return Snapshot(
                 account=account,

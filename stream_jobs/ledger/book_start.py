@@ -1,14 +1,18 @@
-"""Where the book of a request partition begins when there is none yet: after all whose answers may be deleted."""
+"""Where the book of a request partition begins, and where one whose answers were deleted goes on: after all requests
+whose answers may be gone."""
 
 from __future__ import annotations
+
+import logging
 
 from infra.kafka import KafkaCluster
 from infra.ports import RangeReader, Record
 from infra.record_ranges import first_record
 from infra.up.traffic import REQUEST_DEAD_LETTERS
 from schemas.topics import PREDICTIONS, REQUESTS
-from stream_jobs.ledger.partition_ledger import BookStart
+from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
 
+LOG = logging.getLogger(__name__)
 SKEW_MS = 60_000
 """How much the clocks of two brokers may differ, which append requests and their answers."""
 LETTERS_SKEW_MS = 1_000
@@ -47,6 +51,27 @@ class BookStarts:
             self._cluster.offsets_at(PREDICTIONS.name, asked.timestamp_ms - SKEW_MS).get(partition, 0),
             self._cluster.offsets_at(REQUEST_DEAD_LETTERS, asked.timestamp_ms - LETTERS_SKEW_MS).get(0, 0),
         )
+
+    def go_on(self, ledger: PartitionLedger) -> None:
+        """Let a saved book go on, also where retention took answers before they were read: what was owed then is
+        expired unless an answer that is kept says otherwise, and the account still adds up. Raises RetryLater."""
+        positions = {place: offset for place, offset in ledger.positions.items() if place[0] != REQUESTS.name}
+        kept = {(topic, n): self._cluster.ranges(topic).get(n, (0, 0))[0] for topic, n in positions}
+        lost = {place: offset for place, offset in positions.items() if kept[place] > offset}
+        if not lost:
+            return
+        first = self.start(ledger.partition).requests
+        for (topic, _), offset in lost.items():
+            LOG.warning(
+                "%s[%d]: retention took answers on %s from offset %d on before they were read: what was asked before "
+                "offset %d and has no answer among those that are kept is expired",
+                REQUESTS.name,
+                ledger.partition,
+                topic,
+                offset,
+                first,
+            )
+        ledger.lose_answers(first, kept)
 
     def _asked_since(self, oldest: Record, partition: int) -> int:
         """The first request whose answers are no older than the oldest that is kept."""

@@ -192,18 +192,12 @@ class LedgerJob:
 
     def _restored(self, ledger: PartitionLedger, pages: Mapping[str, bytes]) -> bool:
         """Whether the saved book can be gone on with."""
-        where = f"{REQUESTS.name}[{ledger.partition}]"
         try:
             ledger.restore(pages)
         except ValueError as error:
-            LOG.error("%s: the book cannot be read: %s", where, error)
+            LOG.error("%s[%d]: the book cannot be read: %s", REQUESTS.name, ledger.partition, error)
             return False
-        for (topic, number), offset in ledger.positions.items():
-            if topic != REQUESTS.name and self._cluster.ranges(topic).get(number, (0, 0))[0] > offset:
-                LOG.warning(
-                    "%s: retention took answers on %s from offset %d on before they were read", where, topic, offset
-                )
-                return False
+        self._starts.go_on(ledger)
         return True
 
     def _ask_source(self) -> tuple[str, str]:

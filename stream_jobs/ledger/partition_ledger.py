@@ -13,11 +13,12 @@ import orjson
 
 from infra.offset_set import OffsetSet
 from infra.ports import Record
-from infra.up.request_heads import scenario_of
+from infra.up.request_heads import head_of
 from infra.up.traffic import REQUEST_DEAD_LETTERS
 from schemas.owed import OTHER, SCENARIOS_MAX, UNREAD, PartitionOwed, ScenarioOwed
 from schemas.topics import PREDICTIONS, REQUESTS
-from stream_jobs.ledger.fates import DEAD_LETTERED, EXPIRED, Fate, fate_of_dead_letter, fate_of_prediction
+from stream_jobs.ledger.deadlines import Deadlines
+from stream_jobs.ledger.fates import ANSWERED, DEAD_LETTERED, EXPIRED, Fate, fate_of_dead_letter, fate_of_prediction
 
 HELD_MAX = 20_000
 """Owed requests of a partition known one by one; about 150 bytes each. No more are read while so many wait."""
@@ -28,7 +29,7 @@ LETTERS_MAX = 1_000
 SETTLED_BYTES_MAX = 200_000
 """The settled offsets must fit a state page. 1 KB for 8,192 of them with holes between, 9 bytes without."""
 FORMAT = 1
-_BOOK, _SETTLED = "book", "settled"
+_BOOK, _SETTLED, _DEADLINES = "book", "settled", "deadlines"
 
 
 @dataclass(slots=True)
@@ -41,6 +42,8 @@ class Account:
     shed: int = 0
     dead_lettered: int = 0
     expired: int = 0
+    late: int = 0
+    """Of the answered: after the request's deadline."""
 
     def add(self, outcome: str, count: int = 1) -> None:
         """So many more with this outcome."""
@@ -77,6 +80,7 @@ class PartitionLedger:
         self._held: dict[str, dict[int, int]] = {}
         self._held_count = 0
         self._letters: dict[int, str] = {}
+        self._deadlines = Deadlines()
 
     @property
     def positions(self) -> dict[tuple[str, int], int]:
@@ -120,8 +124,19 @@ class PartitionLedger:
         """The request log begins here now: a hole below it is retention's, one above was never a request."""
         self._first_kept = max(self._first_kept, offset)
 
+    def lose_answers(self, first_request: int, kept: Mapping[tuple[str, int], int]) -> None:
+        """Retention took answers that were not read: read on at the oldest that are `kept`, by topic and partition.
+
+        Of requests before `first_request` an answer may be among them: those that have no end once all is read are
+        expired, though the log still holds them.
+        """
+        self._predictions = max(self._predictions, kept.get((PREDICTIONS.name, self.partition), 0))
+        self._dead_letters = max(self._dead_letters, kept.get((REQUEST_DEAD_LETTERS, 0), 0))
+        self.note_first_kept(first_request)
+
     def expire(self) -> None:
-        """What the log no longer holds and has no end is expired. To be called when all answers are read."""
+        """What the log no longer holds, or whose answers it may not, and has no end is expired. To be called when all
+        answers are read."""
         first = self._first_kept
         if first <= self._settled.watermark and first <= self._counted:
             return
@@ -138,6 +153,7 @@ class PartitionLedger:
         if unread:
             self._account(UNREAD).add(EXPIRED, unread)
         self._read = max(self._read, first)
+        self._deadlines.forget_below(first)
 
     def told(self, epoch: int, end: int) -> PartitionOwed:
         """The account for others. `end`: the request topic's next offset."""
@@ -171,12 +187,15 @@ class PartitionLedger:
             "held": saved,
             "letters": list(self._letters.items()),
         }
-        return {_BOOK: orjson.dumps(book), _SETTLED: self._settled.to_bytes()}
+        deadlines = self._deadlines.to_bytes({offset for offset, _, _ in saved} | self._letters.keys())
+        return {_BOOK: orjson.dumps(book), _SETTLED: self._settled.to_bytes(), _DEADLINES: deadlines}
 
     def restore(self, pages: Mapping[str, bytes]) -> None:
         """Take over what `pages` gave. Raises ValueError when it is broken."""
         try:
             self._restore(orjson.loads(pages[_BOOK]), OffsetSet.from_bytes(pages[_SETTLED]))
+            # A book of before has none.
+            self._deadlines = Deadlines.from_bytes(pages[_DEADLINES]) if _DEADLINES in pages else Deadlines()
         except (KeyError, TypeError, AttributeError, IndexError) as error:
             raise ValueError(f"ledger of partition {self.partition}: {error!r}") from error
 
@@ -188,7 +207,7 @@ class PartitionLedger:
         self._read, (self.absent, self.repeated, self.given_up) = book["read"], book["counts"]
         self.served_ms, self.worker = book["served"]
         counts = len(fields(Account))
-        if any(len(row) != counts for row in book["accounts"].values()):
+        if any(len(row) not in (counts - 1, counts) for row in book["accounts"].values()):
             raise ValueError(f"ledger of partition {self.partition}: an account without all of its numbers")
         self.accounts = {name: Account(*row) for name, row in book["accounts"].items()}
         self._settled, self._held, self._held_count = settled, {}, 0
@@ -200,13 +219,20 @@ class PartitionLedger:
         if record.offset < self._read:
             return
         self._read = record.offset + 1
-        scenario = self._known(scenario_of(record.value))
+        head = head_of(record.value)
+        scenario = self._known(head.scenario)
+        due_ms = None if head.timeout_ms is None else record.timestamp_ms + head.timeout_ms
         if record.offset >= self._counted:
             self._miss(record.offset)
             self._counted = record.offset + 1
             self._account(scenario).asked += 1
         if record.offset not in self._settled:
             self._hold(scenario, record.offset, record.timestamp_ms)
+            self._deadlines.expect(record.offset, due_ms)
+        elif record.offset in self._letters:
+            self._deadlines.expect(record.offset, due_ms)
+        elif self._deadlines.was_late(record.offset, due_ms):
+            self._account(scenario).late += 1
 
     def _miss(self, offset: int) -> None:
         """No record came of what lies between the last request and this offset."""
@@ -226,19 +252,29 @@ class PartitionLedger:
                 self.served_ms, self.worker = fate.at_ms, fate.worker
             scenario = self._known(fate.scenario)
             if is_new:
-                self._account(scenario).add(fate.outcome)
+                self._end(fate, scenario)
                 self._drop(scenario, fate.offset)
-                if fate.outcome == DEAD_LETTERED:
-                    self._remember(fate.offset, scenario)
             elif fate.outcome != DEAD_LETTERED and fate.offset in self._letters:
                 # An answer is what its caller sees; which of the two topics is read first must not matter.
                 self._account(self._letters.pop(fate.offset)).add(DEAD_LETTERED, -1)
-                self._account(scenario).add(fate.outcome)
+                self._end(fate, scenario)
                 self.repeated += 1
             elif fate.offset >= max(self.start, self._first_kept):
                 self.repeated += 1
         if self._settled.size > SETTLED_BYTES_MAX:
             self._give_up()
+
+    def _end(self, fate: Fate, scenario: str) -> None:
+        account = self._account(scenario)
+        account.add(fate.outcome)
+        if fate.outcome == DEAD_LETTERED:
+            self._remember(fate.offset, scenario)
+        elif fate.outcome != ANSWERED:
+            self._deadlines.forget(fate.offset)
+        elif fate.offset >= self._read:
+            self._deadlines.note_early(fate.offset, fate.at_ms)
+        elif self._deadlines.is_late(fate.offset, fate.at_ms):
+            account.late += 1
 
     def _give_up(self) -> None:
         while self._settled.size > SETTLED_BYTES_MAX:
@@ -246,11 +282,14 @@ class PartitionLedger:
         for scenario in list(self._held):
             for offset in [one for one in self._held[scenario] if one < self._settled.watermark]:
                 self._drop(scenario, offset)
+                self._deadlines.forget(offset)
 
     def _remember(self, offset: int, scenario: str) -> None:
         self._letters[offset] = scenario
         if len(self._letters) > LETTERS_MAX:
-            del self._letters[next(iter(self._letters))]
+            oldest = next(iter(self._letters))
+            del self._letters[oldest]
+            self._deadlines.forget(oldest)
 
     def _hold(self, scenario: str, offset: int, ms: int) -> None:
         self._held.setdefault(scenario, {})[offset] = ms

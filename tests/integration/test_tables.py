@@ -10,6 +10,10 @@ from infra.clickhouse import ClickHouse
 from infra.clock import SystemClock
 from infra.migrate import apply_tables
 from infra.migrations import Migrator, read_migrations
+from infra.up.books import Books, Fate
+from infra.up.outcomes import FirstWords
+from infra.up.table_rows import table_differences
+from infra.up.table_sight import TableSight
 from schemas import tables
 
 QUERIES = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
@@ -105,6 +109,30 @@ def test_the_first_answer_wins(client, unique):
         client.insert("requests_stored", {name: [value] for name, value in row.items()}, token=unique + worker)
     asked = {"c": unique}
     assert client.query("SELECT worker_id FROM requests WHERE cluster_id = {c:String}", asked)[1] == [("first",)]
+
+
+def test_the_books_read_rows_by_outcome_and_name_those_that_say_another(client, unique):
+    """Decision 0016's fault on a real engine: an answer whose row says shed; and a row that is missing."""
+    outcomes = ["answered", "failed", "shed", "dead_lettered", "answered", "answered"]
+    words = FirstWords()
+    books = Books(unique, "t", {0: 2, 1: 0}, heard=words.take)
+    for take in (books.settle, books.observe):
+        take([Fate(0, 2 + n, outcome) for n, outcome in enumerate(outcomes)])
+    row = values(tables.REQUESTS) | {"cluster_id": unique, "topic_id": "t", "partition": 0}
+    for n, outcome in enumerate(outcomes[:-1]):
+        row |= {"offset": 2 + n, "outcome": "shed" if n == 4 else outcome}
+        client.insert("requests_stored", {name: [value] for name, value in row.items()}, token=f"{unique}{n}")
+    ends = {0: 8, 1: 0}
+    sight = TableSight(client, books, ends)
+    assert sight.rows() == {0: {"answered": 1, "failed": 1, "shed": 2, "dead_lettered": 1}}
+    assert [(one.kind, one.ranges, one.more) for one in sight.differences(words, 5)] == [
+        ("no_row", [(7, 8)], None),
+        ("row_other_outcome", [(6, 7)], {"first_answer": "answered", "row": "shed"}),
+    ]
+    (said,) = table_differences(client, books, ends)
+    assert said.startswith("partition 0: 3 answered by telemetry, 1 in the table, 1 shed by telemetry, 2 in the table")
+    assert said.endswith("; no row for offsets 7")
+    assert sight.notes == []
 
 
 @pytest.mark.parametrize("sql", SQL, ids=lambda sql: " ".join(sql.split())[:40])

@@ -6,6 +6,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from infra.up.traffic import REQUEST_DEAD_LETTERS
+from schemas.topics import PREDICTIONS
 from stream_jobs.ledger import partition_ledger
 from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
 from tests.ledger_records import CLUSTER, T0, TOPIC, asked, dead_letter, predicted
@@ -21,7 +23,8 @@ def histories(draw):
     requests, answers, letters = [], [], []
     for _ in range(draw(st.integers(0, 40))):
         offset += draw(st.sampled_from([1, 1, 1, 1, 3]))  # a transaction leaves markers between records
-        request = asked(offset, scenario=draw(SCENARIOS), at_ms=T0 + offset)
+        timeout = draw(st.sampled_from([{}, {}, {"timeout_ms": 50}]))
+        request = asked(offset, scenario=draw(SCENARIOS), at_ms=T0 + offset, **timeout)
         requests.append(request)
         scenario = _scenario(request)
         for _ in range(draw(st.sampled_from([1, 1, 1, 2]))):
@@ -29,10 +32,13 @@ def histories(draw):
             if outcome == "dead_lettered":
                 letters.append((offset, request))
             elif outcome != "owed":
-                answers.append((offset, outcome, scenario))
+                at_ms = request.timestamp_ms + draw(st.sampled_from([0, 49, 50, 51, 400]))
+                answers.append((offset, outcome, scenario, at_ms))
     answers = draw(st.permutations(answers)) if draw(st.booleans()) else answers
     end = offset + 1
-    predictions = [predicted(n, at, outcome=how, scenario=name) for n, (at, how, name) in enumerate(answers)]
+    predictions = [
+        predicted(n, at, outcome=how, scenario=name, at_ms=ms) for n, (at, how, name, ms) in enumerate(answers)
+    ]
     deaths = [dead_letter(n, request) for n, (_, request) in enumerate(letters)]
     return start, end, (requests, predictions, deaths)
 
@@ -43,10 +49,11 @@ def _scenario(request):
 
 def plain_count(start, requests, predictions, deaths):
     """The account by hand: the first answer of the log counts, and an answer counts before a dead letter."""
-    fates = {}
+    fates, times = {}, {}
     for one in predictions:
-        said = json.loads(one.value)
-        fates.setdefault(said["request"]["offset"], one.headers[0][1].decode().split(".")[2])
+        offset = json.loads(one.value)["request"]["offset"]
+        if offset not in fates:
+            fates[offset], times[offset] = one.headers[0][1].decode().split(".")[2], one.timestamp_ms
     for one in deaths:
         fates.setdefault(int(dict(one.headers)["__connect.errors.offset"]), "dead_lettered")
     by_scenario, owed = {}, []
@@ -56,6 +63,8 @@ def plain_count(start, requests, predictions, deaths):
             counts["asked"] += 1
             if one.offset in fates:
                 counts[fates[one.offset]] += 1
+                waited_ms = times.get(one.offset, 0) - one.timestamp_ms
+                counts["late"] += fates[one.offset] == "answered" and b"timeout_ms" in one.value and waited_ms > 50
             else:
                 counts["owed"] += 1
                 owed.append(one.offset)
@@ -84,7 +93,7 @@ def places(ledger):
 
 def counted(ledger, end):
     told = ledger.told(1, end)
-    names = ("asked", "answered", "failed", "shed", "dead_lettered", "owed")
+    names = ("asked", "answered", "failed", "shed", "dead_lettered", "owed", "late")
     rows = {one.scenario: Counter({name: getattr(one, name) for name in names}) for one in told.scenarios}
     return told, {name: +row for name, row in rows.items() if row["asked"]}
 
@@ -138,3 +147,24 @@ def test_what_retention_takes_before_its_end_is_expired_and_the_sum_holds(histor
     again = ledger.told(1, end)
     ledger.expire()
     assert ledger.told(1, end) == again
+
+
+@given(history=histories(), data=st.data(), first=st.integers(0, 60))
+def test_where_retention_took_answers_the_account_still_adds_up_and_what_they_ended_is_expired(history, data, first):
+    start, end, (requests, predictions, deaths) = history
+    ledger = PartitionLedger(CLUSTER, TOPIC, 0, BookStart(start, 0, 0))
+    for log in (requests, predictions, deaths):
+        ledger.fold(log[: data.draw(st.integers(0, len(log)))])
+    kept = [data.draw(st.integers(0, len(log))) for log in (predictions, deaths)]
+    known = counted(ledger, end)[1]
+    first = min(first, end)
+    ledger.lose_answers(first, {(PREDICTIONS.name, 0): kept[0], (REQUEST_DEAD_LETTERS, 0): kept[1]})
+    ledger = read(ledger, (requests, predictions[kept[0] :], deaths[kept[1] :]), data)
+    ledger.expire()
+    told = ledger.told(1, end)
+    sums = {name: sum(getattr(one, name) for one in told.scenarios) for name in ("asked", "expired", "owed")}
+    ended = sum(one.answered + one.failed + one.shed + one.dead_lettered for one in told.scenarios)
+    assert sums["asked"] == ended + sums["expired"] + sums["owed"]
+    assert sums["asked"] >= sum(one.offset >= start for one in requests), "those that were asked stay asked"
+    assert ended >= sum(row[how] for row in known.values() for how in ("answered", "failed", "shed"))
+    assert all(one.oldest_offset >= first for one in told.scenarios if one.owed)

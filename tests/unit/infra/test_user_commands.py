@@ -16,7 +16,7 @@ from infra.drill_cli import drill, request_drill
 from infra.durations import Duration, parse_seconds
 from infra.ports import Record, RetryLater
 from infra.query_cli import cell, query
-from infra.tail_cli import _alert_line, _prediction_line, alerts, follow, predictions
+from infra.tail_cli import FirstAnswers, _alert_line, _prediction_line, alerts, follow, predictions
 from infra.unique_ids import uuid7
 from schemas.alerts import AlertChanged, AlertStatus
 from schemas.anomalies import AnomalyKind
@@ -195,8 +195,33 @@ def test_unreadable_records_are_said_and_passed(capsys):
     )
 
 
+def answer_to(offset, at, partition=1, topic_id="t"):
+    request = SHED.request.model_copy(update={"offset": offset, "partition": partition, "topic_id": topic_id})
+    return record(PREDICTIONS.name, SHED.model_copy(update={"request": request}), at)
+
+
+def test_of_each_request_the_first_answer_is_shown():
+    again = [answer_to(7, 0), answer_to(8, 1), answer_to(7, 2), answer_to(7, 3, partition=2), answer_to(8, 4)]
+    other = answer_to(7, 5, topic_id="anew")
+    shown = [json.loads(line)["offset"] for line in lines(PREDICTIONS, _prediction_line, *again, other, as_json=True)]
+    assert shown == [0, 1, 3, 5]
+    assert len(lines(PREDICTIONS, _prediction_line, *again, count=3)) == 3, "what is not shown is not counted"
+    changes = [record(ALERTS.name, ALERT, 0), record(ALERTS.name, ALERT, 1)]
+    assert len(lines(ALERTS, _alert_line, *changes)) == 2, "an alert is no answer"
+
+
+def test_so_many_requests_are_remembered_and_no_more(monkeypatch):
+    monkeypatch.setattr("infra.tail_cli.REMEMBERED_MAX", 3)
+    first = FirstAnswers()
+    messages = [decode(one.headers, one.value, PREDICTIONS.kinds).data for one in map(answer_to, range(5), range(5))]
+    assert [first.is_first(message) for message in messages] == [True] * 5
+    assert [first.is_first(messages[n]) for n in (4, 3, 2)] == [False] * 3
+    assert first.is_first(messages[0])
+    assert [len(shown) for shown in first._shown.values()] == [3]
+
+
 def test_count_and_time_end_it():
-    many = [record(PREDICTIONS.name, SHED, n) for n in range(10)]
+    many = [answer_to(n, n) for n in range(10)]
     assert len(lines(PREDICTIONS, _prediction_line, *many, count=3)) == 3
     assert len(lines(PREDICTIONS, _prediction_line, *many, seconds=0.5)) == 10
 

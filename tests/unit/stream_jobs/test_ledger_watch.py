@@ -146,6 +146,121 @@ def test_one_hung_worker_of_two_is_a_stall_of_its_partitions():
     assert "worker b answers none of 90 owed requests of partition 1" in watch.alerts[0].summary
 
 
+class Site:
+    """Workers with partitions, each with its backlog, seen once a second: who answers moves on, who hangs does not."""
+
+    def __init__(self, watch, late_ms, **owners):
+        """`owners`: partitions by worker. `late_ms`: how old is what they owe while they answer it."""
+        self.watch, self.late_ms = watch, late_ms
+        self.last = {number: (worker, watch.now) for worker, numbers in owners.items() for number in numbers}
+
+    def second(self, *silent, owed=50):
+        """A second in which all partitions but these are answered by who answered them last."""
+        now = self.watch.now + SECOND
+        for number, (worker, _) in self.last.items():
+            if number not in silent:
+                self.last[number] = (worker, now - 50)
+        self.watch.hear(
+            *(
+                book(n, owed=owed, oldest_ms=max(T0 - 90_000, served - self.late_ms), served_ms=served, worker=worker)
+                for n, (worker, served) in self.last.items()
+            )
+        )
+        return self
+
+    def run(self, seconds, *silent):
+        for _ in range(seconds):
+            self.second(*silent)
+        return self
+
+    def answers(self, worker, number):
+        """From now on this worker answers the partition."""
+        self.last[number] = (worker, self.watch.now)
+
+
+def stalls(watch):
+    return [alert for alert in watch.alerts if alert.kind.value == "stall"]
+
+
+LATE = pytest.mark.parametrize("late_ms", [200, 12_000, 40_000, 80_000], ids=lambda ms: f"others are {ms} ms late")
+
+
+@LATE
+@pytest.mark.parametrize("phase_ms", range(0, WINDOW_MS, 700))
+def test_a_hung_worker_is_called_out_within_two_windows_however_late_the_others_are(phase_ms, late_ms):
+    watch = Watch()
+    watch.now += phase_ms
+    site = Site(watch, late_ms, a=[0, 1], b=[2, 3]).run(40)
+    assert "stall" not in {kind for kind, _ in watch.told}
+    hung = watch.now
+    while not stalls(watch):
+        site.second(2, 3)
+        assert watch.now - hung <= 2 * WINDOW_MS
+    assert watch.now - hung >= 14 * SECOND
+    assert "worker b answers none of 100 owed requests of partitions 2, 3" in stalls(watch)[0].summary
+
+
+@pytest.mark.parametrize("phase_ms", range(0, WINDOW_MS, 1_900))
+def test_who_left_is_no_stall_while_the_others_are_late_and_their_turn_comes(phase_ms):
+    """Its partitions went to another that has a backlog, and answers one after the other for the first time."""
+    watch = Watch()
+    watch.now += phase_ms
+    site = Site(watch, 60_000, a=[0], b=[1, 2, 3]).run(40)
+    site.run(6, 1, 2, 3).answers("a", 1)
+    site.run(8, 2, 3).answers("a", 2)
+    site.run(8, 3).answers("a", 3)
+    site.run(40)
+    assert stalls(watch) == []
+
+
+@pytest.mark.parametrize("phase_ms", range(0, WINDOW_MS, 700))
+def test_who_hangs_through_a_rebalance_is_called_out_within_two_windows_of_it(phase_ms):
+    """One of its partitions went to another: where all are late the silence counts from there."""
+    for late_ms, allowed_ms in ((60_000, 2 * WINDOW_MS + 10 * SECOND), (200, 2 * WINDOW_MS)):
+        watch = Watch()
+        watch.now += phase_ms
+        site = Site(watch, late_ms, a=[0], b=[1, 2]).run(40)
+        hung = watch.now
+        site.run(10, 1, 2).answers("a", 1)
+        while not stalls(watch):
+            site.second(2)
+            assert watch.now - hung <= allowed_ms, late_ms
+        assert "worker b answers none" in stalls(watch)[0].summary
+
+
+def test_however_often_partitions_move_a_hung_worker_is_called_out_within_three_windows_and_a_look():
+    watch = Watch()
+    site = Site(watch, 60_000, a=[0], b=[*range(1, 9)]).run(40)
+    hung = watch.now
+    for number in range(1, 8):  # another of its partitions moves every 5 s
+        site.run(5, *range(number, 9)).answers("a", number)
+    site.run(2, 8)
+    (alert,) = stalls(watch)
+    assert alert.opened_ms - hung <= 3 * WINDOW_MS + WINDOW_MS // 4
+
+
+@pytest.mark.parametrize("phase_ms", range(0, WINDOW_MS, 700))
+def test_who_never_answered_is_called_out_where_its_partitions_were_answered_by_a_prompt_one(phase_ms):
+    """A new worker takes half of the partitions over and hangs from its first batch on."""
+    watch = Watch()
+    watch.now += phase_ms
+    site = Site(watch, 200, a=[0, 1]).run(40)
+    hung = watch.now
+    while not stalls(watch):
+        site.second(1)
+        assert watch.now - hung <= 2 * WINDOW_MS
+    assert "no worker answers any of 50 owed requests of partition 1" in stalls(watch)[0].summary
+    assert watch.now - hung >= 14 * SECOND
+
+
+def test_a_single_request_that_takes_long_is_no_sign_that_its_worker_lost_the_partition():
+    watch = Watch()
+    site = Site(watch, 200, a=[0, 1]).run(40)
+    for _ in range(40):
+        site.second(1, owed=3)
+    assert stalls(watch) == []
+
+
 def test_a_partition_whose_turn_comes_late_is_no_stall_while_its_worker_answers_others():
     watch = Watch(lag_windows=100)
     turn = [watch.now, watch.now]

@@ -1,4 +1,5 @@
-from infra.up.books import Books, Fate, in_words
+from infra.up.books import Books, Fate
+from infra.up.ranges import in_words
 from schemas.base import Identity
 
 
@@ -10,11 +11,16 @@ def fates(partition: int, offsets, outcome: str = "answered") -> list[Fate]:
     return [Fate(partition, offset, outcome) for offset in offsets]
 
 
+def rows(**counts):
+    """The table's rows of partition 0, by outcome."""
+    return {0: counts}
+
+
 def test_the_books_balance_when_everything_is_told_everywhere():
     ours = books()
     ours.settle([*fates(0, range(10, 20)), Fate(1, 1, "failed"), Fate(1, 0, "answered"), Fate(1, 2, "dead_lettered")])
     ours.observe([*fates(0, range(10, 20)), *fates(1, [0]), *fates(1, [1], "failed"), *fates(1, [2], "dead_lettered")])
-    account = ours.account({0: 20, 1: 3}, table_rows=11)
+    account = ours.account({0: 20, 1: 3}, {0: {"answered": 10}, 1: {"answered": 1, "failed": 1, "dead_lettered": 1}})
     assert (account.sent, account.answered, account.failed, account.dead_lettered, account.owed) == (13, 11, 1, 1, 0)
     assert account.telemetry_rows == 11
     assert account.balanced
@@ -26,7 +32,7 @@ def test_what_is_not_answered_is_owed_and_named():
     ours = books({0: 0})
     ours.settle(fates(0, [0, 1, 3, 7]))
     ours.observe(fates(0, [0, 1, 3]))
-    account = ours.account({0: 8}, table_rows=4)
+    account = ours.account({0: 8}, rows(answered=4))
     assert account.owed == 4
     assert not account.balanced
     assert ours.oldest_owed({0: 8}) == {0: 2}
@@ -40,7 +46,7 @@ def test_repeated_answers_count_once_and_are_reported():
     ours = books({0: 0})
     ours.settle(fates(0, [0, 1]))
     ours.settle([Fate(0, 1, "failed"), Fate(0, 0, "answered"), Fate(0, 2, "shed")])
-    account = ours.account({0: 3}, table_rows=None)
+    account = ours.account({0: 3}, None)
     assert (account.answered, account.failed, account.shed, account.repeats) == (2, 0, 1, 2)
 
 
@@ -52,22 +58,48 @@ def test_only_the_range_is_accounted_for():
     assert ours.repeats == 0
 
 
-def test_a_missing_or_doubled_row_is_no_balance():
+def test_a_missing_or_doubled_row_of_any_outcome_is_no_balance():
     ours = books({0: 0})
-    ours.settle(fates(0, range(5)))
-    ours.observe(fates(0, range(5)))
-    assert ours.account({0: 5}, 5).balanced
-    assert not ours.account({0: 5}, 4).balanced
-    assert not ours.account({0: 5}, 6).balanced
-    assert not ours.account({0: 5}, None).balanced
+    for take in (ours.settle, ours.observe):
+        take([*fates(0, range(5)), *fates(0, [5], "failed"), *fates(0, [6], "shed")])
+
+    def balanced(seen):
+        return ours.account({0: 7}, seen).balanced
+
+    assert balanced(rows(answered=5, failed=1, shed=1))
+    for wrong in ({"answered": 4}, {"answered": 6}, {"failed": 0}, {"shed": 2}, {"dead_lettered": 1}):
+        assert not balanced(rows(**{"answered": 5, "failed": 1, "shed": 1} | wrong)), wrong
+    assert not balanced({1: {"answered": 5, "failed": 1, "shed": 1}}), "rows of another partition"
+
+
+def test_without_the_table_it_is_known_what_kafka_says():
+    ours = books({0: 0})
+    for take in (ours.settle, ours.observe):
+        take(fates(0, range(5)))
+    account = ours.account({0: 5}, None)
+    assert (account.balanced, account.agrees_in_kafka) == (False, True)
+    assert (account.as_json()["table_rows"], account.as_json()["balanced"]) == (None, None)
+    assert ours.account({0: 6}, None).as_json()["balanced"] is False, "one is owed, whatever the table says"
 
 
 def test_an_outcome_told_differently_is_named():
     ours = books({0: 0})
     ours.settle(fates(0, [0]))
     ours.observe(fates(0, [0], "failed"))
-    assert not ours.account({0: 1}, 1).balanced
-    assert "outcomes differ" in ours.differences({0: 1})[0]
+    assert not ours.account({0: 1}, rows(failed=1)).balanced
+    assert ours.differences({0: 1}) == [
+        "partition 0: answered by the first answer and failed by telemetry: offsets 0: 1"
+    ]
+
+
+def test_two_requests_with_each_others_outcome_are_no_balance():
+    ours = books({0: 0})
+    ours.settle([*fates(0, [0, 1]), *fates(0, [2], "shed")])
+    ours.observe([*fates(0, [0], "shed"), *fates(0, [1, 2])])
+    account = ours.account({0: 3}, rows(answered=2, shed=1))
+    assert (account.answered, account.telemetry_rows, account.table_rows) == (2, 2, 2)
+    assert (account.unlike, account.agrees_in_kafka, account.balanced) == (2, False, False)
+    assert ours.unlike(0) == [(("answered", "shed"), 1, [0]), (("shed", "answered"), 1, [2])]
 
 
 def test_answers_of_another_topic_are_not_ours():

@@ -135,8 +135,9 @@ def alert(incident: str, sequence: int, status: AlertStatus, offset: int) -> Rec
 def test_every_kind_of_record_finds_its_place_in_the_books():
     ours = traffic()
     ours.fold([answered(0), failed(1), dead_letter(2), answered(3)], now=5.0)
-    ours.fold([served([0, 1, 3], [Outcome.ANSWERED, Outcome.FAILED, Outcome.ANSWERED])], now=6.0)
-    account = ours.books.account({0: 4, 1: 0}, table_rows=2)
+    outcomes = [Outcome.ANSWERED, Outcome.FAILED, Outcome.DEAD_LETTERED, Outcome.ANSWERED]
+    ours.fold([served([0, 1, 2, 3], outcomes)], now=6.0)
+    account = ours.books.account({0: 4, 1: 0}, {0: {"answered": 2, "failed": 1, "dead_lettered": 1}})
     assert (account.answered, account.failed, account.dead_lettered, account.owed) == (2, 1, 1, 0)
     assert account.balanced
     assert ours.dead_letters == {"not_json": 1}
