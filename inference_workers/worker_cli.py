@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from inference_workers.preflight import ModelWanted
     from inference_workers.serving import Outside
     from inference_workers.spec import WorkerSettings
+    from inference_workers.verdicts import ModelRefused
     from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaCluster
     from infra.ports import Clock
@@ -37,6 +38,8 @@ COLLECT_AFTER = 50_000
 then takes a tenth of the loop's time to find that nothing is to be collected, as requests hold no cycles."""
 READY_SECONDS_MAX = 60.0
 """How long a worker waits for Kafka and the topics when it starts."""
+REFUSAL_SECONDS_MAX = 5.0
+"""How long a worker whose model is refused waits for Kafka to confirm the event that says so."""
 
 
 @click.command("worker")
@@ -82,8 +85,12 @@ def serve_guarded(serve_: Callable[[], None]) -> None:
 
 
 def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
-    """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits."""
+    """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits.
+
+    Raises ModelRefused for one that does not, and `model.events` says so.
+    """
     from inference_workers.observation import start_observer
+    from inference_workers.verdicts import ModelRefused
     from infra.clock import SystemClock
 
     clock = SystemClock()
@@ -94,7 +101,11 @@ def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event)
         cluster = _connect(kafka)
         if stop.is_set():
             return
-        own = loaded.result()
+        try:
+            own = loaded.result()
+        except ModelRefused as refusal:
+            _tell(refusal, settings, kafka, clock)
+            raise
     _run(settings, kafka, cluster, own, clock, observer, stop)
 
 
@@ -103,6 +114,22 @@ def _load(settings: WorkerSettings, wanted: ModelWanted | None = None) -> Loaded
     from inference_workers.preflight import ModelWanted
 
     return load_servable(wanted or ModelWanted.of_settings(settings), settings, real_outside())
+
+
+def _tell(refusal: ModelRefused, settings: WorkerSettings, kafka: KafkaSettings, clock: Clock) -> None:
+    """Say on `model.events` that the worker's own model is refused. Best effort, and soon over."""
+    from inference_workers.fleet import publish_verdict
+    from inference_workers.verdicts import LoadFacts, judged
+    from infra.kafka import KafkaPublisher
+    from infra.unique_ids import RANDOM_BYTES
+    from schemas.predictions import ModelRef
+
+    name = settings.name_of_worker()
+    facts = refusal.facts or LoadFacts(ModelRef(name=settings.model_name, version=settings.version), settings.model)
+    publisher = KafkaPublisher(kafka, client_id=name)
+    publish_verdict(judged(name, facts, refusal=refusal), publisher, clock, lambda: os.urandom(RANDOM_BYTES))
+    if publisher.close(REFUSAL_SECONDS_MAX):
+        LOG.warning("Kafka did not confirm the event about the refused model within %.0f s", REFUSAL_SECONDS_MAX)
 
 
 def _connect(kafka: KafkaSettings) -> KafkaCluster:
