@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from inference_workers.admission import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers import ANSWER_TOO_LARGE, Answers, timings
-from inference_workers.compute import Fault, Row, fault_of
+from inference_workers.batching import Arrangement, BatchPlan
+from inference_workers.compute import Computed, Fault, Row, fault_of
 from inference_workers.earlier_answers import Earlier
 from inference_workers.items import Expired
 from inference_workers.ports import Item
@@ -20,6 +21,7 @@ from infra.dead_letters import DeadLetters
 from infra.logs import traced
 from infra.outbox import Outbox, Outgoing
 from infra.ports import Clock, Record
+from schemas.predictions import ModelRef
 from schemas.telemetry import Outcome
 
 LOG = logging.getLogger(__name__)
@@ -173,6 +175,24 @@ class Outcomes:
 def _mean_norm(rows: Sequence[Row | Fault]) -> float:
     norms = [row.norm for row in rows if isinstance(row, Row)]
     return sum(norms) / len(norms) if norms else 0.0
+
+
+def batch_facts(
+    model: ModelRef, plan: BatchPlan, members: Sequence[Ready], arrangement: Arrangement, computed: Computed, depth: int
+) -> BatchFacts:
+    """What is told of a batch but for `post_ms`; `depth` requests waited when it was closed."""
+    return BatchFacts(
+        model=model,
+        size=len(members),
+        tokens=sum(len(item.ids) or item.cost for item in arrangement.items),
+        padded_tokens=computed.tokens_computed,
+        tokenise_ms=sum(one.tokenise_ms for one in members),
+        compute_ms=computed.compute_ms,
+        reason=plan.reason,
+        queue_depth=depth,
+        memory_bytes=computed.memory_bytes,
+        computed=len(arrangement.items),
+    )
 
 
 def rows_in_order(one: Ready, computed: dict[int, Row | Fault]) -> list[Row | Fault]:
