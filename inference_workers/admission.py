@@ -23,7 +23,7 @@ from inference_workers.items import (
 )
 from inference_workers.ports import Item, Place
 from inference_workers.routing import Route, RoutingTable
-from inference_workers.scripts import joined, scripts_of
+from inference_workers.scripts import scripts_of_requests
 from inference_workers.servable import Servable
 from inference_workers.tasks.outputs import Wanted
 from infra.ports import Clock, Record
@@ -226,7 +226,7 @@ class Admission:
                 self._tokenise_each(servable, mine, texts)
                 continue
             each_ms = (self.clock.monotonic() - start) * 1000 / max(1, len(flat))
-            scripts = scripts_of([joined(some) for some in texts])
+            scripts = scripts_of_requests(texts)
             for draft, some, draft.script in zip(mine, texts, scripts, strict=True):
                 draft.tokenised = [next(tokenised) for _ in some]
                 draft.tokenise_ms = each_ms * len(some)
@@ -294,7 +294,8 @@ def _text_bytes(request: InferenceRequested) -> int:
     total = 0
     for one in request.inputs if request.query is None else (request.query, *request.inputs):
         for text in (one,) if isinstance(one, str) else (one.text, one.text_pair):
-            total += 0 if text is None else len(text.encode())
+            if text is not None:
+                total += len(text) if text.isascii() else len(text.encode())
     return total
 
 

@@ -17,7 +17,7 @@ from inference_workers.compute import PREFETCHED_MAX, Compute, Computed, Row
 from inference_workers.lanes import Lane, Lanes
 from inference_workers.newcomers import Newcomers
 from inference_workers.observer import Observer
-from inference_workers.outcomes import Outcomes, batch_facts, rows_in_order, size_of
+from inference_workers.outcomes import Outcomes, batch_facts, line_of, rows_in_order, size_of
 from inference_workers.ports import Place
 from inference_workers.routing import RoutingTable
 from inference_workers.servable import Servable
@@ -309,7 +309,7 @@ class InferenceWork:
             rows = rows_in_order(one, results)
             told.append(self._outcomes.answered(one, rows, outbox, batch=facts, queue_ms=queue_ms))
         facts.post_ms = (self._clock.monotonic() - start) * 1000
-        self._outcomes.telemetry.add_all(told)
+        self._outcomes.telemetry.add_all(map(line_of, told))
         if self._observer is not None:
             self._observer.folded(facts)
 

@@ -66,6 +66,11 @@ def joined(texts: Sequence[str | tuple[str, str]]) -> str:
     return " ".join(found)
 
 
+def scripts_of_requests(requests: Sequence[Sequence[str | tuple[str, str]]]) -> list[int]:
+    """For each request, by its texts, what `scripts_of` tells of them together."""
+    return scripts_of([joined(texts) for texts in requests])
+
+
 def scripts_of(texts: Sequence[str]) -> list[int]:
     """For each text the writing system, a place in `SCRIPTS`, that most of its letters are of; the first of several
     with as many. 0 without letters.
