@@ -63,10 +63,6 @@ class Observer:
         metrics.CACHE_BYTES.follow(held_bytes)
         metrics.CACHE_EVICTIONS.follow(evictions)
 
-    def loaded(self, model: ModelRef, seconds: float) -> None:
-        """A model is loaded, warm and passed its golden samples; `seconds` since its loading began."""
-        self._meters.loaded(model, seconds)
-
     def ready_to_join(self) -> None:
         """The worker's own model is loaded, so the group may be joined."""
         self.readiness.loaded()

@@ -214,7 +214,6 @@ def _run(
         stop,
         wait=compute.wait,
     )
-    observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
     observer.ready_to_join()
     start_scaling(observer, cluster, settings, clock, stop)
     made_anew.start()

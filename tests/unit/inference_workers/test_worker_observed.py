@@ -4,13 +4,17 @@ import json
 
 import pytest
 
+from inference_workers.deployments import Deployments
+from inference_workers.loop import Models
 from inference_workers.observer import Observer
 from infra import metrics
 from infra.health import Code, HealthPolicy
 from infra.ports import RetryLater
+from schemas.predictions import ModelRef
 from schemas.topics import REQUESTS
 from tests.fakes import FakeClock
-from tests.unit.inference_workers.stand_ins import MODEL, World
+from tests.unit.inference_workers.stand_ins import MODEL, World, servable
+from tests.unit.inference_workers.test_deployments import arm, record
 
 
 class FakeUsage:
@@ -59,6 +63,21 @@ def test_a_compute_thread_that_hangs_makes_the_worker_not_ready(world, observer)
     assert observer.readiness.ready(world.clock.monotonic()).code is Code.IDLE
     observer.close()
     assert metrics.REQUESTS.labels(*labels).read() >= before + 8
+
+
+def test_a_model_that_a_deployment_loaded_says_how_long_that_took(observer):
+    deployments = None
+    world = World(observer=observer, models=Models(lambda: deployments.take(), lambda one: deployments.retire(one)))
+    observer._clock = world.clock
+    ref = ModelRef(name="deployed-and-measured", version="2")
+    deployments = Deployments(world.servable, lambda wanted: servable(ref=ref, load_seconds=3.5))
+    deployments.apply(record(arm(version="2")))
+    ask(world, 1)
+    world.run(60)
+    assert metrics.MODEL_LOAD_SECONDS.labels(ref.name, "2").read() == 3.5
+    deployments.apply(record())
+    world.run(60)
+    assert (ref.name, "2") not in {labels for labels, _ in metrics.MODEL_LOAD_SECONDS.cells()}, "it is unloaded"
 
 
 def test_requests_whose_partitions_kafka_does_not_tell_of_are_owed_and_no_reason_for_a_restart(world, observer):
