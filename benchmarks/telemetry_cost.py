@@ -27,8 +27,7 @@ from benchmarks.cpu_account import CallCost, CpuAccount, find, install, measure_
 from schemas.topics import TELEMETRY
 
 HOOKS = (
-    "inference_workers.admission:_text_bytes",
-    "inference_workers.admission:scripts_of_requests",
+    "inference_workers.admission:measure",
     "inference_workers.compute:directions_of",
     "inference_workers.compute:MemoryLooks.memory_of",
     "inference_workers.loop:batch_facts",
