@@ -26,19 +26,38 @@ class CallCost:
 
 
 class CpuAccount:
-    """Sums `thread_time` of wrapped calls. A wrapped call inside a wrapped call counts once. Thread-safe enough: each
-    thread measures itself, and the sums are read between two steps of the only thread that does this work."""
+    """Sums `thread_time` of wrapped calls. A wrapped call inside a wrapped call counts once. Threads may call at once:
+    each measures itself and has sums of its own, which are added up when they are asked for."""
 
     def __init__(self, thread_time: Callable[[], float] = time.thread_time) -> None:
-        self.seconds = 0.0
-        self.calls = 0
-        self.by_call: dict[str, tuple[int, float]] = {}
-        """Number and seconds by the call's name."""
         self._thread_time = thread_time
         self._here = threading.local()
+        self._sums: list[dict[str, tuple[int, float]]] = []
+
+    @property
+    def by_call(self) -> dict[str, tuple[int, float]]:
+        """Number and seconds by the call's name."""
+        found: dict[str, tuple[int, float]] = {}
+        for sums in self._sums:
+            for name, (calls, seconds) in tuple(sums.items()):
+                before = found.get(name, (0, 0.0))
+                found[name] = before[0] + calls, before[1] + seconds
+        return found
+
+    @property
+    def calls(self) -> int:
+        """How many there were."""
+        return sum(calls for calls, _ in self.by_call.values())
+
+    @property
+    def seconds(self) -> float:
+        """What they took together."""
+        return sum(seconds for _, seconds in self.by_call.values())
 
     def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
         """The same call, accounted."""
+
+        name = f"{call.__module__.rpartition('.')[2]}.{call.__qualname__}"
 
         @functools.wraps(call)
         def measured(*arguments: Any, **named: Any) -> Any:
@@ -49,7 +68,7 @@ class CpuAccount:
             try:
                 return call(*arguments, **named)
             finally:
-                self._add(call.__qualname__, self._thread_time() - began)
+                self._add(name, self._thread_time() - began)
                 self._here.inside = False
 
         return measured
@@ -61,10 +80,12 @@ class CpuAccount:
         self._add("iterate", self._thread_time() - began)
 
     def _add(self, name: str, seconds: float) -> None:
-        self.seconds += seconds
-        self.calls += 1
-        calls, sum_of = self.by_call.get(name, (0, 0.0))
-        self.by_call[name] = calls + 1, sum_of + seconds
+        sums: dict[str, tuple[int, float]] | None = getattr(self._here, "sums", None)
+        if sums is None:
+            sums = self._here.sums = {}
+            self._sums.append(sums)
+        calls, sum_of = sums.get(name, (0, 0.0))
+        sums[name] = calls + 1, sum_of + seconds
 
 
 def install(account: CpuAccount, hooks: tuple[str, ...]) -> None:

@@ -4,6 +4,7 @@ Throughput with and without cannot show 1 %: two equal runs differ by more. So a
 (`python -m benchmarks.telemetry_cost`, settings as a worker's), on a real Kafka, and the calls that only exist for
 telemetry and metrics are accounted with the thread's own processor clock:
 
+* what is found out for it alone: sizes and writing systems of texts, directions of vectors, memory, a batch's facts;
 * noting an outcome, counting it in the metrics, collecting it into columns, making the event of it, encoding it;
 * handing the event to the Kafka client, and settling the receipts when it is delivered;
 * of the client's own threads, the share of bytes that is telemetry's.
@@ -26,7 +27,10 @@ from benchmarks.cpu_account import CallCost, CpuAccount, find, install, measure_
 from schemas.topics import TELEMETRY
 
 HOOKS = (
-    "inference_workers.answers.outcomes:_mean_norm",
+    "inference_workers.admission.requests:measure",
+    "inference_workers.batching.compute:directions_of",
+    "inference_workers.batching.compute:MemoryLooks.memory_of",
+    "inference_workers.worker.loop:batch_facts",
     "inference_workers.worker.loop:InferenceWork._turned",
     "inference_workers.telemetry.observer:Observer.turned",
     "inference_workers.telemetry.observer:Observer.folded",
@@ -67,6 +71,8 @@ class TelemetryCost:
     telemetry_us: float
     worker_us: float
     overhead: float
+    bytes_per_request: float = 0.0
+    """Of telemetry, as handed to the Kafka client: before it compresses them."""
     by_call_us: dict[str, float] = field(default_factory=dict)
     """What of it each call spends, where most is spent first; `(client)` are the Kafka client's threads."""
 
@@ -83,7 +89,8 @@ def cost_between(first: Snapshot, last: Snapshot, requests: int) -> TelemetryCos
         before_number, before = first.by_call.get(name, (0, 0.0))
         spent[name] = seconds - before - (number - before_number) * last.inside
     by_call = {name: 1e6 * spent[name] / requests for name in sorted(spent, key=spent.__getitem__, reverse=True)}
-    return TelemetryCost(1e6 * telemetry / requests, 1e6 * worker / requests, telemetry / worker, by_call)
+    told = (last.telemetry_bytes - first.telemetry_bytes) / requests
+    return TelemetryCost(1e6 * telemetry / requests, 1e6 * worker / requests, telemetry / worker, told, by_call)
 
 
 class Meter:

@@ -65,6 +65,7 @@ def telemetry_figures(cost: TelemetryCost) -> Figures:
     return {
         "telemetry_overhead": round(cost.overhead, SUMS_TO_ONE_DIGITS),
         "telemetry_us_per_request": round(cost.telemetry_us, 2),
+        "telemetry_bytes_per_request": round(cost.bytes_per_request, 1),
         "telemetry_us_by_call": {name: round(spent, 2) for name, spent in cost.by_call_us.items()},
         "accounted_worker_us_per_request": round(cost.worker_us, 1),
     }

@@ -18,6 +18,7 @@ import click
 if TYPE_CHECKING:
     from inference_workers.loading.load import Loaded
     from inference_workers.loading.preflight import ModelWanted
+    from inference_workers.models.verdicts import ModelRefused
     from inference_workers.spec import WorkerSettings
     from inference_workers.telemetry.observer import Observer
     from inference_workers.worker.fleet import Fleet
@@ -39,6 +40,8 @@ DEPLOYMENTS_SECONDS_MAX = 15.0
 """How long a starting worker waits for the deployments that hold already."""
 READY_SECONDS_MAX = 60.0
 """How long a worker waits for Kafka and the topics when it starts."""
+REFUSAL_SECONDS_MAX = 5.0
+"""How long a worker whose model is refused waits for Kafka to confirm the event that says so."""
 
 
 @click.command("worker")
@@ -84,7 +87,11 @@ def serve_guarded(serve_: Callable[[], None]) -> None:
 
 
 def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
-    """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits."""
+    """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits.
+
+    Raises ModelRefused for one that does not, and `model.events` says so.
+    """
+    from inference_workers.models.verdicts import ModelRefused
     from inference_workers.worker.observation import start_observer
     from infra.clock import SystemClock
 
@@ -96,7 +103,11 @@ def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event)
         cluster = _connect(kafka)
         if stop.is_set():
             return
-        own = loaded.result()
+        try:
+            own = loaded.result()
+        except ModelRefused as refusal:
+            _tell(refusal, settings, kafka, clock)
+            raise
     _run(settings, kafka, cluster, own, clock, observer, stop)
 
 
@@ -105,6 +116,22 @@ def _load(settings: WorkerSettings, wanted: ModelWanted | None = None) -> Loaded
     from inference_workers.loading.preflight import ModelWanted
 
     return load_servable(wanted or ModelWanted.of_settings(settings), settings, real_outside())
+
+
+def _tell(refusal: ModelRefused, settings: WorkerSettings, kafka: KafkaSettings, clock: Clock) -> None:
+    """Say on `model.events` that the worker's own model is refused. Best effort, and soon over."""
+    from inference_workers.models.verdicts import LoadFacts, judged
+    from inference_workers.worker.fleet import publish_verdict
+    from infra.kafka import KafkaPublisher
+    from infra.unique_ids import RANDOM_BYTES
+    from schemas.predictions import ModelRef
+
+    name = settings.name_of_worker()
+    facts = refusal.facts or LoadFacts(ModelRef(name=settings.model_name, version=settings.version), settings.model)
+    publisher = KafkaPublisher(kafka, client_id=name)
+    publish_verdict(judged(name, facts, refusal=refusal), publisher, clock, lambda: os.urandom(RANDOM_BYTES))
+    if publisher.close(REFUSAL_SECONDS_MAX):
+        LOG.warning("Kafka did not confirm the event about the refused model within %.0f s", REFUSAL_SECONDS_MAX)
 
 
 def _connect(kafka: KafkaSettings) -> KafkaCluster:
@@ -191,7 +218,6 @@ def _run(
         stop,
         wait=compute.wait,
     )
-    observer.loaded(own.facts.ref, own.facts.load_ms / 1000)
     observer.ready_to_join()
     start_scaling(observer, cluster, settings, clock, stop)
     made_anew.start()

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -15,17 +16,26 @@ import click
 from pydantic import ValidationError
 
 from infra.clock import SystemClock
+from infra.deployment_verdicts import arms_running, judgements, verdict_of
 from infra.durations import Duration
 from infra.exit_codes import EXIT_TRY_AGAIN
 from infra.ports import Clock, Publisher, Record, RetryLater
 from infra.tail_cli import printable
 from schemas.base import DecodeError, decode, encode, headers_for
-from schemas.deployments import DEPLOYMENT_KINDS, MODEL_EVENT_KINDS, Arm, DeploymentChanged, ModelJudged, Verdict
+from schemas.deployments import DEPLOYMENT_KINDS, Arm, DeploymentChanged, ModelJudged, Verdict
 from schemas.topics import DEPLOYMENTS, MODEL_EVENTS
 
 DELIVERY_SECONDS = 15.0
 READ_SECONDS = 15.0
 EXIT_REFUSED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A scenario's deployment, and when its record was appended, in epoch milliseconds."""
+
+    deployment: DeploymentChanged
+    since_ms: int
 
 
 @click.group()
@@ -51,7 +61,7 @@ def show(scenario: str | None, as_json: bool) -> None:
     Example:
       inferwatch deployments show search --json
     """
-    found = {name: one for name, one in _current().items() if scenario in (None, name)}
+    found = {name: one.deployment for name, one in _current().items() if scenario in (None, name)}
     if as_json:
         click.echo(json.dumps({name: one.model_dump(mode="json", exclude_none=True) for name, one in found.items()}))
         return
@@ -82,7 +92,7 @@ def apply(file: Any, reason: str, wait: float, as_json: bool) -> None:
     """
     wanted = read_deployment(file.read(), reason)
     before = _current().get(wanted.scenario)
-    previous = before.arms if before is not None else []
+    previous = [] if before is None else arms_running(before.deployment, _judged_since(before.since_ms))
     _send(wanted.model_copy(update={"previous": previous}), wanted.scenario, wait, as_json)
 
 
@@ -101,7 +111,8 @@ def rollback(scenario: str, reason: str, wait: float, as_json: bool) -> None:
     before = _current().get(scenario)
     if before is None:
         raise click.ClickException(f"{scenario} has no deployment: there is nothing to go back from")
-    _send(rolled_back(before, reason), scenario, wait, as_json)
+    running = arms_running(before.deployment, _judged_since(before.since_ms))
+    _send(rolled_back(before.deployment, running, reason), scenario, wait, as_json)
 
 
 @deployments.command("remove")
@@ -132,11 +143,12 @@ def read_deployment(raw: bytes, reason: str) -> DeploymentChanged:
     return wanted
 
 
-def rolled_back(now: DeploymentChanged, reason: str) -> DeploymentChanged | None:
-    """The deployment before this one; None when the workers' own model answered then."""
+def rolled_back(now: DeploymentChanged, running: Sequence[Arm], reason: str) -> DeploymentChanged | None:
+    """The deployment before this one, with those arms to come back to that are `running`; None when the workers' own
+    model answered then."""
     if not now.previous:
         return None
-    return DeploymentChanged(scenario=now.scenario, arms=now.previous, previous=now.arms, reason=reason)
+    return DeploymentChanged(scenario=now.scenario, arms=now.previous, previous=list(running), reason=reason)
 
 
 def arm_lines(arms: Sequence[Arm]) -> list[str]:
@@ -148,9 +160,9 @@ def arm_lines(arms: Sequence[Arm]) -> list[str]:
     ]
 
 
-def by_scenario(records: Iterable[Record]) -> dict[str, DeploymentChanged]:
+def by_scenario(records: Iterable[Record]) -> dict[str, Standing]:
     """What holds after these records; those that cannot be read are passed over, as workers do."""
-    found: dict[str, DeploymentChanged] = {}
+    found: dict[str, Standing] = {}
     for record in records:
         if record.value is None:
             found.pop((record.key or b"").decode("utf-8", "replace"), None)
@@ -159,26 +171,8 @@ def by_scenario(records: Iterable[Record]) -> dict[str, DeploymentChanged]:
             one = decode(record.headers, record.value, DEPLOYMENT_KINDS).data
         except DecodeError:
             continue
-        found[one.scenario] = one
+        found[one.scenario] = Standing(one, record.timestamp_ms)
     return found
-
-
-def verdict_of(events: Iterable[ModelJudged], scenario: str, arms: Sequence[Arm]) -> ModelJudged | None:
-    """The event that settles a deployment: a refusal of one of its models, or the last of them being ready."""
-    wanted = {(arm.model_name, arm.version) for arm in arms}
-    ready: dict[str, set[tuple[str, str]]] = {}
-    for one in events:
-        model = one.model.name, one.model.version
-        if scenario not in one.scenarios or model not in wanted:
-            continue
-        if one.verdict is Verdict.REFUSED:
-            return one
-        if one.verdict is Verdict.READY:
-            mine = ready.setdefault(one.worker_id, set())
-            mine.add(model)
-            if mine == wanted:
-                return one
-    return None
 
 
 def publish(
@@ -206,18 +200,28 @@ def publish(
         raise failures[0]
 
 
-def _current() -> dict[str, DeploymentChanged]:
+def _current() -> dict[str, Standing]:
+    return by_scenario(_read(DEPLOYMENTS.name, 0))
+
+
+def _judged_since(time_ms: int) -> list[ModelJudged]:
+    return judgements(_read(MODEL_EVENTS.name, time_ms))
+
+
+def _read(topic: str, since_ms: int) -> list[Record]:
+    """What a topic holds that was appended at this time or later. Raises RetryLater."""
     from infra.connect import kafka_connection
     from infra.kafka import KafkaCluster, KafkaRangeReader
 
     kafka = kafka_connection()
     cluster = KafkaCluster(kafka)
     try:
-        ranges = {(DEPLOYMENTS.name, number): both for number, both in cluster.ranges(DEPLOYMENTS.name).items()}
+        found = cluster.since(topic, dict.fromkeys(range(cluster.partitions(topic)), since_ms))
     finally:
         cluster.close()
+    ranges = {(topic, number): span for number, span in found.items()}
     reader = KafkaRangeReader(kafka, SystemClock(), client_id="inferwatch-deployments", silence_seconds=READ_SECONDS)
-    return by_scenario(chain.from_iterable(reader.read(ranges)))
+    return list(chain.from_iterable(reader.read(ranges)))
 
 
 def _send(wanted: DeploymentChanged | None, scenario: str, wait: float, as_json: bool) -> None:
@@ -252,10 +256,7 @@ def _wait(events: Any, wanted: DeploymentChanged, seconds: float) -> ModelJudged
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for record in events.poll(100, 0.25):
-            try:
-                seen.append(decode(record.headers, record.value, MODEL_EVENT_KINDS).data)
-            except DecodeError:
-                continue
+            seen += judgements([record])
         found = verdict_of(seen, wanted.scenario, wanted.arms)
         if found is not None:
             return found

@@ -136,6 +136,7 @@ class Readiness:
     deliveries: Duty = field(default_factory=Duty)
     _turned: float = field(default=0.0, init=False)
     _broken: str | None = field(default=None, init=False)
+    _held: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._turned = self.now
@@ -166,10 +167,14 @@ class Readiness:
         """The loop has come round once more."""
         self._turned = now
 
-    def owed(self, count: int, oldest_seconds: float | None, now: float) -> None:
-        """Requests that wait for the model or are in it, and since when the oldest was taken. Without those that were
-        just polled: they need no model when the cache has their results."""
-        self.answers.owe(count, now, oldest_seconds)
+    def owed(self, count: int, oldest_seconds: float | None, now: float, *, held: int = 0) -> None:
+        """Requests that wait for the model or are in it, `held` ones that wait for Kafka to tell of their partitions,
+        and since when the oldest was taken. Without those that were just polled: they need no model when the cache has
+        their results."""
+        if self._held and not held:
+            self.answers.do(now)  # from now on it is the model that they wait for
+        self._held = held
+        self.answers.owe(count + held, now, oldest_seconds)
 
     def answered(self, now: float) -> None:
         """The model gave results, or failed on a request by that request's fault. Not for what was shed, refused or
@@ -211,6 +216,9 @@ class Readiness:
         holds = f"owes {owed} request{'s' if owed > 1 else ''}"
         if self.answers.oldest_seconds is not None:
             holds += f", the oldest for {self.answers.oldest_seconds:.0f} s"
+        if silent > self.policy.stalled_seconds and self._held:
+            why = f"Kafka has not told of the partitions of {self._held} for {silent:.0f} s"
+            return Verdict(False, Code.STALLED, f"{holds}: {why}")
         if silent > self.policy.stalled_seconds:
             return Verdict(False, Code.STALLED, f"{holds}, and the model has answered none for {silent:.0f} s")
         return Verdict(True, Code.OK, f"{holds}; the model answered {silent:.1f} s ago or was free till then")
@@ -226,8 +234,8 @@ class Readiness:
         if stuck > self.policy.turn_seconds:
             return Verdict(False, Code.LOOP_STUCK, f"the loop has not come round for {stuck:.0f} s")
         silent = self.answers.silent_seconds(now)
-        delivering = self.deliveries.silent_seconds(now) <= self.policy.stalled_seconds
-        if silent > self.policy.hung_seconds and delivering:
+        kafka_is_there = not self._held and self.deliveries.silent_seconds(now) <= self.policy.stalled_seconds
+        if silent > self.policy.hung_seconds and kafka_is_there:
             return Verdict(
                 False,
                 Code.STALLED,

@@ -81,7 +81,7 @@ BATCH_REQUESTS = _histogram(WORKER, "inferwatch_batch_requests", "Requests of a 
 BATCHES = _counter(
     WORKER, "inferwatch_batches_total", "Batches by why they were closed: full, timeout, deadline.", [*MODEL, "reason"]
 )
-TOKENS = _counter(WORKER, "inferwatch_tokens_total", "Tokens of requests in batches.", MODEL)
+TOKENS = _counter(WORKER, "inferwatch_tokens_total", "Tokens of requests in batches, generated ones too.", MODEL)
 PADDED_TOKENS = _counter(
     WORKER, "inferwatch_padded_tokens_total", "Tokens that were computed, padding included.", MODEL
 )

@@ -9,22 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from inference_workers.admission.image_reading import Draft, ImageReading
-from inference_workers.admission.scripts import joined, scripts_of
+from inference_workers.admission.scripts import joined, script_of_ascii, scripts_of
 from inference_workers.batching.compute import Row
 from inference_workers.batching.planner import Waiting
 from inference_workers.deployments.routing import Route, RoutingTable
 from inference_workers.models.servable import Servable
 from inference_workers.ports import Item, Place
-from inference_workers.tasks.inputs import (
-    OverLimit,
-    Prepared,
-    Refused,
-    Shed,
-    Text,
-    parts_of,
-    prepare,
-    texts_of,
-)
+from inference_workers.tasks.inputs import OverLimit, Prepared, Refused, Shed, Text, parts_of, prepare, texts_of
 from inference_workers.tasks.outputs import Wanted
 from infra.ports import Clock, Record
 from infra.progress import Receipt
@@ -58,7 +49,8 @@ class Asked:
     route: Route
     deadline_ms: int | None
     inputs: int
-    input_bytes: int
+    input_bytes: int = 0
+    """Of its texts; see `measure`."""
 
     @property
     def model(self) -> ModelRef:
@@ -160,6 +152,7 @@ class Admission:
                 results.append(draft)
                 continue
             if draft.names_images():
+                asked.input_bytes = _text_bytes(envelope.data)  # it may be refused before its texts are looked at
                 self.images.add(draft)
             else:
                 places.append((len(results), draft))
@@ -208,13 +201,13 @@ class Admission:
             route=route,
             deadline_ms=None if timeout_ms is None else appended_ms + timeout_ms,
             inputs=len(request.inputs),
-            input_bytes=_text_bytes(request),
         )
 
     def _draft(self, asked: Asked, request: InferenceRequested, route: Route, *, shadow: bool) -> Draft | Denied:
         try:
             return Draft(asked, request, route, parts_of(request, route.servable), shadow)
         except Refused as refusal:
+            asked.input_bytes = _text_bytes(request)
             return Denied(asked, refusal)
 
     def _tokenise(self, drafts: Sequence[Draft]) -> None:
@@ -225,6 +218,7 @@ class Admission:
         for servable, mine in by_servable.items():
             texts = [texts_of(draft.parts) for draft in mine]
             flat = [text for some in texts for text in some]
+            measure(mine, texts)
             start = self.clock.monotonic()
             try:
                 tokenised = iter(servable.tokeniser.tokenise(flat) if flat else ())
@@ -232,8 +226,7 @@ class Admission:
                 self._tokenise_each(servable, mine, texts)
                 continue
             each_ms = (self.clock.monotonic() - start) * 1000 / max(1, len(flat))
-            scripts = scripts_of([joined(some) for some in texts])
-            for draft, some, draft.script in zip(mine, texts, scripts, strict=True):
+            for draft, some in zip(mine, texts, strict=True):
                 draft.tokenised = [next(tokenised) for _ in some]
                 draft.tokenise_ms = each_ms * len(some)
 
@@ -297,11 +290,25 @@ def _decoded(record: Record) -> Envelope[InferenceRequested]:
     return decode(record.headers, record.value, KINDS, plain=InferenceRequested)
 
 
+def measure(drafts: Sequence[Draft], texts: Sequence[Sequence[Text]]) -> None:
+    """Find out what only telemetry tells of requests' texts: how many bytes, in which writing system."""
+    others: list[tuple[Draft, Sequence[Text]]] = []
+    for draft, some in zip(drafts, texts, strict=True):
+        text = some[0] if len(some) == 1 else None
+        if isinstance(text, str) and text.isascii():  # nearly always, and then it is quick
+            draft.asked.input_bytes, draft.script = len(text), script_of_ascii(text)
+        else:
+            others.append((draft, some))
+    for (draft, _), draft.script in zip(others, scripts_of([joined(some) for _, some in others]), strict=True):
+        draft.asked.input_bytes = _text_bytes(draft.request)
+
+
 def _text_bytes(request: InferenceRequested) -> int:
     total = 0
     for one in request.inputs if request.query is None else (request.query, *request.inputs):
         for text in (one,) if isinstance(one, str) else (one.text, one.text_pair):
-            total += 0 if text is None else len(text.encode())
+            if text is not None:
+                total += len(text) if text.isascii() else len(text.encode())
     return total
 
 

@@ -72,14 +72,17 @@ def scripts_of(texts: Sequence[str]) -> list[int]:
 
     Nearly all texts of many services are ASCII, and told by their first letter; the others are counted together.
     """
-    found = [
-        (LATIN if text[:1].isalpha() or _LETTER.search(text) else NONE) if text.isascii() else -1 for text in texts
-    ]
+    found = [script_of_ascii(text) if text.isascii() else -1 for text in texts]
     wide = [number for number, script in enumerate(found) if script < 0]
     if wide:
         for number, script in zip(wide, _counted([texts[number][:CHARACTERS_MAX] for number in wide]), strict=True):
             found[number] = script
     return found
+
+
+def script_of_ascii(text: str) -> int:
+    """The same of one text, which must be ASCII."""
+    return LATIN if text[:1].isalpha() or _LETTER.search(text) else NONE
 
 
 def _counted(texts: Sequence[str]) -> list[int]:

@@ -53,6 +53,10 @@ class Newcomers:
         if where not in self._topics:
             self._unknown.setdefault(where, record)
 
+    def asks(self) -> bool:
+        """Whether something is not known yet: no request is looked at until then."""
+        return bool(self._unknown)
+
     def are_known(self, *, settled: bool) -> bool:
         """Ask what is not known yet. False while the cluster does not answer, and while answers of this worker's own,
         of partitions that it had before, are still on their way (not `settled`): they may be these requests' first."""

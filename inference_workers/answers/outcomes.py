@@ -9,17 +9,19 @@ from dataclasses import dataclass, field
 from inference_workers.admission.requests import Asked, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers.earlier import Earlier
 from inference_workers.answers.records import ANSWER_TOO_LARGE, Answers, timings
-from inference_workers.batching.compute import Fault, Row, fault_of
-from inference_workers.ports import Item
+from inference_workers.batching.compute import Computed, Fault, Row, fault_of
+from inference_workers.batching.planner import Arrangement, BatchPlan
+from inference_workers.ports import Item, Tokens
 from inference_workers.tasks.inputs import Expired
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
-from inference_workers.telemetry.accumulator import Line, TelemetryAccumulator, Unread
+from inference_workers.telemetry.accumulator import Line, TelemetryAccumulator, Told, Unread
 from inference_workers.telemetry.served_page import BatchFacts
 from infra.dead_letters import DeadLetters
 from infra.logs import traced
 from infra.outbox import Outbox, Outgoing
 from infra.ports import Clock, Record
+from schemas.predictions import ModelRef
 from schemas.telemetry import Outcome
 
 LOG = logging.getLogger(__name__)
@@ -41,50 +43,20 @@ class Outcomes:
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
     ) -> None:
         """All parts of a request are there, in order: answer it, or say what failed."""
-        self.telemetry.add_all([self.answered(one, rows, outbox, batch=batch, queue_ms=queue_ms)])
+        self.telemetry.add_all([line_of(self.answered(one, rows, outbox, batch=batch, queue_ms=queue_ms))])
 
     def answered(
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
-    ) -> Line:
-        """The same, but the outcome is handed back instead of being noted. To answer a whole batch and note its
-        outcomes then takes less time than to do both for each: the processor's cache holds one of the two programs."""
+    ) -> Settled:
+        """The same, but what became of it is handed back for `line_of` instead of being noted. To answer a whole batch
+        and note its outcomes then takes less time than to do both for each: the processor's cache holds one of the two
+        programs."""
         asked, now_ms = one.asked, self.clock.now_ms()
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
         if fault is not None:
             self._log_failure(asked, fault, now_ms)
-        first = rows[0]
-        norm = first.norm if len(rows) == 1 and isinstance(first, Row) else _mean_norm(rows)  # one, nearly always
-        direction = first.direction if isinstance(first, Row) else 0
         outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
-        total_ms, cached = now_ms - asked.appended_ms, one.cached / len(one.parts)
-        told = one.tokens, one.unknown_share, one.truncated, cached
-        if fault is None:
-            return Line(
-                asked,
-                Outcome.ANSWERED,
-                now_ms,
-                total_ms,
-                queue_ms,
-                batch,
-                *told,
-                norm,
-                statistics,
-                script=one.script,
-                direction=direction,
-            )
-        return Line(
-            asked,
-            Outcome.FAILED,
-            now_ms,
-            total_ms,
-            queue_ms,
-            batch,
-            *told,
-            statistics=statistics,
-            error=fault.code,
-            fingerprint=fault.fingerprint,
-            script=one.script,
-        )
+        return one, rows, now_ms, queue_ms, batch, fault, statistics
 
     def _answer(
         self, one: Ready, rows: Sequence[Row | Fault], batch: BatchFacts | None, queue_ms: float, now_ms: int
@@ -170,9 +142,72 @@ class Outcomes:
         self._logged_ms, self._unlogged = now_ms, 0
 
 
+Settled = tuple[Ready, Sequence[Row | Fault], int, float, BatchFacts | None, Fault | None, Statistics]
+"""A request that was answered or failed: its rows, when that was, how long it waited, in which batch, why it failed."""
+
+
+def line_of(settled: Settled) -> Told:
+    """What telemetry tells of it."""
+    one, rows, now_ms, queue_ms, batch, fault, statistics = settled
+    asked, norm, direction = one.asked, 0.0, 0
+    if fault is None:
+        outcome, error, stack = Outcome.ANSWERED, "", ""
+        first = rows[0]
+        if isinstance(first, Row):
+            norm, direction = first.norm if len(rows) == 1 else _mean_norm(rows), first.direction
+    else:
+        outcome, error, stack = Outcome.FAILED, fault.code, fault.fingerprint
+    return (
+        asked,
+        outcome,
+        now_ms,
+        now_ms - asked.appended_ms,
+        queue_ms,
+        batch,
+        one.tokens,
+        one.unknown_share,
+        one.truncated,
+        one.cached / len(one.parts),
+        norm,
+        statistics,
+        error,
+        stack,
+        one.script,
+        direction,
+    )
+
+
 def _mean_norm(rows: Sequence[Row | Fault]) -> float:
     norms = [row.norm for row in rows if isinstance(row, Row)]
     return sum(norms) / len(norms) if norms else 0.0
+
+
+def batch_facts(
+    model: ModelRef, plan: BatchPlan, members: Sequence[Ready], arrangement: Arrangement, computed: Computed, depth: int
+) -> BatchFacts:
+    """What is told of a batch but for `post_ms`; `depth` requests waited when it was closed."""
+    items = arrangement.items
+    tokens = sum([len(item.ids) or item.cost for item in items])
+    if items and items[0].sampling is not None:
+        tokens = sum([len(item.ids) or 1 for item in items]) + sum(map(_fed_back, computed.results))
+    return BatchFacts(
+        model=model,
+        size=len(members),
+        tokens=tokens,
+        padded_tokens=computed.tokens_computed,
+        tokenise_ms=sum([one.tokenise_ms for one in members]),
+        compute_ms=computed.compute_ms,
+        reason=plan.reason,
+        queue_depth=depth,
+        memory_bytes=computed.memory_bytes,
+        computed=len(items),
+    )
+
+
+def _fed_back(result: Row | Fault) -> int:
+    """How many generated tokens went through the model: all but one that nothing came after."""
+    tokens = result.value if isinstance(result, Row) else None
+    return len(tokens.ids) - (tokens.finish_reason == "length") if isinstance(tokens, Tokens) else 0
 
 
 def rows_in_order(one: Ready, computed: dict[int, Row | Fault]) -> list[Row | Fault]:

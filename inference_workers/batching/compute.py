@@ -27,6 +27,8 @@ from infra.ports import Clock
 
 PREFETCHED_MAX = 1
 """Batches arranged while one is computed. More would only grow old."""
+MEMORY_SECONDS = 1.0
+"""How old the memory that a batch is told with may be: to ask for it takes longer than all else that is told of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +81,32 @@ class Compute(Protocol):
         """Batches submitted and not collected."""
 
 
+class MemoryLooks:
+    """Engines' memory, each asked once in `MEMORY_SECONDS`. Used by one thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._found: dict[int, int] = {}  # by id(): forgotten so soon that an engine unloaded meanwhile does not matter
+        self._due = 0.0
+
+    def memory_of(self, engine: Engine) -> int:
+        """See `Engine.memory_bytes`."""
+        now = self._clock.monotonic()
+        if now >= self._due:
+            self._found.clear()
+            self._due = now + MEMORY_SECONDS
+        found = self._found.get(id(engine))
+        if found is None:
+            found = self._found[id(engine)] = engine.memory_bytes()
+        return found
+
+
 class ComputeThread:
     """A `Compute` on one thread of this process."""
 
     def __init__(self, clock: Clock, *, delay: Callable[[], None] = lambda: None) -> None:
         """`delay` is called before each batch: a drill makes it wait."""
-        self._clock, self._delay = clock, delay
+        self._clock, self._delay, self._memory = clock, delay, MemoryLooks(clock)
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[int, Computed] | BaseException] = queue.SimpleQueue()
         self._under_way = 0
@@ -125,16 +147,21 @@ class ComputeThread:
         try:
             while (job := self._jobs.get()) is not None:
                 ticket, engine, arrangement = job
-                self._done.put((ticket, compute(engine, self._clock, arrangement, self._delay)))
+                computed = compute(engine, self._clock, arrangement, self._delay, self._memory)
+                self._done.put((ticket, computed))
                 self._something_done.set()
-                del job, engine, arrangement  # an idle thread shall not keep a retired model alive
+                del job, engine, arrangement, computed  # an idle thread shall not keep a retired model alive
         except BaseException as error:  # handed to the loop's thread, which ends the process
             self._done.put(error)
             self._something_done.set()
 
 
 def compute(
-    engine: Engine, clock: Clock, arrangement: Arrangement, delay: Callable[[], None] = lambda: None
+    engine: Engine,
+    clock: Clock,
+    arrangement: Arrangement,
+    delay: Callable[[], None] = lambda: None,
+    memory: MemoryLooks | None = None,
 ) -> Computed:
     """Compute one batch. A pass that fails is halved until the item that fails is alone. Raises DeviceLost."""
     started_ms, start = clock.now_ms(), clock.monotonic()
@@ -147,7 +174,7 @@ def compute(
         started_ms,
         (clock.monotonic() - start) * 1000,
         run.tokens,
-        engine.memory_bytes(),
+        engine.memory_bytes() if memory is None else memory.memory_of(engine),
         run.exhausted_tokens,
     )
 

@@ -1,7 +1,8 @@
 """Deployments under traffic: what `control.deployments` asks for is loaded beside what runs, then switched to.
 
-A model that cannot be loaded is refused, and what ran for its scenario goes on. The loop takes a new routing table
-over between two batches, so every request is computed by the model that its batch began with.
+A model that cannot be loaded is refused, and what ran for its scenario goes on; a worker that starts loads what ran
+before. The loop takes a new routing table over between two batches, so every request is computed by the model that its
+batch began with.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
 
 from inference_workers.deployments.routing import Route, RoutingTable, own_route
 from inference_workers.models.servable import Servable
@@ -65,6 +68,8 @@ class Deployments:
         if wanted.scenario not in self._routes and len(self._routes) >= SCENARIOS_MAX:
             raise DecodeError(Reason.UNSUPPORTED, f"more than {SCENARIOS_MAX} scenarios are deployed")
         routes = self._routes_of(wanted)
+        if routes is None and wanted.scenario not in self._routes:
+            routes = self._routes_before(wanted)
         if routes is not None:
             self._routes[wanted.scenario] = routes
             LOG.info("%s: %s", wanted.scenario, ", ".join(_words(one) for one in routes))
@@ -112,6 +117,18 @@ class Deployments:
                 Route(servable, servable.ref.model_copy(update={"arm": arm.arm}), arm.share, shadow=arm.shadow)
             )
         return routes
+
+    def _routes_before(self, refused: DeploymentChanged) -> list[Route] | None:
+        """What a worker that ran before still answers with. One that starts now knows it from the refused record alone,
+        and would answer with its own model. None when nothing was deployed before, or it is refused, too."""
+        if not refused.previous:
+            return None
+        try:
+            before = DeploymentChanged(scenario=refused.scenario, arms=refused.previous)
+        except ValidationError:
+            LOG.warning("%s: the arms before make no deployment, the worker's own model answers", refused.scenario)
+            return None
+        return self._routes_of(before)
 
     def _servable(self, arm: Arm, loaded: list[Servable]) -> Servable:
         key = arm.model, arm.revision, arm.model_name, arm.version, arm.digest

@@ -26,9 +26,19 @@ def computed(run: Callable[[], T]) -> T:
     except (RuntimeError, MemoryError) as error:  # torch's own errors are RuntimeErrors, out-of-memory among them
         failure = sorted_failure(error)
     # Outside the handler: inside, its traceback would keep the tensors that took the memory.
-    if isinstance(failure, OutOfMemory) and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
-    raise failure
+    raise _seen_on_device(failure) if torch.cuda.is_initialized() else failure
+
+
+def _seen_on_device(failure: EngineError | DeviceLost) -> EngineError | DeviceLost:
+    """The failure, or that the device is lost: a poisoned context may show first as any error of a library, such as
+    CUBLAS_STATUS_EXECUTION_FAILED, but whatever comes after fails, too."""
+    try:
+        torch.cuda.synchronize()
+        if isinstance(failure, OutOfMemory):
+            torch.cuda.empty_cache()
+    except RuntimeError as later:
+        return DeviceLost(f"{str(failure)[:DETAIL_CHARACTERS]}; then: {str(later)[:DETAIL_CHARACTERS]}")
+    return failure
 
 
 def sorted_failure(error: Exception) -> EngineError | DeviceLost:

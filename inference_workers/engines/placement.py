@@ -6,6 +6,7 @@ import gc
 import logging
 import platform
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,19 @@ class Placement:
         """Memory held now: of the device on CUDA, else resident memory of the process."""
         if self.device == "cuda":
             return int(torch.cuda.memory_reserved())
-        return int(psutil.Process().memory_info().rss)
+        return int(_this_process().memory_info().rss)
 
     def release(self) -> None:
         """Give back what is not referred to any more."""
         gc.collect()
         if self.device == "cuda":
             torch.cuda.empty_cache()
+
+
+@cache
+def _this_process() -> psutil.Process:
+    """Made once: it reads several files of /proc."""
+    return psutil.Process()
 
 
 def placement_of(settings: WorkerSettings, head: Head) -> Placement:

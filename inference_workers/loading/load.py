@@ -133,6 +133,7 @@ def load_servable(
         raise odd from None
     finally:
         facts.load_ms = (outside.clock.monotonic() - began) * 1000
+    servable.load_seconds = facts.load_ms / 1000
     LOG.info("%s %s from %s is ready after %.0f ms", ref.name, ref.version, facts.source, facts.load_ms)
     return Loaded(servable, facts)
 

@@ -40,6 +40,8 @@ class Servable:
     """Reads an image that a request names, as this model wants it; None where no folder is set. Raises Refused."""
     variant: str = ""
     """What else its results depend on: where it lies, pooling, normalising."""
+    load_seconds: float = 0.0
+    """How long it took to load, warm and check; 0: not known."""
     tasks: frozenset[Task] = field(init=False)
     cache_name: bytes = field(init=False)
     """What its results depend on: weights, number type, how much of a text it reads."""

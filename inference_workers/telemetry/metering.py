@@ -139,8 +139,11 @@ class WorkerMeters:
                 family.remove(model_name=model.name, model_version=model.version)
 
     def deployed(self, table: RoutingTable) -> None:
-        """Which models answer from now on."""
+        """Which models answer or compute from now on, and how long each took to load."""
         shown = {}
+        for servable in table.servables():
+            if servable.load_seconds:
+                self.loaded(servable.ref, servable.load_seconds)
         for scenario, routes in {ALL_SCENARIOS: [table.own], **table.scenarios}.items():
             for route in routes:
                 mode = "shadow" if route.shadow else "answer"

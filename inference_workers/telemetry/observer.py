@@ -63,10 +63,6 @@ class Observer:
         metrics.CACHE_BYTES.follow(held_bytes)
         metrics.CACHE_EVICTIONS.follow(evictions)
 
-    def loaded(self, model: ModelRef, seconds: float) -> None:
-        """A model is loaded, warm and passed its golden samples; `seconds` since its loading began."""
-        self._meters.loaded(model, seconds)
-
     def ready_to_join(self) -> None:
         """The worker's own model is loaded, so the group may be joined."""
         self.readiness.loaded()
@@ -92,18 +88,26 @@ class Observer:
         return not waiting or not self._waiting or not soon
 
     def turned(
-        self, *, waiting: int, waiting_bytes: int, computing: int, oldest_seconds: float | None, outbox: Outbox
+        self,
+        *,
+        waiting: int,
+        waiting_bytes: int,
+        computing: int,
+        oldest_seconds: float | None,
+        outbox: Outbox,
+        held: int = 0,
     ) -> None:
         """The loop came round. `waiting` requests need the model and wait, `computing` are in its batches, prefetched
-        ones included; the oldest of both was taken so long ago. Requests that were polled and not looked at yet do not
-        count, nor those that the cache answers."""
+        ones included; `held` were polled and may not be looked at until Kafka has told of their partitions; the oldest
+        of all was taken so long ago. Others that were polled and not looked at yet do not count, nor those that the
+        cache answers."""
         now = self._clock.monotonic()
         self._turn_due_ms = self._clock.now_ms() + TURN_MS
         self._outbox, self._waiting, self._waiting_bytes = outbox, waiting, waiting_bytes
         self.readiness.turn(now)
         if self._is_stopping():
             self.readiness.stopping()
-        self.readiness.owed(waiting + computing, oldest_seconds, now)
+        self.readiness.owed(waiting + computing, oldest_seconds, now, held=held)
         self.readiness.published(outbox.pending, outbox.delivered, now)
         self.pace.turn(waiting, now)
         self._sampler.sample()  # also while there is nothing to tell: the gauges are looked at all the time

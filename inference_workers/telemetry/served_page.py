@@ -62,7 +62,10 @@ _SCALE = np.array([[1e3], [1e3]] + [[1e4]] * (len(REAL) - 2))
 
 @dataclass(slots=True, eq=False)
 class BatchFacts:
-    """What is told of a batch, as in `BatchColumns`. `post_ms` is filled in when its answers are handed over."""
+    """What is told of a batch, as in `BatchColumns`. `post_ms` is filled in when its answers are handed over.
+
+    `tokens` went through the model, generated ones too; with padding they are `padded_tokens`.
+    """
 
     model: ModelRef
     size: int

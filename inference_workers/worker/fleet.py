@@ -114,24 +114,31 @@ class Fleet:
         self._publish(event.model_copy(update={"model": ref}))
 
     def _publish(self, event: ModelJudged) -> None:
-        """Best effort: an event that is lost is no reason to serve no more."""
-        now_ms = self._clock.now_ms()
-        headers = headers_for(
-            event,
-            event_id=uuid7(now_ms, self._random_bytes()),
-            source=f"/inferwatch/workers/{self._worker_id}",
-            time=datetime.fromtimestamp(now_ms / 1000, UTC),
+        publish_verdict(event, self._publisher, self._clock, self._random_bytes)
+
+
+def publish_verdict(event: ModelJudged, publisher: Publisher, clock: Clock, random_bytes: Callable[[], bytes]) -> None:
+    """Hand a verdict over for `model.events`; `random_bytes` gives what its id is made of.
+
+    Best effort: what goes wrong is logged, for an event that is lost is no reason to serve no more.
+    """
+    now_ms = clock.now_ms()
+    headers = headers_for(
+        event,
+        event_id=uuid7(now_ms, random_bytes()),
+        source=f"/inferwatch/workers/{event.worker_id}",
+        time=datetime.fromtimestamp(now_ms / 1000, UTC),
+    )
+    try:
+        publisher.publish(
+            MODEL_EVENTS.name,
+            encode(event),
+            key=event.worker_id.encode(),
+            headers=headers,
+            on_delivery=_log_failure,
         )
-        try:
-            self._publisher.publish(
-                MODEL_EVENTS.name,
-                encode(event),
-                key=self._worker_id.encode(),
-                headers=headers,
-                on_delivery=_log_failure,
-            )
-        except Exception as error:
-            LOG.warning("the event about %s %s could not be sent: %s", event.model.name, event.model.version, error)
+    except Exception as error:
+        LOG.warning("the event about %s %s could not be sent: %s", event.model.name, event.model.version, error)
 
 
 def _log_failure(offset: int | None, error: Exception | None) -> None:

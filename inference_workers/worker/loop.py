@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from inference_workers.admission.lanes import Lane, Lanes
-from inference_workers.admission.requests import Admission, Denied, Ready, Unusable
+from inference_workers.admission.requests import Admission, Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers.newcomers import Newcomers
-from inference_workers.answers.outcomes import Outcomes, rows_in_order, size_of
+from inference_workers.answers.outcomes import Outcomes, batch_facts, line_of, rows_in_order, size_of
 from inference_workers.batching.cache import ResultCache
 from inference_workers.batching.compute import PREFETCHED_MAX, Compute, Computed, Row
 from inference_workers.batching.planner import Arrangement, BatchPlan, arrange
@@ -21,7 +21,7 @@ from inference_workers.deployments.routing import RoutingTable
 from inference_workers.models.servable import Servable
 from inference_workers.ports import Place
 from inference_workers.telemetry.observer import Observer
-from inference_workers.telemetry.served_page import BatchFacts, Served
+from inference_workers.telemetry.served_page import Served
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record
@@ -181,12 +181,14 @@ class InferenceWork:
         if not observer.is_due(waiting, now_ms):
             return
         started = self._started.values()
-        first = [*self._lanes.first_appended_ms(), *self._images.first_appended_ms()]
+        held = [append_time_ms(record, now_ms) for record, _, _ in self._incoming] if self._newcomers.asks() else []
+        first = [*self._lanes.first_appended_ms(), *self._images.first_appended_ms(), *held]
         oldest = min([*first, *(one.appended_ms for one in started)], default=None)
         observer.turned(
             waiting=waiting,
             waiting_bytes=self._lanes.held_bytes + self._images.held_bytes,
             computing=sum(len(one.members) for one in started),
+            held=len(held),
             oldest_seconds=None if oldest is None else max(0, now_ms - oldest) / 1000,
             outbox=outbox,
         )
@@ -293,18 +295,7 @@ class InferenceWork:
         """Publish a batch's answers and note its outcomes."""
         members, arrangement = started.members, started.arrangement
         start = self._clock.monotonic()
-        facts = BatchFacts(
-            model=started.lane.route.ref,
-            size=len(members),
-            tokens=sum(len(item.ids) or item.cost for item in arrangement.items),
-            padded_tokens=computed.tokens_computed,
-            tokenise_ms=sum(one.tokenise_ms for one in members),
-            compute_ms=computed.compute_ms,
-            reason=started.plan.reason,
-            queue_depth=started.depth,
-            memory_bytes=computed.memory_bytes,
-            computed=len(arrangement.items),
-        )
+        facts = batch_facts(started.lane.route.ref, started.plan, members, arrangement, computed, started.depth)
         name = started.lane.route.servable.cache_name
         for item, result in zip(arrangement.items, computed.results, strict=True):
             if isinstance(result, Row):
@@ -318,7 +309,7 @@ class InferenceWork:
             rows = rows_in_order(one, results)
             told.append(self._outcomes.answered(one, rows, outbox, batch=facts, queue_ms=queue_ms))
         facts.post_ms = (self._clock.monotonic() - start) * 1000
-        self._outcomes.telemetry.add_all(told)
+        self._outcomes.telemetry.add_all(map(line_of, told))
         if self._observer is not None:
             self._observer.folded(facts)
 

@@ -1,6 +1,7 @@
 """The benchmarks on a Kafka of their own with real workers, with numbers so small that the figures mean nothing."""
 
 import json
+from pathlib import Path
 
 import click
 import pytest
@@ -16,6 +17,8 @@ from benchmarks.telemetry_part import telemetry_cost
 from benchmarks.worker_process import ServedModel, WorkerProcesses
 from infra.cli import inferwatch
 from tests.parts import takes_long
+
+RECORDED = "worker-cpu-amd-epyc-2-cores.json"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -45,6 +48,24 @@ def test_what_telemetry_costs_is_accounted(bench_kafka, served):
     found = telemetry_cost(bench_kafka, served, real_queries().choose(1_500, 2))
     assert 0 < found.telemetry_us < found.worker_us
     assert found.overhead == pytest.approx(found.telemetry_us / found.worker_us)
+
+
+def test_the_whole_command_gives_every_figure():
+    small = ["--requests", "1500", "--repeat", "1", "--latency-for", "3s", "--memory-requests", "1500"]
+    result = CliRunner().invoke(inferwatch, ["bench", "worker", "--skip-peers", *small, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    recorded = json.loads((Path(__file__).parents[2] / "benchmarks/results" / RECORDED).read_text())
+    assert found.keys() >= recorded.keys() | {"telemetry_bytes_per_request", "rss_growth_bytes", "rss_most_bytes"}
+    assert (found["lost"], found["answered_twice"], found["not_answered"]) == (0, 0, 0)
+    assert (found["hot_swap"]["lost"], found["hot_swap"]["answered_twice"]) == (0, 0)
+    assert found["ratio_to_bare"] == pytest.approx(
+        found["kafka_to_kafka_per_second"] / found["bare_engine_per_second"], rel=0.01
+    )
+    assert 0 < found["telemetry_overhead"] < 1
+    assert found["latency_at_half_load"]["p99_ms"] > 0
+    assert found["memory_requests"] == 1_500
+    assert (found["peers"], found["ratio_to_best_peer"]) == ({}, None)
 
 
 def test_a_load_test_writes_its_curve(bench_kafka, served, tmp_path):

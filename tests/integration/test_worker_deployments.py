@@ -9,8 +9,10 @@ from collections import Counter
 from datetime import UTC, datetime
 
 import pytest
+from click.testing import CliRunner
 
 from inference_workers.models.registry import find_model
+from infra.deployments_cli import deployments
 from infra.kafka import KafkaCluster, KafkaPublisher, KafkaTail
 from infra.provision import apply_topics
 from infra.settings import StackSettings
@@ -32,7 +34,7 @@ class Rig:
         self.start = {p: after for p, (_, after) in self.cluster.ranges(REQUESTS.name).items()}
         self.tail = KafkaTail(kafka, [PREDICTIONS.name], start="end")
         self.events = KafkaTail(kafka, [MODEL_EVENTS.name], start="end")
-        self.answers, self.judged, self.asked = [], [], 0
+        self.answers, self.keys, self.judged, self.asked = [], [], [], 0
         environment = os.environ | {
             "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
             "INFERWATCH_WORKER_GROUP": group,
@@ -48,8 +50,8 @@ class Rig:
             value = json.dumps({"input": f"red shoes {self.asked % 97}", "scenario": SCENARIO}).encode()
             self.publisher.publish(REQUESTS.name, value, key=b"user-%d" % (self.asked % 200))
 
-    def deploy(self, *arms):
-        changed = DeploymentChanged(scenario=SCENARIO, arms=list(arms))
+    def deploy(self, *arms, previous=()):
+        changed = DeploymentChanged(scenario=SCENARIO, arms=list(arms), previous=list(previous))
         headers = headers_for(changed, event_id=self.group, source="/test", time=datetime.now(UTC))
         self.publisher.publish(DEPLOYMENTS.name, encode(changed), key=SCENARIO.encode(), headers=headers)
 
@@ -58,6 +60,7 @@ class Rig:
             message = decode(record.headers, record.value, PREDICTION_KINDS).data
             if message.scenario == SCENARIO and message.worker_id == self.group:
                 self.answers.append(message)
+                self.keys.append(record.key)
         for record in self.events.poll(100, 0.01):
             message = decode(record.headers, record.value, MODEL_EVENT_KINDS).data
             if message.worker_id == self.group:
@@ -120,10 +123,25 @@ def test_models_are_swapped_under_load_and_a_bad_one_is_refused(rig, until, tmp_
     refused = verdict(Verdict.REFUSED, "9")
     assert refused.reason == "not_found"
     assert SCENARIO in refused.scenarios
-    served("3", rig.versions()["3"] + 10)
-    assert {one.model.version for one in rig.answers[before + 200 :]} <= {"2", "3"}
-    rig.deploy(arm("3"))
+    until(lambda: rig.ask(20) or len(rig.look()) >= before + 800, "answers of both arms", 60)
+    arms = {}
+    for key, one in list(zip(rig.keys, rig.answers, strict=True))[before + 200 :]:
+        arms.setdefault(key, set()).add((one.model.arm, one.model.version))
+    assert {frozenset(found) for found in arms.values()} == {
+        frozenset({("stable", "2")}),
+        frozenset({("canary", "3")}),
+    }, "a key has one arm"
+    rig.deploy(arm("3"), previous=[arm("2")])
     verdict(Verdict.RETIRED, "2")
+
+    environment = {"INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": rig.kafka.bootstrap_servers}
+    arguments = ["rollback", SCENARIO, "--wait", "60s", "--json"]
+    back = CliRunner().invoke(deployments, arguments, env=environment, catch_exceptions=False)
+    assert back.exit_code == 0, back.output
+    said = json.loads(back.stdout)
+    assert said["verdict"]["verdict"] == "ready"
+    assert [one["version"] for one in said["deployment"]["previous"]] == ["3"]
+    served("2", rig.versions()["2"] + 20)
 
     assert rig.publisher.flush(10) == 0
     until(lambda: len(rig.look()) >= rig.asked, "an answer for every request", 60)
@@ -131,7 +149,5 @@ def test_models_are_swapped_under_load_and_a_bad_one_is_refused(rig, until, tmp_
     assert max(identities.values()) == 1, "no request is answered twice"
     assert len(identities) == rig.asked, "no request is lost"
     assert {type(one) for one in rig.answers} == {InferenceAnswered}
-    arms = {one.request_id: one.model.arm for one in rig.answers}
-    assert arms
     rig.process.send_signal(signal.SIGTERM)
     assert rig.process.wait(20) == 0

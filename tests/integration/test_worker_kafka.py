@@ -14,10 +14,11 @@ from infra.kafka import KafkaCluster, KafkaPublisher, KafkaTail
 from infra.provision import apply_topics
 from infra.settings import StackSettings
 from schemas.base import decode, encode, headers_for
+from schemas.deployments import MODEL_EVENT_KINDS, Verdict
 from schemas.drills import DrillKind, DrillRequested
 from schemas.predictions import PREDICTION_KINDS, InferenceAnswered
 from schemas.telemetry import InferenceServed
-from schemas.topics import DRILLS, PREDICTIONS, REQUESTS, TELEMETRY, dead_letters_of
+from schemas.topics import DRILLS, MODEL_EVENTS, PREDICTIONS, REQUESTS, TELEMETRY, dead_letters_of
 from schemas.vectors import decode_vector
 
 COUNT = 400
@@ -140,6 +141,40 @@ def test_kill_drill_and_stop(rig, until):
         for offset in range(rig.start[REQUESTS.name, partition], next_offset):
             assert (partition, offset) in rig.told, "committed, so it was told"
     assert sum(committed.values()) - sum(rig.start.values()) >= COUNT + 4
+
+
+def test_a_worker_whose_own_model_is_refused_says_so_and_joins_nothing(kafka, unique, until, tmp_path):
+    apply_topics(kafka, StackSettings(), say=lambda text: None)
+    sample = {"request": {"input": "shoes"}, "outputs": [{"numbers": [1.0] + 383 * [0.0]}]}
+    (tmp_path / "golden.json").write_text(json.dumps({"samples": [sample]}))
+    environment = os.environ | {
+        "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "INFERWATCH_WORKER_GROUP": unique,
+        "INFERWATCH_WORKER_WORKER_ID": unique,
+        "INFERWATCH_WORKER_GOLDEN": str(tmp_path / "golden.json"),
+    }
+    events = KafkaTail(kafka, [MODEL_EVENTS.name], start="end")
+    code = (
+        "from infra import cli; from inference_workers.worker_cli import worker;"
+        "cli.LazyCommands.get_command = lambda *_: worker; cli.main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "worker"], env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert ended.returncode == 78, ended.stderr
+    assert KafkaCluster(kafka).members(unique) == 0
+    judged = []
+
+    def told():
+        judged.extend(decode(one.headers, one.value, MODEL_EVENT_KINDS).data for one in events.poll(100, 0.1))
+        return [one for one in judged if one.worker_id == unique]
+
+    [event] = until(told, "the verdict")
+    assert (event.verdict, event.reason) == (Verdict.REFUSED, "golden")
+    assert event.load_ms > 0
+    assert event.model.digest
+    assert not event.golden.passed
+    events.close()
 
 
 def test_where_nothing_runs_it_says_so_and_ends_with_75(tmp_path):

@@ -1,3 +1,5 @@
+import threading
+
 import pytest
 
 from benchmarks.cpu_account import CpuAccount, HookGone, find, install, measure_call_cost
@@ -45,6 +47,22 @@ def test_a_call_that_raises_is_accounted_too():
     assert (account.seconds, account.calls) == (1.0, 2)
 
 
+def test_threads_that_call_at_once_have_sums_of_their_own():
+    account = CpuAccount(lambda: 0.0)
+
+    def call():
+        return None
+
+    measured = account.wrap(call)
+    threads = [threading.Thread(target=lambda: [measured() for _ in range(5_000)]) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert account.calls == 20_000
+    assert [name for name in account.by_call if name.endswith("call")] == list(account.by_call)
+
+
 def test_the_body_of_a_loop_over_items_is_accounted():
     ticks = Ticks()
     account = CpuAccount(ticks)
@@ -79,3 +97,4 @@ def test_the_cost_is_what_telemetry_spent_over_what_the_worker_spent():
     assert found.telemetry_us == pytest.approx(50.0)
     assert found.worker_us == pytest.approx(980.0)
     assert found.overhead == pytest.approx(0.05 / 0.98)
+    assert found.bytes_per_request == 1.0

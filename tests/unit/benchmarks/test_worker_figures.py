@@ -94,13 +94,15 @@ def test_a_batch_told_on_several_partitions_counts_once():
 def test_people_read_every_figure_and_what_was_not_measured():
     figures = (
         throughput_figures(ROUNDS)
-        | telemetry_figures(TelemetryCost(4.321, 1_000.0, 0.004321))
+        | telemetry_figures(TelemetryCost(4.321, 1_000.0, 0.004321, 123.4))
         | memory_figures(MemoryUse(10, None, 5))
         | hot_swap_figures(HotSwap(GOOD, GOOD, 0, 0, {"1": 5, "swap-1": 7}))
     )
     text = lines_for_people(figures)
     assert "telemetry_overhead" in text
     assert "0.0043" in text
+    assert "telemetry_bytes_per_request" in text
+    assert "123.4" in text
     assert "peers.a.per_second" in text
     assert any(line.startswith("rss_growth_bytes") and line.endswith("not measured") for line in text.splitlines())
     assert "hot_swap.answers_by_version.swap-1" in text

@@ -168,7 +168,7 @@ class World:
             ),
             Newcomers(self._identity_of, self.clock, limits.get("earlier", none_earlier)),
             self.clock,
-            WorkLimit(limits.get("queue_requests_max", 100), 10_000_000),
+            WorkLimit(limits.get("queue_requests_max", 100), limits.get("queue_bytes_max", 10_000_000)),
             models=limits.get("models"),
             observer=limits.get("observer"),
         )

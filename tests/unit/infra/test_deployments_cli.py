@@ -1,27 +1,22 @@
 """The deployments command: what is read, sent, taken back, and which verdict settles it."""
 
 import json
+from datetime import UTC, datetime
 
 import click
 import pytest
 from click.testing import CliRunner
 
+import infra.connect
+import infra.kafka
 from infra import deployments_cli
-from infra.deployments_cli import by_scenario, publish, read_deployment, rolled_back, verdict_of
+from infra.deployments_cli import Standing, by_scenario, publish, read_deployment, rolled_back
 from infra.ports import Record, RetryLater
-from schemas.base import decode, encode
-from schemas.deployments import DEPLOYMENT_KINDS, Arm, DeploymentChanged, ModelJudged, Verdict
-from schemas.predictions import ModelRef
-from schemas.topics import DEPLOYMENTS
+from schemas.base import decode, encode, headers_for
+from schemas.deployments import DEPLOYMENT_KINDS, Verdict
+from schemas.topics import DEPLOYMENTS, MODEL_EVENTS
 from tests.fakes import FakeBroker, FakeClock, FakePublisher
-
-STABLE = Arm(arm="stable", model="/models/a", model_name="m", version="1", share=1.0)
-CANARY = Arm(arm="canary", model="/models/b", model_name="m", version="2", share=0.1)
-MIXED = [STABLE.model_copy(update={"share": 0.9}), CANARY]
-
-
-def deployment(*arms, scenario="search", **more):
-    return DeploymentChanged(scenario=scenario, arms=list(arms), **more)
+from tests.unit.infra.test_deployment_verdicts import MIXED, STABLE, deployment, judged
 
 
 def sent(*wanted):
@@ -30,11 +25,6 @@ def sent(*wanted):
     for scenario, one in wanted:
         publish(FakePublisher(broker), FakeClock(), scenario, one, 1.0)
     return broker.of(DEPLOYMENTS.name)
-
-
-def judged(verdict, version="1", worker="w", scenarios=("search",)):
-    model = ModelRef(name="m", version=version)
-    return ModelJudged(worker_id=worker, verdict=verdict, model=model, source="/m", scenarios=list(scenarios))
 
 
 def test_what_is_sent_is_what_a_worker_reads():
@@ -52,15 +42,15 @@ def test_the_last_record_of_a_scenario_holds_and_a_tombstone_ends_it():
         ("ads", None),
     )
     broken = Record(DEPLOYMENTS.name, 0, 9, 0, b"search", b"{", ())
-    assert by_scenario([*records, broken]) == {"search": deployment(*MIXED)}
+    assert by_scenario([*records, broken]) == {"search": Standing(deployment(*MIXED), records[-1].timestamp_ms)}
 
 
 def test_a_rollback_is_the_arms_before_and_can_be_rolled_back():
     now = deployment(*MIXED, previous=[STABLE])
-    back = rolled_back(now, "slow")
+    back = rolled_back(now, MIXED, "slow")
     assert (back.arms, back.previous, back.reason) == ([STABLE], MIXED, "slow")
-    assert rolled_back(back, "no").arms == MIXED
-    assert rolled_back(deployment(STABLE), "x") is None, "there was no deployment before: the worker's own model"
+    assert rolled_back(back, [STABLE], "no").arms == MIXED
+    assert rolled_back(deployment(STABLE), [STABLE], "x") is None, "before, the worker's own model answered"
 
 
 @pytest.mark.parametrize(
@@ -81,16 +71,6 @@ def test_a_file_that_is_no_deployment_is_refused_in_words(raw, words):
     assert words in refused.value.message
 
 
-def test_a_verdict_is_a_refusal_or_every_model_ready_on_one_worker():
-    refused = judged(Verdict.REFUSED, "2")
-    assert verdict_of([judged(Verdict.READY), refused], "search", MIXED) is refused
-    assert verdict_of([judged(Verdict.READY)], "search", MIXED) is None
-    assert verdict_of([judged(Verdict.READY), judged(Verdict.READY, "2", "other")], "search", MIXED) is None
-    assert verdict_of([judged(Verdict.READY), judged(Verdict.READY, "2")], "search", MIXED).model.version == "2"
-    assert verdict_of([judged(Verdict.READY, scenarios=["ads"])], "search", [STABLE]) is None
-    assert verdict_of([judged(Verdict.REFUSED, "7")], "search", [STABLE]) is None
-
-
 def test_kafka_that_confirms_nothing_is_said():
     publisher = FakePublisher(FakeBroker(FakeClock()), hold=True)
     with pytest.raises(RetryLater, match="did not confirm"):
@@ -99,7 +79,8 @@ def test_kafka_that_confirms_nothing_is_said():
 
 @pytest.mark.parametrize("as_json", [False, True])
 def test_show_says_what_is_asked_for(monkeypatch, as_json):
-    monkeypatch.setattr(deployments_cli, "_current", lambda: {"search": deployment(*MIXED, reason="try \x1b[31mit")})
+    standing = Standing(deployment(*MIXED, reason="try \x1b[31mit"), 0)
+    monkeypatch.setattr(deployments_cli, "_current", lambda: {"search": standing})
     shown = CliRunner().invoke(deployments_cli.deployments, ["show", *(["--json"] if as_json else [])])
     assert shown.exit_code == 0
     if as_json:
@@ -117,3 +98,54 @@ def test_nothing_to_go_back_from(monkeypatch):
     ended = CliRunner().invoke(deployments_cli.deployments, ["rollback", "search"])
     assert ended.exit_code == 1
     assert "no deployment" in ended.output
+
+
+class Site:
+    """The commands on topics in memory."""
+
+    def __init__(self, monkeypatch):
+        self.clock = FakeClock()
+        self.broker = FakeBroker(self.clock, partitions=1)
+        monkeypatch.setattr(infra.kafka, "KafkaPublisher", lambda kafka, client_id: FakePublisher(self.broker))
+        monkeypatch.setattr(infra.connect, "kafka_connection", lambda: None)
+        monkeypatch.setattr(
+            deployments_cli,
+            "_read",
+            lambda topic, since_ms: [one for one in self.broker.of(topic) if one.timestamp_ms >= since_ms],
+        )
+
+    def run(self, *arguments, given=None):
+        self.clock.advance(1)
+        ended = CliRunner().invoke(deployments_cli.deployments, arguments, input=given)
+        assert ended.exit_code == 0, ended.output
+        last = self.broker.of(DEPLOYMENTS.name)[-1]
+        return None if last.value is None else decode(last.headers, last.value, DEPLOYMENT_KINDS).data
+
+    def say(self, event):
+        headers = headers_for(event, event_id="e", source="/w", time=datetime.now(UTC))
+        self.broker.append(MODEL_EVENTS.name, encode(event), headers=headers)
+
+
+def test_a_rollback_asks_for_the_arms_before_and_the_next_one_for_those_after(monkeypatch):
+    site = Site(monkeypatch)
+    assert site.run("apply", "-", given=encode(deployment(STABLE))).previous == []
+    assert site.run("apply", "-", given=encode(deployment(*MIXED))).previous == [STABLE]
+    back = site.run("rollback", "search", "--reason", "slow")
+    assert (back.scenario, back.arms, back.previous, back.reason) == ("search", [STABLE], MIXED, "slow")
+    assert site.broker.of(DEPLOYMENTS.name)[-1].key == b"search"
+    assert site.run("rollback", "search").arms == MIXED
+    site.run("apply", "-", given=encode(deployment(STABLE, scenario="ads")))
+    assert site.run("rollback", "ads") is None, "the workers' own model answered before"
+
+
+def test_arms_that_were_refused_are_not_what_to_go_back_to(monkeypatch):
+    site = Site(monkeypatch)
+    site.say(judged(Verdict.REFUSED, "1"))  # before it was asked for: another try
+    site.run("apply", "-", given=encode(deployment(STABLE)))
+    site.run("apply", "-", given=encode(deployment(*MIXED)))
+    site.say(judged(Verdict.REFUSED, "2"))
+    third = STABLE.model_copy(update={"version": "3"})
+    assert site.run("apply", "-", given=encode(deployment(third))).previous == [STABLE]
+    site.say(judged(Verdict.REFUSED, "3"))
+    back = site.run("rollback", "search")
+    assert (back.arms, back.previous) == ([STABLE], [STABLE])

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from inference_workers.batching.compute import ComputeThread, Fault, Row, compute
+from inference_workers.batching.compute import ComputeThread, Fault, MemoryLooks, Row, compute
 from inference_workers.batching.planner import arrange
 from inference_workers.ports import DeviceLost, Forward, Item
 from tests.fakes import FakeClock
@@ -69,6 +69,41 @@ def test_equal_faults_have_equal_fingerprints():
     one, two = run(FakeEngine(broken={5, 6}), [0, 5], [0, 6]).results
     [other] = run(FakeEngine(bug={5}), [0, 5]).results
     assert one.fingerprint == two.fingerprint != other.fingerprint
+
+
+class Growing(FakeEngine):
+    """Needs a byte more each time that it is asked."""
+
+    asked = 0
+
+    def memory_bytes(self):
+        self.asked += 1
+        return self.asked
+
+
+def test_memory_is_asked_for_once_a_second_and_of_each_engine():
+    clock, one, two = FakeClock(), Growing(), Growing()
+    looks = MemoryLooks(clock)
+
+    def told(engine):
+        return compute(engine, clock, arrange([[item(0, 5)]], 64), memory=looks).memory_bytes
+
+    assert [told(one), told(one), told(two), told(two)] == [1, 1, 1, 1]
+    clock.advance(0.9)
+    assert (told(one), two.asked) == (1, 1)
+    clock.advance(0.2)
+    assert [told(one), told(one), told(two)] == [2, 2, 2]
+
+
+@pytest.mark.timeout(20)
+def test_the_thread_asks_for_memory_as_seldom(until):
+    thread, engine = ComputeThread(FakeClock()), Growing()
+    for ticket in range(3):
+        thread.submit(ticket, engine, arrange([[item(0, 5)]], 64))
+    done = []
+    until(lambda: done.extend(thread.collect()) or len(done) == 3, "all batches")
+    assert [one.memory_bytes for _, one in done] == [1, 1, 1]
+    thread.close()
 
 
 @pytest.mark.timeout(20)

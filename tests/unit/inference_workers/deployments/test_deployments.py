@@ -24,8 +24,8 @@ def arm(name="stable", version="2", share=1.0, **more):
     return Arm(arm=name, model="/models/m", model_name="m", version=version, share=share, **more)
 
 
-def record(*arms, scenario="search", value=None):
-    changed = DeploymentChanged(scenario=scenario, arms=list(arms)) if arms else None
+def record(*arms, scenario="search", value=None, previous=()):
+    changed = DeploymentChanged(scenario=scenario, arms=list(arms), previous=list(previous)) if arms else None
     headers = [("ce_specversion", b"1.0"), ("ce_id", b"d"), ("ce_source", b"/t")]
     headers.append(("ce_type", DeploymentChanged.event_type().encode()))
     value = encode(changed) if changed else value

@@ -1,13 +1,22 @@
 """CLIP: texts and images as Transformers' own model gives them, in any company."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from inference_workers.deployments.routing import RoutingTable, own_route
 from inference_workers.engines.clip import ClipEngine
 from inference_workers.engines.loading import load_engine
+from inference_workers.images.recipe import ImageRecipe, pixels_of
+from inference_workers.loading.load import load_servable, real_outside
+from inference_workers.loading.preflight import ModelWanted
 from inference_workers.ports import EngineError, Head, Item
+from schemas.vectors import decode_vector
 from tests.built_models import END, CountedCopies, build, item, settings_of
+from tests.unit.inference_workers.stand_ins import World
 
 TEXTS = [item(1, 5, 6, 7, END), item(1, END), item(1, 9, 10, 11, 12, 13, END)]
 RANDOM = np.random.default_rng(0)
@@ -39,6 +48,24 @@ def expected_of(model, items):
                 told = reference.get_image_features(pixel_values=torch.from_numpy(one.pixels)[None])
             found.append(told.pooler_output[0].numpy())
     return np.stack(found)
+
+
+def test_a_loaded_model_reads_images_from_the_folder_of_the_settings(tmp_path):
+    folder, images = tmp_path / "model", tmp_path / "images"
+    model = build(folder, "CLIPModel")
+    (folder / "preprocessor_config.json").write_text(json.dumps({"size": 32, "crop_size": 32}))
+    images.mkdir()
+    numbers = np.random.default_rng(1).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(numbers).save(images / "shoe.png")
+    settings = settings_of(model=str(folder), image_folder=images, warm_up="none")
+    loaded = load_servable(ModelWanted.of_settings(settings), settings, real_outside()).servable
+    world = World()
+    world.admission.table = RoutingTable(own_route(loaded))
+    world.ask(json.dumps({"input": [{"image": {"name": "shoe.png", "media_type": "image/png"}}]}))
+    [(_, answer)] = world.run().predictions()
+    pixels = pixels_of(Image.fromarray(numbers), ImageRecipe.of_model(folder, model.config))
+    [expected] = load_engine(settings, model).engine.compute([Item((), b"", pixels=pixels, cost=17)]).rows
+    assert list(decode_vector(answer.outputs[0].vector)) == pytest.approx(list(expected), abs=1e-5)
 
 
 def test_texts_and_images_equal_transformers_one_by_one(model, engine):

@@ -164,6 +164,29 @@ def test_failures_are_sorted(error, fate):
     assert type(sorted_failure(error)) is fate
 
 
+@pytest.mark.parametrize("memory", [False, True])
+@pytest.mark.parametrize("poisoned", [False, True])
+def test_an_error_of_a_library_on_a_poisoned_device_is_a_lost_device(monkeypatch, memory, poisoned):
+    """No device here: a stand-in whose every call fails once its context is poisoned."""
+
+    def called():
+        if poisoned:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", called)
+    monkeypatch.setattr(torch.cuda, "empty_cache", called)
+    words = "CUDA out of memory" if memory else "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"
+
+    def run():
+        raise RuntimeError(words)
+
+    with pytest.raises(DeviceLost if poisoned else OutOfMemory if memory else EngineError) as failure:
+        computed(run)
+    assert words in str(failure.value)
+    assert failure.value.__context__ is None, "a traceback would hold the tensors"
+
+
 def test_memory_that_ran_out_is_free_when_it_is_told():
     kept = []
 

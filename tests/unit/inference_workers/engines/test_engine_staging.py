@@ -54,6 +54,21 @@ def test_what_does_not_fit_the_cells_is_a_mistake(dtype):
         staged()[0].send([np.zeros(3, dtype)])
 
 
+def test_for_cuda_the_buffer_is_pinned(monkeypatch):
+    """No device here: what is asked of torch, and then not."""
+    pinned, empty = [], torch.empty
+
+    def asked(*shape, pin_memory=False, **more):
+        pinned.append(pin_memory)
+        return empty(*shape, **more)
+
+    monkeypatch.setattr(torch, "empty", asked)
+    staging = staging_for("cuda")
+    monkeypatch.setattr(staging, "_copy", torch.clone)
+    staging.send(ARRAYS)
+    assert pinned[-1] is True, "only from pinned memory a copy goes on beside the processor"
+
+
 def test_a_cpu_copies_nothing():
     array = np.arange(4, dtype=np.int32)
     staging = staging_for("cpu")

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from inference_workers.answers.outcomes import batch_facts
+from inference_workers.batching.compute import compute
+from inference_workers.batching.planner import BatchPlan, arrange
 from inference_workers.engines.loading import load_engine
 from inference_workers.engines.tokens import TokenEngine, chosen_of, draws_of, parts_within
 from inference_workers.ports import EngineError, Head, NonFiniteOutput, Sampling
+from infra.clock import SystemClock
+from schemas.predictions import ModelRef
+from schemas.telemetry import BatchReason
 from tests.built_models import END, POSITIONS, CountedCopies, build, item, placement, settings_of
 
 KINDS = ["GPT2LMHeadModel", "LlamaForCausalLM"]
@@ -73,6 +79,15 @@ def test_each_item_has_its_own_limit_and_reason(model, tmp_path):
     assert (first.ids, first.finish_reason) == (before, "stop")
     assert (second.ids, second.finish_reason) == (free.ids[:2], "length")
     assert third.finish_reason == "stop", "the last token that is allowed may be the end"
+
+
+@pytest.mark.parametrize("max_tokens", [1, 2, 20])
+def test_without_company_what_is_computed_is_the_prompt_and_what_was_generated(engine, max_tokens):
+    asked = wanted(PROMPTS[0], max_tokens)
+    done = compute(engine, SystemClock(), arrange([[asked]], 1_000))
+    plan = BatchPlan((0,), BatchReason.FULL)
+    facts = batch_facts(ModelRef(name="m", version="1"), plan, [], arrange([[asked]], 1_000), done, 0)
+    assert facts.tokens == facts.padded_tokens
 
 
 def test_seeds_decide(engine):

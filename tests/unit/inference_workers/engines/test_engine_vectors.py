@@ -84,13 +84,13 @@ def test_other_architectures_take_the_padded_way_and_agree(model, engine, sequen
     assert found.tokens_computed == len(sequences) * max(len(one.ids) for one in sequences)
 
 
-@pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.999), ("int8", 0.99)])
+@pytest.mark.parametrize(("dtype", "least"), [("bfloat16", 0.999), ("float16", 0.999), ("int8", 0.99)])
 def test_narrow_numbers_mean_the_same(model, engine, sequences, dtype, least):
     from inference_workers.engines.placement import Placement
     from inference_workers.engines.staging import HostStaging
 
     # The placement itself, not the settings: a CPU without bfloat16 refuses it, and computes it all the same.
-    numbers = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+    numbers = torch.float32 if dtype == "int8" else getattr(torch, dtype)
     place = Placement("cpu", numbers, dtype == "int8", False, HostStaging())
     narrow = VectorEngine(
         BertEncoder(model.config, weights_of(model), place), model.pooling, normalise=True, placement=place

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -18,6 +19,7 @@ from schemas.base import decode, encode, headers_for
 from schemas.deployments import MODEL_EVENT_KINDS, Arm, Verdict
 from schemas.predictions import Generated
 from schemas.requests import InferenceRequested
+from tests.fakes import FakeClock
 from tests.tiny_models import Engines, tiny_bert
 
 
@@ -67,6 +69,18 @@ def test_a_good_model_is_ready(folder):
     assert facts.memory_bytes == 700
     assert facts.forecast_bytes > 0
     assert (facts.golden, facts.manifest) == (None, "")
+
+
+def test_a_model_knows_how_long_it_took(folder):
+    class Ticks(FakeClock):
+        def monotonic(self):
+            self.advance(1.5)
+            return super().monotonic()
+
+    settings = load(WorkerSettings, model=str(folder), model_name="tiny", version="7")
+    loaded = load_servable(ModelWanted.of_settings(settings), settings, replace(Engines().outside(), clock=Ticks()))
+    assert loaded.facts.load_ms >= 1_500
+    assert loaded.servable.load_seconds == loaded.facts.load_ms / 1000
 
 
 def test_of_an_arm(folder):

@@ -1,7 +1,6 @@
 """Metrics are counted from batches and telemetry events: each request once, with bounded labels."""
 
 import itertools
-from types import SimpleNamespace
 
 import pytest
 
@@ -155,10 +154,18 @@ def test_a_retired_model_leaves_no_series(meters, model):
     assert not [labels for one in families for labels, _ in one.cells() if model.name in labels]
 
 
+class Loaded:
+    """Of a servable what is shown."""
+
+    def __init__(self, ref, load_seconds=0.0):
+        self.ref, self.load_seconds = ref, load_seconds
+
+
 def test_deployments_are_shown_as_they_are_now(meters, model):
     new = model.model_copy(update={"version": "2", "arm": "canary"})
-    own, canary = Route(SimpleNamespace(), model), Route(SimpleNamespace(), new, share=0.1)
-    shadow = Route(SimpleNamespace(), new, share=0.0, shadow=True)
+    first, second = Loaded(model), Loaded(new, 2.5)
+    own, canary = Route(first, model), Route(second, new, share=0.1)
+    shadow = Route(second, new, share=0.0, shadow=True)
     meters.deployed(RoutingTable(own, {"search": [Route(own.servable, model, share=0.9), canary], "ads": [shadow]}))
 
     def shown():
@@ -171,5 +178,7 @@ def test_deployments_are_shown_as_they_are_now(meters, model):
         ("ads", model.name, "2", "canary", "shadow"): 0.0,
     }
     assert {cell.read() for _, cell in metrics.DEPLOYMENT_INFO.cells()} == {1.0}
+    assert value(metrics.MODEL_LOAD_SECONDS, model.name, "2") == 2.5
+    assert (model.name, "1") not in {labels for labels, _ in metrics.MODEL_LOAD_SECONDS.cells()}, "it is not known"
     meters.deployed(RoutingTable(own))
     assert shown() == {("*", model.name, "1", "", "answer"): 1.0}

@@ -66,6 +66,35 @@ def test_what_holds_is_loaded_before_the_group_is_joined_the_last_of_a_scenario_
     assert site.events() == [OWN, (Verdict.READY, "4", "stable", ["search"], "")]
 
 
+def test_a_worker_that_starts_answers_with_what_ran_before_a_deployment_that_is_refused():
+    site = Site(bad={"3"})
+    reader = reader_of(site, record(arm(version="2")), record(arm(version="3"), previous=[arm(version="2")]))
+    site.fleet.read_held(reader, (0, 2), lambda *broken: None)
+    assert site.loaded == ["3", "2"]
+    assert [one.ref.version for one in site.fleet.deployments.table.scenarios["search"]] == ["2"]
+    assert site.events() == [
+        OWN,
+        (Verdict.REFUSED, "3", "stable", ["search"], "golden"),
+        (Verdict.READY, "2", "stable", ["search"], ""),
+    ]
+
+
+def test_a_worker_that_runs_keeps_what_it_has_and_not_what_a_refused_deployment_calls_the_arms_before():
+    site = Site(bad={"3"})
+    site.fleet.deployments.apply(record(arm(version="2")))
+    site.fleet.deployments.apply(record(arm(version="3"), previous=[arm(version="1")]))
+    assert site.loaded == ["2", "3"]
+    assert [one.ref.version for one in site.fleet.deployments.table.scenarios["search"]] == ["2"]
+
+
+@pytest.mark.parametrize("previous", [[], [arm(version="4")], [arm(share=0.0, shadow=True)]])
+def test_without_usable_arms_before_the_workers_own_model_answers(previous):
+    site = Site(bad={"3", "4"})
+    reader = reader_of(site, record(arm(version="3"), previous=previous))
+    site.fleet.read_held(reader, (0, 1), lambda *broken: None)
+    assert site.fleet.deployments.table.scenarios == {}
+
+
 def test_a_broken_one_is_handed_over_and_the_others_hold():
     site, broken = Site(), []
     reader = reader_of(site, record(value=b"{"), record(arm(version="2"), scenario="ads"))

@@ -6,6 +6,7 @@ import click
 import pytest
 
 from inference_workers import worker_cli
+from inference_workers.ports import DeviceLost
 from infra.ports import Fatal
 from infra.settings import SettingsError
 
@@ -33,7 +34,10 @@ def codes(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("error", [Fatal("a newer producer took over"), RuntimeError("nobody foresaw this")])
+@pytest.mark.parametrize(
+    "error",
+    [Fatal("a newer producer took over"), RuntimeError("nobody foresaw this"), DeviceLost("device-side assert")],
+)
 def test_what_is_broken_for_good_ends_the_process_with_70(codes, error):
     with pytest.raises(Ended):
         worker_cli.serve_guarded(raising(error))

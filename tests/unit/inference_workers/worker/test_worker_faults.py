@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from inference_workers.ports import EngineError, Forward, OutOfMemory
 from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
+from schemas.topics import TELEMETRY
 from schemas.vectors import decode_vector
 from tests.unit.inference_workers.stand_ins import FakeEngine, World
 
@@ -19,11 +20,13 @@ class Script(FakeEngine):
 
     def __init__(self, fates):
         super().__init__()
-        self.fates = list(fates)
+        self.fates, self.clock = list(fates), None
 
     def compute(self, items):
         good = super().compute(items)
         fate = self.fates.pop(0) if self.fates else "good"
+        if fate == "slow":
+            self.clock.advance(SLOW_SECONDS)
         if fate == "memory":
             raise OutOfMemory("CUDA out of memory")
         if fate == "raises":
@@ -42,13 +45,15 @@ class Script(FakeEngine):
 
 
 CODES = {"out_of_memory", "compute_error", "ZeroDivisionError", "non_finite_output", "wrong_shape"}
-fates = st.sampled_from(["good", "memory", "raises", "bug", "nan", "infinite norm", "too few", "flat"])
+SLOW_SECONDS = 40.0
+fates = st.sampled_from(["good", "slow", "memory", "raises", "bug", "nan", "infinite norm", "too few", "flat"])
 
 
 @settings(max_examples=40)
 @given(fates=st.lists(fates, max_size=12), texts=st.lists(st.sampled_from(WORDS), min_size=1, max_size=10))
 def test_whatever_a_pass_does_each_request_is_answered_rightly_or_failed_once(fates, texts):
     world = World(Script(fates))
+    world.engine.clock = world.clock
     for text in texts:
         world.ask(json.dumps({"input": text}))
     world.run()
@@ -72,6 +77,20 @@ def test_whatever_a_pass_does_each_request_is_answered_rightly_or_failed_once(fa
         isinstance(found[offset], InferenceAnswered) for offset in range(len(texts))
     ]
     assert world.committed() == {0: len(texts)}
+
+
+def test_a_slow_pass_is_told_as_slow_and_what_waited_too_long_for_it_is_shed():
+    world = World(Script(["slow"]))
+    world.engine.clock = world.clock
+    for number in range(9):  # a batch of eight, and one more
+        more = {"timeout_ms": 30_000} if number == 8 else {}
+        world.ask(json.dumps({"input": "red", **more}))
+    world.run()
+    found = {message.request.offset: message for _, message in world.predictions()}
+    assert [type(found[offset]) for offset in range(9)] == [InferenceAnswered] * 8 + [RequestShed]
+    assert found[0].timings_ms.compute >= 1_000 * SLOW_SECONDS
+    [batch] = [json.loads(one.value)["batches"] for one in world.broker.of(TELEMETRY.name)][:1]
+    assert batch["compute_ms"][0] >= 1_000 * SLOW_SECONDS
 
 
 def test_passes_that_run_out_of_memory_cost_no_request_and_lower_the_budget():

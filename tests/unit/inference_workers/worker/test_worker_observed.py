@@ -4,12 +4,17 @@ import json
 
 import pytest
 
+from inference_workers.deployments.switching import Deployments
 from inference_workers.telemetry.observer import Observer
+from inference_workers.worker.loop import Models
 from infra import metrics
 from infra.health import Code, HealthPolicy
+from infra.ports import RetryLater
+from schemas.predictions import ModelRef
 from schemas.topics import REQUESTS
 from tests.fakes import FakeClock
-from tests.unit.inference_workers.stand_ins import MODEL, World
+from tests.unit.inference_workers.deployments.test_deployments import arm, record
+from tests.unit.inference_workers.stand_ins import MODEL, World, servable
 
 
 class FakeUsage:
@@ -58,3 +63,49 @@ def test_a_compute_thread_that_hangs_makes_the_worker_not_ready(world, observer)
     assert observer.readiness.ready(world.clock.monotonic()).code is Code.IDLE
     observer.close()
     assert metrics.REQUESTS.labels(*labels).read() >= before + 8
+
+
+def test_a_model_that_a_deployment_loaded_says_how_long_that_took(observer):
+    deployments = None
+    world = World(observer=observer, models=Models(lambda: deployments.take(), lambda one: deployments.retire(one)))
+    observer._clock = world.clock
+    ref = ModelRef(name="deployed-and-measured", version="2")
+    deployments = Deployments(world.servable, lambda wanted: servable(ref=ref, load_seconds=3.5))
+    deployments.apply(record(arm(version="2")))
+    ask(world, 1)
+    world.run(60)
+    assert metrics.MODEL_LOAD_SECONDS.labels(ref.name, "2").read() == 3.5
+    deployments.apply(record())
+    world.run(60)
+    assert (ref.name, "2") not in {labels for labels, _ in metrics.MODEL_LOAD_SECONDS.cells()}, "it is unloaded"
+
+
+def test_requests_whose_partitions_kafka_does_not_tell_of_are_owed_and_no_reason_for_a_restart(world, observer):
+    world.identity_failures += 100_000 * [RetryLater("the cluster does not answer")]
+    ask(world, 5)
+    began, seen = world.clock.monotonic(), []
+
+    def look():
+        now = world.clock.monotonic()
+        seen.append((observer.readiness.ready(now), observer.readiness.live(now).good, len(world.predictions())))
+
+    def told():
+        look()
+        assert world.clock.monotonic() > began + 310
+        world.compute.held = True
+        world.identity_failures.clear()
+
+    def computed():
+        look()
+        world.compute.held = False
+
+    world.at_poll = {600: told, 300: computed, 100: look}
+    world.run(4_000)
+    (held, held_lives, _), (taken, taken_lives, _), (done, _, answers) = seen
+    assert (held.good, held.code) == (False, Code.STALLED)
+    assert held.words.startswith("owes 5 requests, the oldest for ")
+    assert "Kafka has not told of the partitions of 5" in held.words
+    assert held_lives, "a new process would ask the same Kafka"
+    assert taken.words.startswith("owes 5 requests")
+    assert (taken.good, taken_lives) == (True, True), "the model has them for a moment only"
+    assert (done.code, answers) == (Code.IDLE, 5)

@@ -33,13 +33,13 @@ class Logits(FakeEngine):
 class Writer(FakeEngine):
     """Generates its prompt backwards."""
 
-    def __init__(self):
+    def __init__(self, reason="stop"):
         super().__init__(head=Head.TOKENS)
-        self.items = []
+        self.reason, self.items = reason, []
 
     def compute(self, items):
         self.items += items
-        rows = [Tokens(tuple(reversed(one.ids[1:-1])), "stop", 0.5) for one in items]
+        rows = [Tokens(tuple(reversed(one.ids[1:-1])), self.reason, 0.5) for one in items]
         return Forward(rows, np.zeros(len(items), np.float32), sum(one.cost for one in items))
 
 
@@ -117,6 +117,15 @@ def test_a_text_is_generated_with_its_own_sampling():
     assert (output.text, output.tokens, output.finish_reason) == ("shoes red", 2, "stop")
     assert (engine.items[0].sampling.max_tokens, engine.items[0].sampling.seed) == (7, 3)
     assert engine.items[0].cost == 4 + 7
+
+
+@pytest.mark.parametrize(("reason", "generated"), [("stop", 2), ("length", 1)])
+def test_generated_tokens_are_tokens_and_no_padding(reason, generated):
+    world = World(Writer(reason))
+    answer_of(world, task="generate", input="red shoes", generation={"max_tokens": 7})
+    [event] = [json.loads(one.value) for one in world.broker.of(TELEMETRY.name)]
+    assert event["batches"]["tokens"] == [4 + generated], "nothing came after the last one that a limit cut off"
+    assert event["requests"]["tokens"] == [4], "of the input"
 
 
 def test_a_prompt_that_leaves_no_room_is_shed():
