@@ -19,7 +19,9 @@ TRY_AGAIN = 75
 
 
 def say(text: str) -> None:
-    print(f"chaos: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    # In one piece: controls run side by side.
+    sys.stderr.write(f"chaos: {time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
 
 
 def servers_of(cluster: Cluster) -> Servers:
