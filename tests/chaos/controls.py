@@ -92,6 +92,7 @@ def run_control(name: str, folder: Path, seed: int, positive: bool = False) -> d
         found = _try_control(name, folder / f"{'on' if positive else 'off'}-{number}", seed + number, positive)
         if found["as_it_must"]:
             break
+        say(f"  {name}: try {number} did not come out as it must: {found}")
     return found | {"tries": number}
 
 
