@@ -188,8 +188,12 @@ def run_job(
 
 
 def stop_at_once_on_sigterm() -> None:
-    """Until the job runs, and stops in order by itself, SIGTERM just ends the process: with 0, nothing was done."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
+    """Until the job runs, and stops in order by itself, SIGTERM just ends the process: with 0, nothing was done.
+
+    Not by an exception: raised while a module is imported, it may be in a callback that swallows it and leaves the
+    import's lock taken. The job then went on without having heard, and stood still at its next import.
+    """
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0))
 
 
 def end_process(error: BaseException) -> None:

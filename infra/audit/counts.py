@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from infra.audit.findings import Difference, Findings, Kind
@@ -120,7 +120,9 @@ class CountsAudit:
                 owed_from[scope.partition] = found.compared.owed_from
         if wanted.partition is None:
             self._unknown(rows, findings)
-        windows = self._windows(rows, scopes, findings) if self._judges_windows(wanted) else WindowCounts()
+        windows = (
+            self._windows(rows, scopes, findings, counts.topic_ids) if self._judges_windows(wanted) else WindowCounts()
+        )
         ranges = {one.partition: ((one.start, one.end), (one.due.first, one.due.committed)) for one in scopes}
         return Audited(ranges, counts, windows, findings.all(), findings.counts(), self._notes, owed_from)
 
@@ -190,7 +192,9 @@ class CountsAudit:
             if offset >= ends.get(number, (0, 0))[1]:
                 findings.add(Kind.UNKNOWN, number, [offset])
 
-    def _windows(self, rows: RowReader, scopes: list[Scope], findings: Findings) -> WindowCounts:
+    def _windows(
+        self, rows: RowReader, scopes: list[Scope], findings: Findings, topic_ids: Collection[str]
+    ) -> WindowCounts:
         ends = {number: end for number, (_, end) in self._cluster.ranges(topics.WINDOWS.name).items()}
         taken = self._cluster.committed(self._group, topics.WINDOWS.name)
         caught_up = all(taken.get(number, 0) >= end for number, end in ends.items())
@@ -203,6 +207,7 @@ class CountsAudit:
             {scope.partition: scope.due for scope in scopes},
             findings,
             caught_up=caught_up,
+            topic_ids=topic_ids,
             view=self._views.windows,
         ).run()
 

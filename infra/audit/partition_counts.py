@@ -45,6 +45,8 @@ class PartitionCounts:
     """Requests told by the events read, repeats included."""
     other_topics: int = 0
     """Events about another request topic, such as one deleted since."""
+    topic_ids: set[str] = field(default_factory=set)
+    """The request topics of our cluster that were told of: windows count the requests of all of them."""
     unreadable: int = 0
     repeats: int = 0
     compared: Compared = field(default_factory=Compared)
@@ -54,6 +56,7 @@ class PartitionCounts:
         self.events += other.events
         self.requests += other.requests
         self.other_topics += other.other_topics
+        self.topic_ids |= other.topic_ids
         self.unreadable += other.unreadable
         self.repeats += other.repeats
         self.compared.add(other.compared)
@@ -113,6 +116,8 @@ class PartitionAudit:
         if not isinstance(event, InferenceServed):
             return None
         self.counts.events += 1
+        if event.cluster_id == self._rows.cluster_id:
+            self.counts.topic_ids.add(event.topic_id)
         if (event.cluster_id, event.topic_id) != (self._rows.cluster_id, self._rows.topic_id):
             self.counts.other_topics += 1
             return None

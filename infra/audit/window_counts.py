@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,11 +74,15 @@ class WindowAudit:
         findings: Findings,
         *,
         caught_up: bool,
+        topic_ids: Collection[str],
         view: str = tables.WINDOWS.view,
     ) -> None:
-        """`caught_up`: stage 2 has taken in all there was, so every row that a window could cover is in one."""
+        """`caught_up`: stage 2 has taken in all there was, so every row that a window could cover is in one.
+        `topic_ids`: of the request topics that the telemetry tells of. When one was deleted and made anew there are
+        several, and a window counts requests of each."""
         self._reader, self._rows, self._topic, self._due = reader, rows, telemetry_id, due
         self._findings, self._caught_up, self._view = findings, caught_up, view
+        self._topic_ids = sorted({rows.topic_id, *topic_ids})
         self._at = {number: one.first for number, one in due.items()}
         """Up to which telemetry offset rows were looked at."""
         self.counts = WindowCounts()
@@ -138,12 +142,13 @@ class WindowAudit:
         rows = self._rows
         _, found = self._reader.query(
             f"SELECT telemetry_offset, scenario, model, model_version, count(), {_SUMS}, sum(tokens) FROM {rows.view}"
-            " WHERE cluster_id = {cluster:String} AND topic_id = {topic:String} AND partition = {partition:UInt32}"
+            " WHERE cluster_id = {cluster:String} AND topic_id IN {topics:Array(String)}"
+            " AND partition = {partition:UInt32}"
             " AND telemetry_offset >= {first:UInt64} AND telemetry_offset < {after:UInt64}"
             " GROUP BY telemetry_offset, scenario, model, model_version",
             {
                 "cluster": rows.cluster_id,
-                "topic": rows.topic_id,
+                "topics": self._topic_ids,
                 "partition": partition,
                 "first": first,
                 "after": after,

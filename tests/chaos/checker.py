@@ -5,22 +5,16 @@ written apart from the product and imports nothing of it, so that one mistake is
 """
 
 import json
-import struct
-import urllib.parse
-import urllib.request
-import zlib
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import cramjam
-from confluent_kafka import Consumer, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from tests.chaos.servers import POISON, Message, Servers
 
-READ_SECONDS = 30.0
 OUTCOMES = ("answered", "failed", "shed", "dead_lettered")
 NAMED_MAX = 5
-ZSTANDARD = b"\x28\xb5\x2f\xfd"
-"""What a packed page begins with."""
+ALL = 2**63 - 1
+"""Above every offset."""
 Identity = tuple[str, int, int]
 """(topic id, partition, offset) of the request's record."""
 
@@ -39,14 +33,36 @@ class Sent:
         return self.topic_id, self.partition, self.offset
 
 
+@dataclass
+class Deleted:
+    """What the run itself deleted of request topics, and how far the workers had committed then.
+
+    What they had committed was answered, or is lost: that its record is gone since does not make it expired.
+    """
+
+    ranges: dict[tuple[str, int], list[tuple[int, int]]] = field(default_factory=lambda: defaultdict(list))
+    """By topic id and partition: what was committed, and below which offset records were deleted."""
+
+    def note(self, topic_id: str, partition: int, committed: int, below: int = ALL) -> None:
+        self.ranges[topic_id, partition].append((committed, below))
+
+    def may_expire(self, one: Identity) -> bool:
+        """Whether it was deleted before the workers had committed it."""
+        return any(committed <= one[2] < below for committed, below in self.ranges.get(one[:2], ()))
+
+    def below(self, topic_id: str, partition: int) -> int:
+        """The offset below which records were deleted. A broker that is killed within a minute may hold them again:
+        where its log begins is written down once a minute."""
+        return max((below for _, below in self.ranges.get((topic_id, partition), ())), default=0)
+
+
 @dataclass(frozen=True)
-class Message:
-    partition: int
-    offset: int
-    at_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: dict[str, bytes]
+class Committed:
+    """How far workers and jobs had committed when they were stopped, by partition. What is below is dealt with for
+    good: if it has no answer, or no row, none will come."""
+
+    requests: dict[int, int]
+    telemetry: dict[int, int]
 
 
 @dataclass
@@ -60,99 +76,45 @@ class Verdict:
     """The row says another outcome, or another request, than the first answer does."""
     window_mismatch: int = 0
     state_mismatch: int = 0
+    books_differ: int = 0
+    """The ledger's account, or that of `inferwatch books`, is another than what was counted here."""
+    unfinished: int = 0
+    """Jobs that did not come to the end of their topics."""
+    unasked_ends: int = 0
+    """Processes that ended by themselves, and not to be started again."""
+    never_recovered: int = 0
+    """Kills after which a partition was asked something and did nothing any more."""
+    audit_agrees: bool | None = None
+    """What `inferwatch audit counts` says; None: it was not asked."""
     named: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     figures: dict[str, int] = field(default_factory=dict)
 
-    FAULTS = ("lost", "visible_duplicates", "unknown", "disagreements", "window_mismatch", "state_mismatch")
+    FAULTS = (
+        *("lost", "visible_duplicates", "unknown", "disagreements", "window_mismatch", "state_mismatch"),
+        *("books_differ", "unfinished", "unasked_ends", "never_recovered"),
+    )
 
     @property
     def is_clean(self) -> bool:
-        return not any(getattr(self, name) for name in self.FAULTS)
+        return not any(getattr(self, name) for name in self.FAULTS) and self.audit_agrees is not False
 
     def found(self, what: str, cases: list[str]) -> None:
         setattr(self, what, getattr(self, what) + len(cases))
         self.named[what] += cases[: max(0, NAMED_MAX - len(self.named[what]))]
 
     def as_dict(self) -> dict:
-        return {**{name: getattr(self, name) for name in self.FAULTS}, **self.figures, "named": dict(self.named)}
-
-
-class Servers:
-    """The checker's own way to Kafka and ClickHouse."""
-
-    def __init__(self, bootstrap: str, clickhouse: str) -> None:
-        self.bootstrap, self.clickhouse = bootstrap, clickhouse
-
-    def topic_id(self, topic: str) -> str:
-        admin = AdminClient({"bootstrap.servers": self.bootstrap})
-        future = admin.describe_topics(TopicCollection([topic]), request_timeout=20)[topic]
-        # As Kafka writes ids; librdkafka writes them with another alphabet.
-        return str(future.result(20).topic_id).translate(str.maketrans("+/", "-_")).rstrip("=")
-
-    def read(self, topic: str) -> list[Message]:
-        """Everything the topic holds, partition after partition in order. Raises TimeoutError."""
-        consumer = Consumer(
-            {
-                "bootstrap.servers": self.bootstrap,
-                "group.id": "chaos-checker",
-                "enable.auto.commit": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
-                "check.crcs": True,
-            }
-        )
-        try:
-            known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-            wanted, found = {}, []
-            for number in known:
-                first, after = consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=20)
-                if after > first:
-                    wanted[number] = (first, after)
-            consumer.assign([TopicPartition(topic, number, first) for number, (first, _) in wanted.items()])
-            left = set(wanted)
-            while left:
-                message = consumer.poll(READ_SECONDS)
-                if message is None:
-                    raise TimeoutError(f"{topic}: nothing came in {READ_SECONDS:.0f} s; left {sorted(left)}")
-                number = message.partition()
-                if message.error():
-                    if message.error().name() == "_PARTITION_EOF":
-                        left.discard(number)
-                    continue
-                if message.offset() < wanted[number][1]:
-                    headers = {name: value or b"" for name, value in message.headers() or ()}
-                    found.append(
-                        Message(
-                            number, message.offset(), message.timestamp()[1], message.key(), message.value(), headers
-                        )
-                    )
-            return sorted(found, key=lambda one: (one.partition, one.offset))
-        finally:
-            consumer.close()
-
-    def first_offsets(self, topic: str) -> dict[int, int]:
-        """The first offset that is still there, of each partition."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "chaos-checker"})
-        try:
-            known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-            return {one: consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=20)[0] for one in known}
-        finally:
-            consumer.close()
-
-    def rows(self, sql: str, database: str = "default") -> list[dict]:
-        text = self.text(f"{sql} FORMAT JSONEachRow", database)
-        return [json.loads(line) for line in text.splitlines()]
-
-    def text(self, sql: str, database: str = "default") -> str:
-        url = f"{self.clickhouse}/?{urllib.parse.urlencode({'database': database})}"
-        with urllib.request.urlopen(urllib.request.Request(url, sql.encode()), timeout=60) as answer:
-            return answer.read().decode()
+        faults = {name: getattr(self, name) for name in self.FAULTS}
+        return {**faults, "audit_agrees": self.audit_agrees, **self.figures, "named": dict(self.named)}
 
 
 @dataclass
 class Log:
     """What the topics say of requests."""
 
+    topic_id: str
+    """Of the request topic that there is now."""
+    first: dict[int, int]
+    """By partition, the first offset of it that is still there."""
     requests: dict[Identity, str]
     """Name by identity, of all that the request topic holds."""
     final: dict[Identity, tuple[str, str]]
@@ -165,18 +127,20 @@ class Log:
     """Acknowledged, and since then taken by retention, or with the topic when that was deleted."""
 
 
-def read_log(servers: Servers, sent: list[Sent], taken: dict[tuple[str, int], int]) -> Log:
+def read_log(servers: Servers, sent: list[Sent], deleted: Deleted) -> Log:
     topic_id = servers.topic_id("inference.requests")
     requests = {}
     for one in servers.read("inference.requests"):
         requests[topic_id, one.partition, one.offset] = name_of(one)
     # Of what is gone since, the sender's word is all there is.
     first = servers.first_offsets("inference.requests")
-    first = {number: max(offset, taken.get((topic_id, number), 0)) for number, offset in first.items()}
+    first = {number: max(offset, deleted.below(topic_id, number)) for number, offset in first.items()}
     gone = {one.identity: one.name for one in sent if one.topic_id != topic_id or one.offset < first[one.partition]}
     requests |= gone
-    log = Log(requests, {}, gone=set(gone))
+    log = Log(topic_id, first, requests, {}, gone=set(gone))
     for one in servers.read("inference.predictions"):
+        if POISON in one.headers:
+            continue
         body = json.loads(one.value)
         asked = body["request"]
         identity = (asked["topic_id"], asked["partition"], asked["offset"])
@@ -186,6 +150,8 @@ def read_log(servers: Servers, sent: list[Sent], taken: dict[tuple[str, int], in
     by_name = {name: identity for identity, name in requests.items()}
     buried = set()
     for one in servers.read("inference.requests.dead-letters"):
+        if POISON in one.headers:
+            continue
         origin = {key.rpartition(".")[2]: value.decode() for key, value in one.headers.items() if "errors." in key}
         place = (int(origin["partition"]), int(origin["offset"]))
         identity = by_name.get(name_of(one), (topic_id, *place))
@@ -206,30 +172,56 @@ def name_of(one: Message) -> str:
     return (one.value or b"").rpartition(b"#")[2].rstrip(b'"}]').decode(errors="replace")
 
 
+def told_at(servers: Servers) -> dict[Identity, int]:
+    """The offset of the first telemetry record that tells of a request."""
+    found: dict[Identity, int] = {}
+    for one in servers.read("inference.telemetry"):
+        body = json.loads(one.value or b"{}")
+        for offset in body.get("requests", {}).get("offset", ()):
+            found.setdefault((body["topic_id"], body["partition"], offset), one.offset)
+    return found
+
+
+@dataclass(frozen=True)
+class Due:
+    """Of which requests an answer, and a row, must be there: of all, or of those that were dealt with for good."""
+
+    committed: Committed | None
+    told: dict[Identity, int]
+
+    def answer(self, one: Identity) -> bool:
+        return self.committed is None or one[2] < self.committed.requests.get(one[1], 0)
+
+    def row(self, one: Identity) -> bool:
+        """Answers are delivered, and told of, before they are committed."""
+        if self.committed is None or one not in self.told:
+            return self.answer(one)
+        return self.told[one] < self.committed.telemetry.get(one[1], 0)
+
+
 def check_requests(
-    servers: Servers, sent: list[Sent], verdict: Verdict, taken: dict[tuple[str, int], int] | None = None
-) -> None:
+    servers: Servers,
+    sent: list[Sent],
+    verdict: Verdict,
+    deleted: Deleted | None = None,
+    committed: Committed | None = None,
+) -> Log:
     """Every acknowledged request has one visible final answer and one row, and nothing else has.
 
-    `taken`: by topic id and partition, the offset below which records were deleted. A broker that is killed within a
-    minute may hold them again: where its log begins is written down once a minute.
+    With `committed`, only what was dealt with for good can be lost: the others may come yet.
     """
-    log = read_log(servers, sent, taken or {})
+    deleted = deleted or Deleted()
+    log = read_log(servers, sent, deleted)
+    due = Due(committed, {} if committed is None else told_at(servers))
     rows = servers.rows(
         "SELECT topic_id, partition, offset, request_id, outcome FROM requests ORDER BY topic_id, partition, offset"
     )
     shown = [(row["topic_id"], int(row["partition"]), int(row["offset"])) for row in rows]
     counted = Counter(shown)
     by_identity = dict(zip(shown, rows, strict=True))
-    expired = {one for one in log.gone if one not in log.final and one not in counted}
-    owed = [one for one in sent if one.identity not in expired]
-    verdict.found("lost", [f"no answer: {one}" for one in owed if one.identity not in log.final])
-    verdict.found("lost", [f"no row: {one}" for one in owed if one.identity not in counted])
-    verdict.found("lost", [f"acknowledged, not in the log: {one}" for one in sent if one.identity not in log.requests])
-    # What was not acknowledged may be in the log all the same; then it, too, is owed an answer.
-    unsure = log.requests.keys() - {one.identity for one in sent}
-    verdict.found("lost", [f"no answer: {one}" for one in unsure if one not in log.final])
-    verdict.found("lost", [f"no row: {one}" for one in unsure if one not in counted])
+    without = {one for one in log.gone if one not in log.final and one not in counted}
+    expired = {one for one in without if deleted.may_expire(one)}
+    verdict.found("lost", list(_lost(log, counted, sent, expired, due)))
     verdict.found("visible_duplicates", [f"{count} rows of {one}" for one, count in counted.items() if count > 1])
     verdict.found("visible_duplicates", [f"answer and dead letter of {one}" for one in log.twice_final])
     verdict.found("unknown", [f"answer of {one}" for one in log.final if one not in log.requests])
@@ -248,13 +240,30 @@ def check_requests(
         "acknowledged": len(sent),
         "in_the_log": len(log.requests),
         "expired": len(expired),
+        "rows_of_the_topic": sum(one[0] == log.topic_id for one in counted),
         "raw_duplicate_answers": log.raw_answers + log.raw_letters - len(log.final) - len(log.twice_final),
         "raw_duplicate_rows": int(stored["n"]) - int(stored["u"]),
         **{f"finally_{name}": sum(1 for outcome, _ in log.final.values() if outcome == name) for name in OUTCOMES},
     }
+    return log
 
 
-def _disagreements(log: Log, rows: dict[Identity, dict]):
+def _lost(log: Log, counted: Counter[Identity], sent: list[Sent], expired: set[Identity], due: Due) -> Iterator[str]:
+    acknowledged = {one.identity: one for one in sent}
+    # What was not acknowledged may be in the log all the same; then it, too, is owed an answer.
+    for identity in [*acknowledged, *(log.requests.keys() - acknowledged.keys())]:
+        named = acknowledged.get(identity, identity)
+        if identity in expired:
+            continue
+        if identity not in log.final and due.answer(identity):
+            yield f"no answer: {named}"
+        if identity not in counted and due.row(identity):
+            yield f"no row: {named}"
+        if identity not in log.requests:
+            yield f"acknowledged, not in the log: {named}"
+
+
+def _disagreements(log: Log, rows: dict[Identity, dict]) -> Iterator[str]:
     for identity, (outcome, name) in log.final.items():
         row = rows.get(identity)
         if row is not None and row["outcome"] != outcome:
@@ -302,89 +311,3 @@ def check_windows(servers: Servers, verdict: Verdict) -> None:
         [f"{key}: windows {windows.get(key)}, rows {rows.get(key)}" for key in sorted(differing)],
     )
     verdict.figures["windows"] = len(windows)
-
-
-# The clean replay.
-
-REPLAYED_TABLES = {
-    "requests": "topic_id, partition, offset",
-    "windows": f"window_start, window_end, {WINDOW_KEY}",
-    "window_scores": f"window_start, window_end, {WINDOW_KEY}, metric",
-    "latency_causes": f"window_start, window_end, {WINDOW_KEY}",
-    "anomalies": "anomaly_id",
-    "alerts": "incident_id",
-}
-REPLAYED_EVENTS = ("anomaly.events", "alerts")
-STATES = ("jobs.score.requests.state", "jobs.score.windows.state")
-
-
-def check_replay(servers: Servers, verdict: Verdict, database: str, prefix: str) -> None:
-    """Rows, events and final state are those of a clean replay: in `database`, in topics named with `prefix`."""
-    for table, order in REPLAYED_TABLES.items():
-        ours, clean = (
-            servers.text(f"SELECT * FROM {table} ORDER BY {order} FORMAT TSVWithNames", where).splitlines()
-            for where in ("default", database)
-        )
-        verdict.found("state_mismatch", [f"{table}: {one}" for one in _differences(ours, clean)])
-        verdict.figures[f"replayed_{table}"] = len(clean) - 1
-    for topic in REPLAYED_EVENTS:
-        ours, clean = (visible_events(servers.read(name)) for name in (topic, prefix + topic))
-        differing = [key for key in ours.keys() | clean.keys() if ours.get(key) != clean.get(key)]
-        verdict.found("state_mismatch", [f"{topic}: {one}" for one in differing])
-    for topic in STATES:
-        ours, clean = (final_state(servers.read(name)) for name in (topic, prefix + topic))
-        differing = [key for key in ours.keys() | clean.keys() if ours.get(key) != clean.get(key)]
-        verdict.found("state_mismatch", [f"{topic}: {one}" for one in differing])
-        verdict.figures[f"replayed_pages_of_{topic}"] = len(clean)
-
-
-def _differences(ours: list[str], clean: list[str]) -> list[str]:
-    only_ours, only_clean = Counter(ours), Counter(clean)
-    only_ours, only_clean = only_ours - only_clean, only_clean - only_ours
-    return [f"only in the run: {one}" for one in only_ours] + [f"only in the replay: {one}" for one in only_clean]
-
-
-def visible_events(messages: list[Message]) -> dict[bytes, bytes | None]:
-    """Events by id; one that was sent again must be the same."""
-    found: dict[bytes, bytes | None] = {}
-    for one in messages:
-        name = one.headers["ce_id"]
-        if found.setdefault(name, one.value) != one.value:
-            found[name + b", told differently"] = one.value
-    return found
-
-
-def final_state(messages: list[Message]) -> dict[tuple[int, str], object]:
-    """The content of the last whole snapshot of each partition, by partition and page."""
-    last: dict[int, dict[bytes, bytes | None]] = defaultdict(dict)
-    for one in messages:
-        last[one.partition][one.key or b""] = one.value
-    found: dict[tuple[int, str], object] = {}
-    for partition, records in last.items():
-        manifests = sorted(key for key, value in records.items() if key.endswith(b"|manifest") and value is not None)
-        if not manifests:
-            continue
-        owner = manifests[-1].removesuffix(b"|manifest")  # the highest epoch: keys begin with it
-        manifest = json.loads(_body(records[manifests[-1]]))
-        for name, (slot, _) in manifest["pages"].items():
-            page = records.get(b"%b|page|%b|%d" % (owner, name.encode(), slot))
-            found[partition, name] = None if page is None else _of_the_log(name, _body(page))
-    return found
-
-
-def _body(record: bytes | None) -> bytes:
-    magic, crc = struct.unpack_from(">4sI", record or b"")
-    body = (record or b"")[8:]
-    if magic != b"IWS1" or zlib.crc32(body) != crc:
-        raise ValueError("a state record is broken")
-    return body
-
-
-def _of_the_log(name: str, body: bytes) -> object:
-    """A page without what is not the telemetry log's: when partials came, on the clock of their own topic."""
-    if body.startswith(ZSTANDARD):
-        body = bytes(cramjam.zstd.decompress(body))
-    if not name.startswith("progress."):
-        return body
-    rows = json.loads(body)["entries"]
-    return [row[:-1] if row[0] == "open" else row for row in rows if row[0] != "clock"]

@@ -1,6 +1,7 @@
 """A whole pipeline of real processes in a folder of its own: Kafka, ClickHouse, workers, jobs, a proxy before each
 server. All on 127.0.0.1. What it is asked of the servers here is provisioning; the checker has its own way to them."""
 
+import json
 import os
 import signal
 import socket
@@ -34,6 +35,13 @@ SETTINGS = {
 }
 """Short windows and barriers, quick take-over."""
 READY_SECONDS = 90.0
+WORKERS_GROUP, JOBS_GROUP = "inference-workers", "stream-jobs-score"
+WATCHED = {"INFERWATCH_HEALTH_STALLED_SECONDS": "6", "INFERWATCH_HEALTH_HUNG_SECONDS": "8"}
+"""A worker under a watchdog says soon that its model hangs."""
+WATCHDOG = (
+    *("watchdog", "--group", WORKERS_GROUP, "--look-seconds", "1", "--looks", "30"),
+    *("--lag-seconds", "600", "--stop-seconds", "3", "--"),
+)
 
 
 class Cluster:
@@ -45,6 +53,7 @@ class Cluster:
         *,
         workers: int = 2,
         jobs: int = 2,
+        ledgers: int = 0,
         patches: str = "",
         with_disks: bool = False,
         **more: str,
@@ -83,6 +92,8 @@ class Cluster:
         )
         self.workers = [self.new_worker(number) for number in range(1, workers + 1)]
         self.jobs = [self.new_job(number) for number in range(1, jobs + 1)]
+        ledger = ["tests.chaos.child", "inferwatch", "jobs", "ledger"]
+        self.ledgers = [self._managed(f"ledger-{number}", ledger) for number in range(1, ledgers + 1)]
 
     def _managed(self, name: str, arguments: list[str], **more: str) -> Managed:
         self.ever.append(Managed(name, arguments, self.environment | more, self.folder))
@@ -91,12 +102,18 @@ class Cluster:
     def new_worker(self, number: int, **more: str) -> Managed:
         return self._managed(f"worker-{number}", ["tests.chaos.child", "inferwatch", "worker"], **more)
 
+    def watched_worker(self, number: int, **more: str) -> Managed:
+        """A worker under `inferwatch watchdog`, which starts it again when it hangs."""
+        command = [sys.executable, "-m", "tests.chaos.child", "inferwatch", "worker"]
+        arguments = ["tests.chaos.child", "inferwatch", *WATCHDOG, *command]
+        return self._managed(f"watched-{number}", arguments, **WATCHED, **more)
+
     def new_job(self, number: int | str, **more: str) -> Managed:
         return self._managed(f"job-{number}", ["tests.chaos.child", "inferwatch", "jobs", "score"], **more)
 
     @property
     def everything(self) -> list[Managed]:
-        return [self.kafka, self.clickhouse, *self.workers, *self.jobs]
+        return [self.kafka, self.clickhouse, *self.workers, *self.jobs, *self.ledgers]
 
     def start(self) -> None:
         """Servers, topics and tables, workers and jobs; returns when the servers are ready and the others begun."""
@@ -107,8 +124,8 @@ class Cluster:
         self.until(lambda: self.kafka.facts and self.clickhouse.facts, "Kafka and ClickHouse are ready", READY_SECONDS)
         self.inferwatch("topics", "apply")
         self.inferwatch("tables", "apply")
-        for job in self.jobs:
-            job.start()
+        for one in [*self.jobs, *self.ledgers]:
+            one.start()
 
     def inferwatch(self, *arguments: str, **more: str) -> None:
         """Run a command of ours; it must succeed."""
@@ -127,8 +144,27 @@ class Cluster:
             if attempt == 2:
                 raise RuntimeError(f"{arguments} ended with {done.returncode}: {done.stderr[-2_000:]}")
 
+    def ask(self, *arguments: str) -> dict:
+        """What a command of ours prints as JSON, however it ends. Raises RuntimeError when it prints none."""
+        said = ""
+        for _ in range(3):
+            done = subprocess.run(
+                [sys.executable, "-m", "tests.chaos.child", "inferwatch", *arguments],
+                cwd=ROOT,
+                env=self.environment | {"CHAOS_PATCHES": ""},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            if done.stdout.lstrip().startswith("{"):
+                return json.loads(done.stdout)
+            said = f"{arguments} ended with {done.returncode}: {done.stderr[-2_000:]}"
+        raise RuntimeError(said)
+
     def arm(self, name: str) -> None:
         """Have the next process that comes by die, or stand still, at the instruction of that name."""
+        (self.folder / f"{name}.mark").unlink(missing_ok=True)
         (self.folder / f"{name}.arm").touch()
 
     def is_marked(self, name: str) -> bool:
@@ -173,9 +209,10 @@ class Cluster:
             return answer.read().decode()
 
     def stop(self) -> None:
-        for one in [*self.workers, *self.jobs, self.clickhouse, self.kafka]:
+        processes = [*self.workers, *self.jobs, *self.ledgers]
+        for one in [*processes, self.clickhouse, self.kafka]:
             one.wanted = False
-        for one in [*self.workers, *self.jobs]:
+        for one in processes:
             one.kill()
         self.clickhouse.stop(15.0)
         self.kafka.stop(15.0)

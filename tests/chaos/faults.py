@@ -1,20 +1,14 @@
 """What can go wrong, one small class each: `start` makes it so, `heal` ends it. Chosen by a seeded schedule."""
 
-import asyncio
 import signal
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from confluent_kafka import Producer, TopicPartition
-from confluent_kafka.admin import AdminClient
-
-from infra.settings import KafkaSettings
 from tests.chaos.cluster import SESSION_MS, Cluster
 from tests.chaos.processes import Managed
-from tests.chaos.workload import TOPIC, Workload
-from tests.poison import append_a_header_name_that_is_not_utf8
+from tests.chaos.workload import Workload
 
 
 @dataclass
@@ -35,15 +29,21 @@ class Run:
             kind += ", the last one"
         self.kills.append((kind, time.time_ns() // 1_000_000))
         if kind == "kafka" and one.facts is not None:
-            one.signal(signal.SIGKILL, one.facts["java_pid"])
+            self.signal_server(kind, signal.SIGKILL)
         else:
             one.kill()
+
+    def signal_server(self, kind: str, number: int) -> None:
+        """To the process that serves: Kafka's is a child of ours."""
+        one = self.one_of(kind)
+        one.signal(number, one.facts["java_pid"] if kind == "kafka" and one.facts else None)
 
     def one_of(self, kind: str) -> Managed:
         cluster = self.cluster
         of = {
             "worker": cluster.workers,
             "job": cluster.jobs,
+            "ledger": cluster.ledgers,
             "kafka": [cluster.kafka],
             "clickhouse": [cluster.clickhouse],
         }
@@ -283,22 +283,6 @@ class Storm(Fault):
             group.pop().stop()
 
 
-class Poison(Fault):
-    """Records on the jobs' topics that nobody can use: not JSON, of another kind, with names that are not UTF-8."""
-
-    def start(self, run: Run) -> None:
-        kafka = KafkaSettings(bootstrap_servers=run.workload.bootstrap)
-        producer = Producer({"bootstrap.servers": run.workload.bootstrap, "log_level": 0})
-        kind = [("ce_specversion", "1.0"), ("ce_id", "poison"), ("ce_source", "chaos")]
-        for topic, of in (("inference.telemetry", "inference.served"), ("inference.windows", "windows.partial_closed")):
-            bodies = (b"", b"{", b"\xff\xfe", b"[1e999]", b'{"partition": -1}', b'{"requests": {"offset": [NaN]}}')
-            for body in bodies:
-                for headers in ([], [*kind, ("ce_type", f"inferwatch.{of}.v1")], [*kind, ("ce_type", "a.b.v9")]):
-                    producer.produce(topic, body, partition=run.random.randrange(4), headers=headers)
-        producer.flush(30)
-        asyncio.run(append_a_header_name_that_is_not_utf8(kafka, "inference.telemetry"))
-
-
 class HangingEngine(Fault):
     """Every forward pass hangs for 8 seconds, in all workers."""
 
@@ -321,45 +305,39 @@ class ClockStep(Fault):
         self.flag.unlink()
 
 
-class RetentionPasses(Fault):
-    """While no worker is there, retention takes requests that nobody has read."""
-
-    seconds = 4.0
+class HungEngine(Fault):
+    """The engine of a worker begins a forward pass and never ends it. A watchdog looks after that worker, a third one,
+    and has to start it again: nobody else does."""
 
     def start(self, run: Run) -> None:
-        for worker in run.cluster.workers:
-            worker.stop()
+        cluster, name, ended = run.cluster, "hang_for_good", "is ended and started again"
+        watched = cluster.watched_worker(3, CHAOS_PATCHES=f"{cluster.environment['CHAOS_PATCHES']} {name}")
+        self.watched = watched
+        cluster.workers.append(watched)
+        watched.start()
+        cluster.until(lambda: watched.works, "the third worker works", 60.0)
+        cluster.arm(name)
+        cluster.until(lambda: cluster.is_marked(name), name, 60.0)
+        cluster.until(lambda: ended in watched.log(), "the watchdog ends it", 60.0)
+        cluster.until(lambda: "assigned" in watched.log().rpartition(ended)[2], "it works again", 60.0)
 
     def heal(self, run: Run) -> None:
-        admin = AdminClient({"bootstrap.servers": run.workload.bootstrap})
-        run.workload.flush()
-        now = [
-            one.offset
-            for one in tuple(run.workload.acknowledged)
-            if one.topic_id == run.workload.topic_id and one.partition == 0
-        ]
-        ends = max(now, default=0)
-        run.workload.expected_gone += ends
-        run.workload.taken[run.workload.topic_id, 0] = ends - 3
-        future = admin.delete_records([TopicPartition(TOPIC, 0, ends - 3)])
-        for one in future.values():
-            one.result(20)
-        for worker in run.cluster.workers:
-            worker.wanted = True
+        run.cluster.workers.remove(self.watched)
+        self.watched.stop()
 
 
-class TopicMadeAnew(Fault):
-    """The request topic is deleted and made again: offsets begin at 0, under another id."""
+class Frozen(Fault):
+    """A server that stands still, with its connections open, for longer than its clients wait for an answer."""
+
+    def __init__(self, kind: str, seconds: float) -> None:
+        self.kind, self.seconds = kind, seconds
+
+    @property
+    def name(self) -> str:
+        return f"Frozen {self.kind} {self.seconds:g} s"
 
     def start(self, run: Run) -> None:
-        workload, admin = run.workload, AdminClient({"bootstrap.servers": run.workload.bootstrap})
-        workload.paused = True
-        workload.flush()
-        workload.expected_gone = 0
-        run.cluster.wait(8.0)  # what it holds is answered, or goes with it: the checker counts what was not
-        for one in admin.delete_topics([TOPIC], operation_timeout=20).values():
-            one.result(20)
-        run.cluster.wait(1.0)
-        run.cluster.inferwatch("topics", "apply")
-        workload.ask_topic_id()
-        workload.paused = False
+        run.signal_server(self.kind, signal.SIGSTOP)
+
+    def heal(self, run: Run) -> None:
+        run.signal_server(self.kind, signal.SIGCONT)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 DEATH = 137
 """The exit code of a death on purpose."""
+PRECISE = "die_between_state_and_commit die_between_answer_and_telemetry stand_still_before_manifest"
+"""The deaths that any process of a run may be told to die."""
 PREFIX = "replay."
 """Names of what a clean replay writes."""
 
@@ -138,6 +140,48 @@ def stand_still_before_manifest() -> None:
     PartitionState._settle = stopping
 
 
+def die_after_commit() -> None:
+    """After step 4 of the barrier, which is the last."""
+    from stream_jobs.barrier import Barrier
+
+    commit = Barrier._commit
+
+    async def dying(self, cuts):
+        done = await commit(self, cuts)
+        if self.passed >= 8:
+            die_once("die_after_commit")
+        return done
+
+    Barrier._commit = dying
+
+
+def hang_for_good() -> None:
+    """A worker's forward pass begins, once it was armed, and never ends."""
+    from inference_workers import worker_cli
+
+    delay = worker_cli._delay
+
+    def hanging(*given):
+        hold_back = delay(*given)
+
+        def held() -> None:
+            if once("hang_for_good"):
+                while True:
+                    time.sleep(1.0)
+            hold_back()
+
+        return held
+
+    worker_cli._delay = hanging
+
+
+def slow() -> None:
+    """A worker takes a second for each batch."""
+    from inference_workers import worker_cli
+
+    worker_cli._delay = lambda *given: lambda: time.sleep(1.0)
+
+
 # Protections switched off.
 
 
@@ -156,7 +200,7 @@ def no_offset_in_state() -> None:
 
 
 def commit_first() -> None:
-    """State and offsets before rows and events; and a death in between."""
+    """State and offsets before rows and events."""
     import asyncio
 
     from stream_jobs.barrier import Barrier
@@ -168,8 +212,6 @@ def commit_first() -> None:
                 return True
             done = await asyncio.gather(*(self._snapshot(cut) for cut in cuts))
             await self._commit([cut for cut, saved in zip(cuts, done, strict=True) if saved])
-            if self.passed >= 8:
-                die_once("commit_first")
             await self._sink.flush()
             await asyncio.gather(*(cut.runner.delivered() for cut in cuts))
             return all(done)
@@ -220,8 +262,7 @@ def no_dead_letters() -> None:
 
 
 def store_at_once() -> None:
-    """A worker stores an offset when it has the record, not when the answer is delivered; and is slow."""
-    from inference_workers import worker_cli
+    """A worker stores an offset when it has the record, not when the answer is delivered."""
     from infra.progress import Progress
 
     begin = Progress.begin
@@ -232,7 +273,6 @@ def store_at_once() -> None:
         return receipt
 
     Progress.begin = hasty
-    worker_cli._delay = lambda *given: lambda: time.sleep(1.0)
 
 
 def step_clock() -> None:
@@ -253,6 +293,9 @@ APPLY = {
         die_between_state_and_commit,
         die_between_answer_and_telemetry,
         stand_still_before_manifest,
+        die_after_commit,
+        hang_for_good,
+        slow,
         no_offset_in_state,
         commit_first,
         no_owner,

@@ -6,15 +6,22 @@ import time
 from confluent_kafka import Consumer, TopicPartition
 
 from tests.chaos import patches
-from tests.chaos.checker import Servers, Verdict, check_replay, check_requests, check_windows, window_sums
-from tests.chaos.cluster import PARTITIONS, Cluster
-from tests.chaos.workload import Workload
+from tests.chaos.accounts import check_audit, check_books, is_whole
+from tests.chaos.checker import Committed, Verdict, check_requests, check_windows, window_sums
+from tests.chaos.cluster import JOBS_GROUP, PARTITIONS, WORKERS_GROUP, Cluster
+from tests.chaos.replayed import check_replay
+from tests.chaos.servers import Servers
+from tests.chaos.workload import TOPIC, Workload
 
-DRAIN_SECONDS, JOB_SECONDS, RECOVER_SECONDS = 120.0, 90.0, 60.0
+DRAIN_SECONDS, JOB_SECONDS, RECOVER_SECONDS, BOOKS_SECONDS = 120.0, 90.0, 60.0, 20.0
+TRY_AGAIN = 75
+"""The exit code of what is away; whoever looks after the process starts it again."""
 
 
 def say(text: str) -> None:
-    print(f"chaos: {time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+    # In one piece: controls run side by side.
+    sys.stderr.write(f"chaos: {time.strftime('%H:%M:%S')} {text}\n")
+    sys.stderr.flush()
 
 
 def servers_of(cluster: Cluster) -> Servers:
@@ -60,28 +67,53 @@ def recovers(cluster: Cluster, seconds: float = RECOVER_SECONDS) -> bool:
 
 
 def finish(
-    cluster: Cluster, workload: Workload, *, drain_seconds: float = DRAIN_SECONDS, replay: bool = True
+    cluster: Cluster,
+    workload: Workload,
+    *,
+    drain_seconds: float = DRAIN_SECONDS,
+    replay: bool = True,
+    only_for_good: bool = False,
 ) -> Verdict:
-    """Stop the traffic, wait until all is done, or for `drain_seconds`, and judge."""
+    """Stop the traffic, wait until all is done, or for `drain_seconds`, and judge.
+
+    `only_for_good`: what may come yet is not lost. For the controls, which cannot wait for what never comes.
+    """
     workload.stop()
     servers, verdict = servers_of(cluster), Verdict()
     if not waits(cluster, lambda: drained(servers, workload), "all requests are in rows and windows", drain_seconds):
         verdict.named["notes"].append(f"not drained in {drain_seconds:.0f} s")
+    requests_done = servers.committed(WORKERS_GROUP, TOPIC, workload.topic_id)
     for worker in cluster.workers:
         worker.stop()
-    for job in cluster.jobs:
-        job.stop()
+    books = told_books(cluster, servers) if cluster.ledgers else None
+    # It tells of the books on a topic that the jobs read.
+    for one in [*cluster.ledgers, *cluster.jobs]:
+        one.stop()
     if replay:
         quiet = {"CHAOS_PATCHES": cluster.environment.get("CHAOS_PATCHES", "") + " no_ticks"}
-        run_to_end(cluster, "last", "stream-jobs-score", "inference.windows", verdict, **quiet)
-    check_requests(servers, workload.acknowledged, verdict, workload.taken)
+        run_to_end(cluster, "last", JOBS_GROUP, "inference.windows", verdict, **quiet)
+    telemetry_done = servers.committed(JOBS_GROUP, "inference.telemetry")
+    committed = Committed(requests_done, telemetry_done) if only_for_good else None
+    log = check_requests(servers, workload.acknowledged, verdict, workload.deleted, committed)
+    check_audit(cluster.ask("audit", "counts", "--json", "--wait", "1s"), verdict)
     check_windows(servers, verdict)
+    if books is not None:
+        check_books(books, log, servers.end_offsets(TOPIC), verdict)
     if replay and clean_replay(cluster, verdict):
         check_replay(servers, verdict, "replay", patches.PREFIX)
-    ends = [(one.name, code) for one in cluster.ever for code in one.unasked if code not in (patches.DEATH, 75)]
-    verdict.figures["unasked_ends"] = len(ends)
-    verdict.named["unasked_ends"] += [f"{name}: exit code {code}" for name, code in ends]
+    ends = [(one.name, code) for one in cluster.ever for code in one.unasked if code not in (patches.DEATH, TRY_AGAIN)]
+    verdict.found("unasked_ends", [f"{name}: exit code {code}" for name, code in ends])
     return verdict
+
+
+def told_books(cluster: Cluster, servers: Servers) -> dict:
+    """What `inferwatch books` says once the ledger has read all there is, or after a while."""
+    ends, deadline = servers.end_offsets(TOPIC), time.monotonic() + BOOKS_SECONDS
+    while True:
+        books = cluster.ask("books", "--json", "--wait", "1s")
+        if is_whole(books, ends) or time.monotonic() > deadline:
+            return books
+        cluster.wait(0.5)
 
 
 def clean_replay(cluster: Cluster, verdict: Verdict) -> bool:
@@ -110,7 +142,7 @@ def run_to_end(cluster: Cluster, name: str, group: str, windows: str, verdict: V
     )
     code = job.stop()
     if not done or code != 0:
-        verdict.found("state_mismatch", [f"job {name}: {'at the end' if done else 'not at the end'}, exit code {code}"])
+        verdict.found("unfinished", [f"job {name}: {'at the end' if done else 'not at the end'}, exit code {code}"])
     return done
 
 

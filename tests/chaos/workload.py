@@ -6,7 +6,8 @@ from random import Random
 
 from confluent_kafka import Producer
 
-from tests.chaos.checker import Sent, Servers
+from tests.chaos.checker import Deleted, Sent
+from tests.chaos.servers import Servers
 
 TOPIC = "inference.requests"
 WORDS = ("red", "blue", "shoes", "jeans", "hat", "tv", "warm", "green")
@@ -26,8 +27,9 @@ class Workload:
         self.unsure = 0
         self.expected_gone = 0
         """So many of the topic that there is now were at most taken by retention before they were answered."""
-        self.taken: dict[tuple[str, int], int] = {}
-        """By topic id and partition, the offset below which retention took everything."""
+        self.deleted = Deleted()
+        self.last_asked_ms: dict[int, int] = {}
+        """When the last request of each partition was appended."""
         self.count = 0
         self.paused = False
         self._random, self._prefix = random, f"{random.getrandbits(40):x}"
@@ -93,6 +95,7 @@ class Workload:
             if error is not None:
                 self.unsure += 1
             else:
+                self.last_asked_ms[message.partition()] = message.timestamp()[1]
                 self.acknowledged.append(Sent(topic_id, message.partition(), message.offset(), name))
 
         self._producer.produce(

@@ -1,14 +1,12 @@
 """The checker of the chaos suite sees each fault that it is there for, and nothing where there is none."""
 
 import json
-import struct
-import zlib
 from collections import defaultdict
 
 import pytest
 
-from tests.chaos.checker import Message, Sent, Verdict, check_requests, final_state, visible_events
-from tests.chaos.recovery import recovery, seconds_after
+from tests.chaos.checker import Committed, Deleted, Sent, Verdict, check_requests
+from tests.chaos.servers import POISON, Message
 
 SENT = [Sent("T", 0, number, f"n-{number}") for number in range(4)]
 
@@ -21,6 +19,7 @@ class World:
         self.first = {0: 0}
         self.rows_shown = []
         self.stored = 4
+        self.now_id = "T"
         for one in SENT:
             headers = {"ce_id": one.name.encode()} if one.offset < 3 else {}
             value = b"{}" if one.offset < 3 else b'{"input": 5, "x": "#n-3"}'
@@ -50,8 +49,25 @@ class World:
             {**place, "request_id": one.name if request_id is None else request_id, "outcome": outcome}
         )
 
+    def tell(self, *offsets):
+        """A record of telemetry; the first test's world has none."""
+        body = {"topic_id": "T", "partition": 0, "requests": {"offset": list(offsets)}}
+        self.put("inference.telemetry", json.dumps(body).encode(), {})
+
+    def loses(self, number):
+        """Request `number` has no answer and no row."""
+        for topic in ("inference.predictions", "inference.requests.dead-letters"):
+            kept = [one for one in self.topics[topic] if b"n-%d" % number not in (one.value or b"")]
+            self.topics[topic] = kept
+        self.rows_shown = [row for row in self.rows_shown if row["offset"] != str(number)]
+
+    def made_anew(self):
+        """The topic is deleted and made again, under another id, and nothing was asked since."""
+        self.now_id, self.first = "U", {0: 0}
+        self.topics["inference.requests"] = []
+
     def topic_id(self, topic):
-        return "T"
+        return self.now_id
 
     def first_offsets(self, topic):
         return self.first
@@ -64,9 +80,9 @@ class World:
             return [{"n": str(self.stored), "u": str(len({row["offset"] for row in self.rows_shown}))}]
         return self.rows_shown
 
-    def faults(self, sent=SENT, taken=None):
+    def faults(self, sent=SENT, deleted=None, committed=None):
         verdict = Verdict()
-        check_requests(self, sent, verdict, taken)
+        check_requests(self, sent, verdict, deleted, committed)
         return {name: getattr(verdict, name) for name in Verdict.FAULTS if getattr(verdict, name)}, verdict.figures
 
 
@@ -138,62 +154,89 @@ def test_an_answer_for_another_request_than_its_identity_says_disagrees(world):
     assert world.faults()[0] == {"disagreements": 2}
 
 
-def test_what_retention_took_before_it_was_answered_is_expired_and_not_lost(world):
-    del world.topics["inference.predictions"][0], world.rows_shown[0]
+def deleted(committed, below=None, topic_id="T"):
+    found = Deleted()
+    found.note(topic_id, 0, committed, *(() if below is None else (below,)))
+    return found
+
+
+def test_what_retention_took_before_the_workers_had_committed_it_is_expired_and_not_lost(world):
+    world.loses(1)
     world.first = {0: 2}
-    faults, figures = world.faults()
+    faults, figures = world.faults(deleted=deleted(1, 2))
     assert faults == {}
     assert figures["expired"] == 1
 
 
+def test_what_was_committed_before_retention_took_it_is_lost_without_an_answer(world):
+    world.loses(0)
+    world.first = {0: 2}
+    assert world.faults(deleted=deleted(1, 2))[0] == {"lost": 2}
+
+
+def test_what_is_gone_though_nobody_deleted_it_is_lost(world):
+    world.loses(0)
+    world.first = {0: 2}
+    assert world.faults()[0] == {"lost": 2}
+
+
+def test_retention_that_passed_twice_expires_nothing_in_between(world):
+    both = Deleted()
+    both.note("T", 0, 0, 1)
+    both.note("T", 0, 2, 3)
+    world.first = {0: 3}
+    world.loses(1)
+    assert world.faults(deleted=both)[0] == {"lost": 2}
+    world.loses(0)
+    world.loses(2)
+    faults, figures = world.faults(deleted=both)
+    assert (faults, figures["expired"]) == ({"lost": 2}, 2)
+
+
+def test_what_was_committed_before_the_topic_was_deleted_is_lost_without_an_answer(world):
+    world.loses(0)
+    world.loses(2)
+    world.made_anew()
+    faults, figures = world.faults(deleted=deleted(2))
+    assert (faults, figures["expired"]) == ({"lost": 2}, 1)
+
+
+def test_a_row_of_what_was_answered_before_the_topic_was_deleted_is_owed(world):
+    world.rows_shown = world.rows_shown[1:]
+    world.made_anew()
+    world.topics["inference.requests.dead-letters"] = []
+    world.loses(3)
+    assert world.faults(deleted=deleted(0))[0] == {"lost": 1}
+
+
+def test_a_deletion_says_nothing_of_another_topic(world):
+    world.loses(0)
+    world.made_anew()
+    assert world.faults(deleted=deleted(0, topic_id="another"))[0] == {"lost": 2}
+
+
 def test_what_was_deleted_and_is_there_again_is_expired_too(world):
-    del world.topics["inference.predictions"][0], world.rows_shown[0]
-    assert world.faults(taken={("T", 0): 1})[1]["expired"] == 1
-    assert world.faults(taken={("T", 0): 1})[0] == {}
-    assert world.faults(taken={("another", 0): 1})[0] == {"lost": 2}
+    world.loses(0)
+    assert world.faults(deleted=deleted(0, 1))[1]["expired"] == 1
+    assert world.faults(deleted=deleted(0, 1))[0] == {}
+    assert world.faults(deleted=deleted(0, 1, "another"))[0] == {"lost": 2}
 
 
-def framed(body):
-    return struct.pack(">4sI", b"IWS1", zlib.crc32(body)) + body
+def test_only_what_is_committed_is_lost_where_more_may_come(world):
+    world.loses(1)
+    world.tell(0)
+    assert world.faults(committed=Committed({0: 1}, {0: 1}))[0] == {}
+    assert world.faults(committed=Committed({0: 2}, {0: 1}))[0] == {"lost": 2}
 
 
-def state(epoch, owner, page, number):
-    def put(name, body):
-        return Message(0, next(numbers), 0, b"%020d|%b|%b" % (epoch, owner, name), framed(body), {})
-
-    numbers = iter(range(number, number + 3))
-    manifest = {"pages": {"clock.0": [1, 0]}, "next_offset": 5}
-    return [put(b"claim", b"{}"), put(b"page|clock.0|1", page), put(b"manifest", json.dumps(manifest).encode())]
+def test_a_row_is_lost_once_the_jobs_have_committed_what_tells_of_it(world):
+    world.tell(0, 1, 2, 3)
+    del world.rows_shown[1]
+    assert world.faults(committed=Committed({0: 4}, {0: 0}))[0] == {}
+    assert world.faults(committed=Committed({0: 4}, {0: 1}))[0] == {"lost": 1}
 
 
-def test_the_final_state_is_that_of_the_highest_epoch_whoever_wrote_last():
-    messages = [*state(7, b"ab", b"new", 10), *state(3, b"cd", b"old", 20)]
-    assert final_state(messages) == {(0, "clock.0"): b"new"}
-
-
-def test_of_progress_the_clock_of_its_own_topic_is_left_out():
-    rows = [["clock", "", 1, 2], ["source", "t", 0, 5, 0, 5], ["open", "t", 1, 2, 999]]
-    messages = state(1, b"a", json.dumps({"entries": rows}).encode(), 0)
-    named = [
-        Message(one.partition, one.offset, 0, one.key.replace(b"clock.0", b"progress.0"), one.value, {})
-        for one in messages[:2]
-    ]
-    manifest = framed(json.dumps({"pages": {"progress.0": [1, 0]}}).encode())
-    last = Message(0, 2, 0, messages[2].key, manifest, {})
-    assert final_state([*named, last]) == {(0, "progress.0"): [["source", "t", 0, 5, 0, 5], ["open", "t", 1, 2]]}
-
-
-def test_an_event_sent_again_is_one_event_unless_it_is_told_differently():
-    def event(value):
-        return Message(0, 0, 0, None, value, {"ce_id": b"e"})
-
-    assert visible_events([event(b"1"), event(b"1")]) == {b"e": b"1"}
-    assert len(visible_events([event(b"1"), event(b"2")])) == 2
-
-
-def test_recovery_is_the_first_work_of_the_last_partition_that_began_after_the_kill():
-    answers = {0: [(900, 950), (1_100, 4_000), (1_200, 3_500)], 1: [(1_050, 1_060)]}
-    assert seconds_after(1_000, answers) == 2.5
-    assert seconds_after(2_000, answers) is None
-    told = recovery([("worker", 1_000), ("worker", 2_000)], answers, answers)
-    assert told == {"worker": {"kills": 1, "median": 2.5, "worst": 2.5}}
+def test_what_the_run_itself_put_among_the_answers_is_none(world):
+    for topic in ("inference.predictions", "inference.requests.dead-letters"):
+        world.put(topic, b"{", {POISON: b"1"})
+    assert world.faults()[0] == {}
