@@ -31,8 +31,9 @@ class Fate:
     at_ms: int
 
 
-def fate_of_prediction(record: Record, cluster_id: str, topic_id: str) -> Fate | None:
-    """What a prediction says; None when it is none, or of another request topic or partition."""
+def fate_of_prediction(record: Record, cluster_id: str, topic_id: str, at_ms: int) -> Fate | None:
+    """What a prediction says, `at_ms` in its log's time; None when it is none, or of another request topic or
+    partition."""
     kind = next((raw for name, raw in record.headers if name == "ce_type"), None)
     outcome = _OUTCOMES.get(kind or b"")
     if outcome is None or record.value is None:
@@ -48,7 +49,7 @@ def fate_of_prediction(record: Record, cluster_id: str, topic_id: str) -> Fate |
     texts = type(scenario) is str and type(worker) is str and type(offset) is int
     if named != (cluster_id, topic_id, record.partition) or not texts or offset < 0:
         return None
-    return Fate(offset, outcome, as_scenario(scenario), is_served, worker[:200], record.timestamp_ms)
+    return Fate(offset, outcome, as_scenario(scenario), is_served, worker[:200], at_ms)
 
 
 def fate_of_dead_letter(record: Record, topic: str) -> tuple[int, Fate] | None:
