@@ -12,10 +12,8 @@ from schemas.windows import SeriesKey
 from stream_jobs import packing
 from stream_jobs.attribution.regression import LatencyRegression
 from stream_jobs.decide import IncidentState
+from stream_jobs.renewed import BROKEN, Renewed
 from stream_jobs.series_scoring import SeriesScoring, Watched
-
-RENEWED_NAMED = 20
-"""Series that an event of detectors that learn anew names."""
 
 
 @dataclass(slots=True)
@@ -34,21 +32,6 @@ class Series:
     """The series of the version before, while there is something to borrow of it."""
 
 
-@dataclass(slots=True)
-class Renewed:
-    """Detectors whose state could not be taken over, until it is said."""
-
-    reason: str
-    count: int = 0
-    series: list[SeriesKey] = field(default_factory=list)
-
-    def add(self, key: SeriesKey) -> None:
-        """One more, of this series."""
-        self.count += 1
-        if key not in self.series and len(self.series) < RENEWED_NAMED:
-            self.series.append(key)
-
-
 class SeriesStates:
     """Makes entries of series and series of entries."""
 
@@ -58,7 +41,7 @@ class SeriesStates:
         self._names = {name: tuple(state) for name, state in fresh.items() if isinstance(state, dict)}
         """Of triggers whose state has names: the values alone, in this order, are a third of it."""
         self.renewed: Renewed | None = None
-        """Detectors of the series made so far whose state was broken, or of another detector."""
+        """Detectors and triggers of the series made so far whose state was broken, or of another detector."""
 
     def entry(self, series: Series) -> dict[str, Any]:
         """The state of a series; JSON keeps it exact."""
@@ -83,7 +66,7 @@ class SeriesStates:
     def series(self, entry: Any) -> Series:
         """The inverse of `entry`. Raises ValueError, KeyError or TypeError when it is broken.
 
-        A detector's state that is broken, or of another detector, costs that detector alone: see `renewed`.
+        A part of it that is broken, or of another detector, costs that part alone: see `renewed`.
         """
         key = SeriesKey.model_validate(entry["key"])
         watched = self.scoring.watched()
@@ -112,12 +95,9 @@ class SeriesStates:
             if name in series.metrics:
                 series.metrics[name].first = [(int(end_ms), float(value)) for end_ms, value in first]
         if "latency" in entry:  # a state of before has none
-            series.latency.restore(entry["latency"])
+            self._restore_latency(series, entry["latency"])
         for name, watched in series.metrics.items():
-            if name in entry["detectors"]:
-                watched.trigger.restore(self._named(name, entry["detectors"][name]))
-            incident = entry["incidents"].get(name)
-            watched.incident = IncidentState() if incident is None else IncidentState.restored(incident)
+            self._restore_trigger(series.key, name, watched, entry)
             if watched.row >= 0:
                 self._restore_scores(series.key, name, watched, entry.get("scores"))
 
@@ -128,6 +108,27 @@ class SeriesStates:
         if name not in self._names or isinstance(state, dict):  # of an earlier version
             return state
         return dict(zip(self._names[name], state, strict=True))
+
+    def _restore_latency(self, series: Series, state: Any) -> None:
+        try:
+            series.latency.restore(state)
+        except BROKEN as error:
+            series.latency = LatencyRegression()
+            self._broken(series.key, f"causes of latency of {series.key}: {error}")
+
+    def _restore_trigger(self, key: SeriesKey, name: str, watched: Watched, entry: Any) -> None:
+        try:
+            if name in entry["detectors"]:
+                watched.trigger.restore(self._named(name, entry["detectors"][name]))
+        except BROKEN as error:
+            watched.trigger = self.scoring.trigger(name)
+            self._broken(key, f"trigger {name} of {key}: {error}")
+        try:
+            incident = entry["incidents"].get(name)
+            watched.incident = IncidentState() if incident is None else IncidentState.restored(incident)
+        except BROKEN as error:
+            watched.incident = IncidentState()
+            self._broken(key, f"incident of {name} of {key}: {error}")
 
     def _restore_scores(self, key: SeriesKey, name: str, watched: Watched, scores: Any) -> None:
         try:
@@ -142,15 +143,24 @@ class SeriesStates:
             self._broken(key, f"{name} of {key}: {error}")
 
     def lost(self, name: str, reason: str) -> None:
-        """All detectors of a series begin from nothing, because its entry is broken."""
+        """All detectors of a series begin from nothing, because its entry is broken. `name`: see `name_of`."""
         scenario, model, version = name.split("\x1f")[:3]
-        key = SeriesKey(scenario=scenario, model=model, version=version)
-        for _ in range(sum(metric.scored for metric in self.scoring.metrics)):
-            self._broken(key, f"{key}: {reason}")
+        self._lost(SeriesKey(scenario=scenario, model=model, version=version), reason)
 
-    def _broken(self, key: SeriesKey, reason: str) -> None:
-        self.renewed = self.renewed or Renewed(reason[:1_000])
-        self.renewed.add(key)
+    def lost_entry(self, entry: Any, reason: str) -> None:
+        """So do those of the series of this entry, which may not even say which it is."""
+        try:
+            key = SeriesKey.model_validate(entry["key"])
+        except BROKEN:
+            key = None
+        self._lost(key, reason)
+
+    def _lost(self, key: SeriesKey | None, reason: str) -> None:
+        self._broken(key, f"{key or 'a series'}: {reason}", sum(metric.scored for metric in self.scoring.metrics))
+
+    def _broken(self, key: SeriesKey | None, reason: str, count: int = 1) -> None:
+        self.renewed = self.renewed or Renewed(reason)
+        self.renewed.add(key, count)
 
 
 def _first_of(series: Series) -> dict[str, Any]:
