@@ -175,6 +175,13 @@ BARRIER_FAILURES = _counter(JOBS, "inferwatch_barrier_failures_total", "Barriers
 STATE_FALLBACKS = _counter(
     JOBS, "inferwatch_state_fallbacks_total", "Broken state snapshots that were passed over at take-over.", ["topic"]
 )
+STATE_RENEWED = _counter(
+    JOBS,
+    "inferwatch_state_renewed_total",
+    "States of partitions that a take-over could not use, by topic that is folded: whole ones (all), because they were "
+    "passed over, unreadable or of another configuration, and ones of which a part was broken (part).",
+    ["topic", "part"],
+)
 TAKE_OVER_SECONDS = _histogram(
     JOBS,
     "inferwatch_take_over_duration_seconds",

@@ -110,16 +110,18 @@ class WindowCorrected(Message):
 
 
 class DetectorsRenewed(Message):
-    """Detectors of a partition's series could not take over what was learnt, and learn anew: no score till then."""
+    """Detectors or triggers of a partition's series, or its row models, could not take over what was learnt, and learn
+    anew: no score till then. So do all where the whole state was cut, altered, or of another version."""
 
     KIND: ClassVar[str] = "detectors.renewed"
+    MINOR: ClassVar[int] = 1
 
     partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
     at_ms: EpochMs = Field(description="End of the first window since (log time).")
     detector: Label
     config_digest: Label
     reason: Annotated[str, Field(max_length=1_000)] = Field(description="What was wrong with the first of them.")
-    count: Count = Field(description="Detectors, one a series and metric.")
+    count: Count = Field(description="Detectors, one a series and metric, or row models; 0: all there were. Since 1.1.")
     series: list[SeriesKey] = Field(description="The first of their series, at most 20.")
 
 
@@ -140,9 +142,23 @@ class SeriesBoundReached(Message):
     series: list[SeriesKey] = Field(description="The first of them, at most 20: forgotten ones first.")
 
 
+class LimitReached(Message):
+    """A bound of the stream jobs left something out. Told with the first window in which it did, then once an hour of
+    the log's time as long as it does. Bounds on series in memory have `series.bound_reached`."""
+
+    KIND: ClassVar[str] = "limit.reached"
+
+    topic: Label = Field(description="The topic whose records it met.")
+    partition: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    at_ms: EpochMs = Field(description="End of the window (log time).")
+    limit: Label = Field(description="Which, as in `inferwatch_limits_reached_total`.")
+    count: Count = Field(description="What it left out since it was told last.")
+
+
 ANOMALY_KINDS: tuple[type[Message], ...] = (
     AnomalyDetected,
     WindowCorrected,
     DetectorsRenewed,
     SeriesBoundReached,
+    LimitReached,
 )

@@ -74,6 +74,17 @@ class AlertBudget:
         incident, bar = self._take(series, time_ms, size)
         return incident.alerted or self._charge(incident, size > bar, rarity)
 
+    def go_back(self, time_ms: int) -> None:
+        """The clock was set back to `time_ms`: what was remembered is as old as it was, by the new one."""
+        back_ms = self._now_ms - time_ms
+        if self._first_ms is None or back_ms <= 0:
+            return
+        self._first_ms, self._now_ms = self._first_ms - back_ms, time_ms
+        self._complete_ms = max(LONG_AGO_MS, self._complete_ms - back_ms)
+        self._alerted_ms = deque((one - back_ms for one in self._alerted_ms), maxlen=self._a_week)
+        for incident in self._past:
+            incident.began_ms, incident.last_ms = incident.began_ms - back_ms, incident.last_ms - back_ms
+
     def entries(self) -> list[list[Any]]:
         """All of it as rows of plain values, exact through JSON; none while nothing was asked."""
         if self._first_ms is None:

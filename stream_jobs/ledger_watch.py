@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from infra.log_clock import BEHIND_MS_MAX, LogClock
 from infra.up.request_heads import UNREADABLE
 from schemas.anomalies import AnomalyDetected, AnomalyKind, InputRange, Score
 from schemas.owed import PartitionOwed, RequestsOwed
@@ -59,22 +60,39 @@ class LedgerWatch:
             )
             for name, kind, looks in ((STALL, AnomalyKind.STALL, 1), (LAG, AnomalyKind.LAG, settings.open_windows))
         }
-        self._now_ms = self._looked_ms = 0
+        self._clock, self._looked_ms = LogClock(), 0
         self._books: dict[int, Book] = {}
         self._incidents: dict[tuple[str, str], IncidentState] = {}
         self.changed = False
         """Whether the state changed since the owner last looked."""
 
-    def take(self, event: RequestsOwed, appended_ms: int) -> None:
+    @property
+    def _now_ms(self) -> int:
+        return self._clock.now_ms
+
+    def pass_time(self, appended_ms: int) -> None:
+        """Note when the next record of the log was appended, before what it says is taken in."""
+        if not self._books and not self._incidents:
+            self._clock.restore((0, 0, 0))  # as it is after a restart: then there is no state
+            self._looked_ms = 0
+        if self._clock.read(appended_ms):
+            # Who was heard when lies in the future now. Owners of books say all of it again within a second.
+            self._books.clear()
+            self._looked_ms = self._now_ms // self._look_ms * self._look_ms
+        self.changed = self.changed or bool(self._books or self._incidents)
+
+    def take(self, event: RequestsOwed) -> None:
         """Note what an owner of books says."""
-        self._now_ms = max(self._now_ms, appended_ms)
         self.changed = True
         for one in event.partitions:
             self._note(event.topic_id, one)
 
-    def look(self, appended_ms: int, effects: WindowEffects) -> None:
+    def incidents(self) -> list[str]:
+        """Ids of the incidents that are open."""
+        return [one.incident_id for one in self._incidents.values() if one.is_open]
+
+    def look(self, effects: WindowEffects) -> None:
         """Judge, when it is time to. Called with every record of the log."""
-        self._now_ms = max(self._now_ms, appended_ms)
         looked_ms = self._now_ms // self._look_ms * self._look_ms
         if not self._books or looked_ms <= self._looked_ms:
             return
@@ -105,7 +123,7 @@ class LedgerWatch:
             self._books[said.partition] = known
         heard_ms = min(self._now_ms - known.heard_ms, self._window_ms)
         served_ms = -1 if said.served_ms is None else said.served_ms
-        if served_ms > known.served_ms:
+        if served_ms > known.served_ms or served_ms < known.served_ms - BEHIND_MS_MAX:  # a clock was set back
             known.still_ms = min(max(0, self._now_ms - served_ms), heard_ms)
             if said.worker != known.worker:
                 known.before, known.moved_ms = known.worker, known.still_ms
@@ -191,9 +209,10 @@ class LedgerWatch:
 
     def entries(self) -> list[Any]:
         """The state as rows of plain values; none while nothing was heard."""
-        if not self._books:
+        if not self._books and not self._incidents:
             return []
-        rows: list[Any] = [["clock", self._now_ms, self._looked_ms]]
+        now_ms, *doubted = self._clock.entries()
+        rows: list[Any] = [["clock", now_ms, self._looked_ms, *doubted]]
         rows += [["book", number, asdict(book)] for number, book in sorted(self._books.items())]
         rows += [["incident", *name, one.state()] for name, one in sorted(self._incidents.items())]
         return rows
@@ -202,7 +221,8 @@ class LedgerWatch:
         """Take over what `entries` gave. Raises ValueError, TypeError or KeyError when it is broken."""
         for kind, *values in entries:
             if kind == "clock":
-                self._now_ms, self._looked_ms = (int(one) for one in values)
+                now_ms, self._looked_ms, *doubted = (int(one) for one in values)
+                self._clock.restore([now_ms, *(doubted or (0, 0))])  # a state of before has no more
             elif kind == "book":
                 book = Book(**values[1])
                 book.owed = {name: (int(a), int(b), int(c)) for name, (a, b, c) in book.owed.items()}

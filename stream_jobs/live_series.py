@@ -12,6 +12,7 @@ from schemas.windows import SeriesKey
 from stream_jobs.entry_pages import Entry
 from stream_jobs.pages import ENTRIES_PER_GROUP
 from stream_jobs.parked_series import Parked, ParkedSeries
+from stream_jobs.renewed import BROKEN
 from stream_jobs.series_scoring import SeriesScoring
 from stream_jobs.series_state import Series, SeriesStates
 from stream_jobs.window_rows import name_of
@@ -46,6 +47,11 @@ class LiveSeries(Mapping[str, Series]):
     def __len__(self) -> int:
         return len(self._series)
 
+    def incidents(self) -> Iterator[str]:
+        """Ids of the incidents that are open."""
+        for series in self.active.values():
+            yield from (one.incident.incident_id for one in series.metrics.values() if one.incident.is_open)
+
     def groups(self) -> list[int]:
         """Numbers of all page groups."""
         return sorted({place // ENTRIES_PER_GROUP for place in self._places})
@@ -56,14 +62,15 @@ class LiveSeries(Mapping[str, Series]):
         return [self.states.entry(self._series[self._places[place]]) for place in places if place in self._places]
 
     def restore(self, entries: Iterable[Entry]) -> None:
-        """Take over the entries of all groups. Raises ValueError when one is broken.
-
-        A detector's state that is broken, or of another detector, costs that detector alone: see `SeriesStates`.
-        """
-        for series in sorted((self.states.series(entry) for entry in entries), key=lambda one: one.serial):
+        """Take over the entries of all groups. What of them is broken costs that part, or that series, alone: see
+        `SeriesStates`."""
+        found = [series for entry in entries if (series := self._series_of(entry)) is not None]
+        for series in sorted(found, key=lambda one: one.serial):
             name = name_of(series.key)
             if name in self._series or series.place in self._places:
-                raise ValueError(f"series {name!r} or its place {series.place} is there twice")
+                self.scoring.drop(series.metrics.values())
+                self.states.lost(name, f"it, or its place {series.place}, is there twice")
+                continue
             self._series[name] = series
             self._places[series.place] = name
             if not series.at_rest:
@@ -71,6 +78,13 @@ class LiveSeries(Mapping[str, Series]):
         self._free = sorted(set(range(max(self._places, default=-1) + 1)) - set(self._places))
         self.restored()
         self._serials = {name: series.serial for name, series in self._series.items()}
+
+    def _series_of(self, entry: Entry) -> Series | None:
+        try:
+            return self.states.series(entry)
+        except BROKEN as error:
+            self.states.lost_entry(entry, str(error))
+            return None
 
     def restore_parked(self, group: str, page: bytes) -> None:
         """Take over a page of parked series, after the live ones: see `ParkedSeries.restore`. Then call `restored`."""
@@ -132,7 +146,7 @@ class LiveSeries(Mapping[str, Series]):
             return None
         try:
             series = self.states.unpacked(self.parked.take(name))
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+        except BROKEN as error:
             self.states.lost(name, str(error))
             return None
         series.place = self._free_place(name)

@@ -6,9 +6,10 @@ Knows nothing of scores: it merges nothing, and hands closed windows out share b
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
+from infra.log_clock import BEHIND_MS_MAX
 from schemas.windows import PartialWindowsClosed
 from stream_jobs.settings import WAITING_WINDOWS_MAX
 from stream_jobs.window_rows import Share, WindowId, name_of
@@ -23,6 +24,11 @@ OPEN_SERIES_MAX, LATE_SERIES_MAX = 100_000, 5_000
 """Partial series kept of open and of late windows; about 1.5 KB each. The last open window is always kept."""
 
 
+RENAMED_MS = 30
+"""Added to the start of a window for each time that a source's clock went back, where another may be stored under its
+name: beyond what `WindowCuts` adds, and thirty times less than a second, the shortest window."""
+
+
 @dataclass(slots=True)
 class _Progress:
     """How far a source is: the last message applied, and what it has closed with all chunks."""
@@ -30,6 +36,14 @@ class _Progress:
     closed_through_ms: int = 0
     chunk: int = -1
     complete_through_ms: int = 0
+    next_offset: int = -1
+    """Of the last message applied, which tells it from repeats; -1: not known, of a state of before."""
+
+    def has(self, event: PartialWindowsClosed) -> bool:
+        """Whether the event was applied before. Its times do not say so: the source's clock may have gone back."""
+        if self.next_offset < 0:
+            return (event.closed_through_ms, event.chunk) <= (self.closed_through_ms, self.chunk)
+        return (event.next_offset, event.chunk) <= (self.next_offset, self.chunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +75,8 @@ class OpenWindows:
         self.revisions: dict[WindowId, dict[str, int]] = {}
         """For each late window, by series, the number of its last revision."""
         self.late_dropped = 0
+        self.set_back_ms: int | None = None
+        """Where the sources' clocks are now, if `close` found that all of them went back. For the owner to forget."""
         self.changed: set[str] = set()
         """Page groups changed since the owner last looked."""
         self._open = WindowShares()
@@ -71,6 +87,10 @@ class OpenWindows:
         self._sources: dict[str, dict[int, _Progress]] = {}
         self._closed_to: dict[str, int] = {}
         self._forgotten_to: dict[str, int] = {}
+        self._stored_to: dict[str, int] = {}
+        """The latest end of a window that was closed, though times may have gone back since."""
+        self._returns: dict[str, int] = {}
+        """How often a source's clock went back."""
 
     def take(self, event: PartialWindowsClosed, appended_ms: int) -> tuple[WindowId, list[str]] | None:
         """Take a partial in; None when it was taken before. Returns its window and the series that it revises.
@@ -80,14 +100,16 @@ class OpenWindows:
         """
         topic_id, number = event.source_topic_id, event.source_partition
         progress = self._sources_of(topic_id).setdefault(number, _Progress())
-        if (event.closed_through_ms, event.chunk) <= (progress.closed_through_ms, progress.chunk):
+        if progress.has(event):
             return None
+        self._returns[topic_id] += event.closed_through_ms < progress.closed_through_ms
         progress.closed_through_ms, progress.chunk = event.closed_through_ms, event.chunk
+        progress.next_offset = event.next_offset
         if event.chunk == event.chunks - 1:
             progress.complete_through_ms = event.closed_through_ms
         self._pass_time(appended_ms)
-        window = WindowId(topic_id, event.window_start_ms, event.window_end_ms)
-        if window.end_ms > self._closed_to.get(topic_id, 0):
+        window = self._named(event)
+        if window.end_ms > self._closed_to[topic_id] and window not in self.late:
             self._opened.setdefault(window, self._waited_ms)
             self._touch(self._open.add(window, event))
             return window, []
@@ -95,9 +117,16 @@ class OpenWindows:
 
     def close(self) -> Iterator[Closed]:
         """Windows that every source has passed, that have waited for long enough, or that are too many."""
+        newest = {
+            topic_id: max((one.closed_through_ms for one in sources.values()), default=0)
+            for topic_id, sources in self._sources.items()
+        }
+        for topic_id, newest_ms in newest.items():
+            yield from self._follow_back(topic_id, newest_ms)
         complete_to = {topic_id: self._complete_to(sources) for topic_id, sources in self._sources.items()}
         for topic_id, through_ms in complete_to.items():
             self._closed_to[topic_id] = max(through_ms, self._closed_to[topic_id])
+            self._stored_to[topic_id] = max(through_ms, self._stored_to[topic_id])
         waiting: set[str] = set()
         for window in sorted(self._open, key=_by_time):
             complete = window.end_ms <= complete_to[window.topic_id]
@@ -106,16 +135,17 @@ class OpenWindows:
                 waiting.add(window.topic_id)  # those after it wait for their turn
                 continue
             yield self._close(window, complete, not due)
-        self._forget_late(complete_to)
+        self._forget_late(complete_to, newest)
 
     def progress(self) -> list[list[Any]]:
         """State of everything but the shares themselves, as rows of plain values."""
         rows: list[list[Any]] = [["dropped", "", self.late_dropped], ["clock", "", self._log_ms, self._waited_ms]]
         for topic_id, sources in self._sources.items():
-            rows.append(["topic", topic_id, self._closed_to[topic_id], self._forgotten_to[topic_id]])
+            kept = (self._closed_to, self._forgotten_to, self._stored_to, self._returns)
+            rows.append(["topic", topic_id, *(one[topic_id] for one in kept)])
             for number in sorted(sources):
                 one = sources[number]
-                rows.append(["source", topic_id, number, one.closed_through_ms, one.chunk, one.complete_through_ms])
+                rows.append(["source", topic_id, number, *astuple(one)])
         rows.extend(["open", *_name(window), self._opened[window]] for window in sorted(self._open, key=_by_time))
         return rows
 
@@ -139,7 +169,10 @@ class OpenWindows:
                 self._sources[topic_id][numbers[0]] = _Progress(*numbers[1:])
             elif kind == "topic":
                 self._sources[topic_id] = {}
-                self._closed_to[topic_id], self._forgotten_to[topic_id] = numbers
+                closed_to, forgotten_to, *more = numbers
+                self._closed_to[topic_id], self._forgotten_to[topic_id] = closed_to, forgotten_to
+                # A state of before has no more.
+                self._stored_to[topic_id], self._returns[topic_id] = more or (closed_to, 0)
             elif kind == "open":
                 start_ms, end_ms, opened_ms = numbers
                 window = WindowId(topic_id, start_ms, end_ms)
@@ -161,9 +194,32 @@ class OpenWindows:
                 raise ValueError(f"share of {window}: the window is neither open nor late")
             shelf.put(window, {number: share})
 
+    def _named(self, event: PartialWindowsClosed) -> WindowId:
+        """The event's window. Where clocks went back, one may be stored under its name that is not known any more."""
+        topic_id, end_ms = event.source_topic_id, event.window_end_ms
+        window = WindowId(topic_id, event.window_start_ms, end_ms)
+        shift_ms = self._returns[topic_id] % RENAMED_MS * RENAMED_MS
+        if not shift_ms or end_ms > self._stored_to[topic_id] or window in self._open or window in self.late:
+            return window
+        return WindowId(topic_id, min(window.start_ms + shift_ms, end_ms - 1), end_ms)
+
+    def _follow_back(self, topic_id: str, newest_ms: int) -> Iterator[Closed]:
+        """No window that is open, and none that was closed, lies ahead of all sources, unless all of them went back.
+        Then those that are open are closed as they are, and it is not too late for new ones."""
+        ahead = sorted((one for one in self._open if one.topic_id == topic_id and one.end_ms > newest_ms), key=_by_time)
+        closed_to = self._closed_to[topic_id]
+        if not ahead and closed_to <= newest_ms:
+            return
+        for window in ahead:
+            yield self._close(window, complete=False, early=False)
+        self._closed_to[topic_id], self.set_back_ms = min(newest_ms, closed_to), newest_ms
+        self._forgotten_to[topic_id] = min(newest_ms, self._forgotten_to[topic_id])
+
     def _pass_time(self, appended_ms: int) -> None:
-        self._waited_ms += min(max(0, appended_ms - self._log_ms), self.gap_ms_max)
-        self._log_ms = max(self._log_ms, appended_ms)
+        step_ms = appended_ms - self._log_ms
+        self._waited_ms += min(max(0, step_ms), self.gap_ms_max)
+        if step_ms > 0 or step_ms < -BEHIND_MS_MAX:  # the clock was set back, or a record was far ahead
+            self._log_ms = appended_ms
 
     def _waited_enough(self, window: WindowId) -> bool:
         newest_ms = max(one.complete_through_ms for one in self._sources[window.topic_id].values())
@@ -176,7 +232,8 @@ class OpenWindows:
     def _close(self, window: WindowId, complete: bool, early: bool) -> Closed:
         del self._opened[window]
         shares = self._open.pop(window)
-        self._closed_to[window.topic_id] = max(window.end_ms, self._closed_to[window.topic_id])
+        for to in (self._closed_to, self._stored_to):
+            to[window.topic_id] = max(window.end_ms, to[window.topic_id])
         if complete:
             self._drop_pages(window, shares)
         elif shares:
@@ -189,7 +246,8 @@ class OpenWindows:
             if len(self._sources) >= TOPICS_MAX:
                 self._forget_topic(next(iter(self._sources)))
             sources = self._sources[topic_id] = {}
-            self._closed_to[topic_id], self._forgotten_to[topic_id] = 0, 0
+            for to in (self._closed_to, self._forgotten_to, self._stored_to, self._returns):
+                to[topic_id] = 0
         return sources
 
     def _complete_to(self, sources: Mapping[int, _Progress]) -> int:
@@ -206,7 +264,8 @@ class OpenWindows:
     def _revise(self, window: WindowId, event: PartialWindowsClosed) -> list[str]:
         if not event.series:
             return []
-        if window.end_ms <= self._forgotten_to[window.topic_id]:
+        is_forgotten = window.end_ms <= self._forgotten_to[window.topic_id]
+        if is_forgotten and window.start_ms == event.window_start_ms:  # under a new name it is in nobody's place
             self.late_dropped += len(event.series)
             return []
         self._touch(self._keep_late(window).add(window, event))
@@ -216,12 +275,14 @@ class OpenWindows:
             revisions[series] = revisions.get(series, 0) + 1
         return revised
 
-    def _forget_late(self, complete_to: Mapping[str, int]) -> None:
-        """Forget late windows that are complete by now, and the oldest while there are too many."""
-        for window in sorted(self.late, key=_by_time):
-            if window.end_ms > complete_to[window.topic_id]:
-                if self.late.series_count <= LATE_SERIES_MAX and self.late.share_count <= LATE_SHARES_MAX:
-                    continue
+    def _forget_late(self, complete_to: Mapping[str, int], newest: Mapping[str, int]) -> None:
+        """Forget late windows that are complete by now, and while there are too many those that clocks which went back
+        left ahead of all sources, then the oldest."""
+        for window in sorted(self.late, key=lambda one: (one.end_ms <= newest[one.topic_id], _by_time(one))):
+            fit = self.late.series_count <= LATE_SERIES_MAX and self.late.share_count <= LATE_SHARES_MAX
+            if fit and window.end_ms > complete_to[window.topic_id]:
+                continue
+            if complete_to[window.topic_id] < window.end_ms <= newest[window.topic_id]:
                 self._forgotten_to[window.topic_id] = max(self._forgotten_to[window.topic_id], window.end_ms)
             self._drop_late(window)
 
@@ -231,7 +292,8 @@ class OpenWindows:
             self._drop_pages(window, self._open.pop(window))
         for window in [one for one in self.late if one.topic_id == topic_id]:
             self._drop_late(window)
-        del self._sources[topic_id], self._closed_to[topic_id], self._forgotten_to[topic_id]
+        for kept in (self._sources, self._closed_to, self._forgotten_to, self._stored_to, self._returns):
+            del kept[topic_id]
 
     def _drop_late(self, window: WindowId) -> None:
         del self.revisions[window], self._late_groups[late_group(window)]

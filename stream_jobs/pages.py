@@ -164,18 +164,18 @@ class PagedStage(ABC):
         """See `Stage.mark_clean`."""
         self._pages.mark_clean()
 
-    def restore(self, pages: Mapping[str, bytes], next_offset: int) -> None:
+    def restore(self, pages: Mapping[str, bytes], next_offset: int) -> Sequence[str]:
         """See `Stage.restore`."""
         self._clear(next_offset)
         if not pages:
-            return
+            return ()
         try:
             cold = [name for name in pages if name.startswith(COLD)]
             self._restore(by_group({name: pages[name] for name in pages.keys() - cold}))
             for name in sorted(cold, key=lambda name: int(name.removeprefix(COLD).removesuffix(".0"))):
                 self._restore_cold(name.removesuffix(".0"), pages[name])
             self._pages.restored_cold(name.removesuffix(".0") for name in cold)
-            self._restored()
+            return self._restored()
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
             self._clear(next_offset)
             raise ValueError(f"{type(self).__name__} of partition {self.partition}: {error}") from error
@@ -196,6 +196,6 @@ class PagedStage(ABC):
         """Take over a cold group, after the others and in the order of their numbers. May raise likewise."""
         raise ValueError(f"{group}: a stage that has no such pages")
 
-    def _restored(self) -> None:
-        """All pages were taken over. May raise likewise."""
-        return
+    @abstractmethod
+    def _restored(self) -> Sequence[str]:
+        """All pages were taken over. Returns what begins anew, see `Stage.restore`. May raise likewise."""

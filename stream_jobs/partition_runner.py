@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from infra.metrics import LATE_SERIES_DROPPED
+from infra.metrics import LATE_SERIES_DROPPED, STATE_RENEWED
 from infra.ports import Record
 from schemas.base import DecodeError
 from stream_jobs.limits import LimitLog
@@ -56,33 +56,45 @@ def restored(spec: StageSpec, partition: int, state: PartitionState, start: int 
     """Take over a partition's state; the stage, ready at its `next_offset`, its snapshot durable under the new epoch.
 
     `start` is the committed offset, or the log's first when there is none: where a partition without a usable state
-    begins. Blocks; raises RetryLater (call again with a new state) and Superseded.
+    begins. A state that was there and cannot be used, whole or in part, is counted, and the stage says so.
+    Blocks; raises RetryLater (call again with a new state) and Superseded.
     """
     found = state.take_over()
     stage = spec.new_stage(partition)
     where = f"{spec.topic}[{partition}]"
-    is_new = True
+    lost, broken, is_new = list(state.passed_over), [], True
     if found is None:
         LOG.info("%s: no state, from offset %s", where, start)
         stage.restore({}, start or 0)
     elif found.digest != spec.digest:
-        LOG.warning("%s: state is of another configuration, learnt anew from offset %d", where, found.next_offset)
+        lost.append(f"it is of another configuration: {found.digest}, not {spec.digest}")
         stage.restore({}, found.next_offset)
     else:
         try:
-            stage.restore(found.pages, found.next_offset)
-            is_new = False
+            broken, is_new = list(stage.restore(found.pages, found.next_offset)), False
         except ValueError as error:
-            LOG.error("%s: state cannot be read (%s), learnt anew from offset %d", where, error, found.next_offset)
+            lost.append(f"it cannot be read: {error}")
             stage = spec.new_stage(partition)
             stage.restore({}, found.next_offset)
-    if is_new and spec.recover is not None:
+    _tell(spec.topic, where, lost, broken)
+    if lost:
+        stage.tell_lost(f"{'all is learnt anew' if is_new else 'an older state goes on'}: {'; '.join(lost)}")
+    if (is_new or broken) and spec.recover is not None:
         spec.recover(stage, partition)
     pages = stage.all_pages()
     check_pages(pages)
     state.write_all(pages, stage.next_offset)
     stage.mark_clean()
     return stage
+
+
+def _tell(topic: str, where: str, lost: Sequence[str], broken: Sequence[str]) -> None:
+    """Tell the operator of a state that was passed over or not taken, and of parts of it that were broken."""
+    for what, found in (("a state", lost), ("a part of the state", broken)):
+        for why in found:
+            LOG.error("%s: %s could not be taken over: %s", where, what, why)
+    STATE_RENEWED.labels(topic, "all").inc(len(lost))
+    STATE_RENEWED.labels(topic, "part").inc(len(broken))
 
 
 @dataclass(eq=False, slots=True)

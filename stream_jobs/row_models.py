@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 from stream_jobs.detectors.half_space_trees import HalfSpaceTrees
 from stream_jobs.features import NAMES
 
+NAME = "half_space_trees"
 SHARED = ("", "")
 """Key of the model that takes the rows of all keys above the bound."""
 SEED = 20_260_101
@@ -29,6 +32,11 @@ class RowModels:
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def digest(self) -> str:
+        """Hash of what the models are made of, 16 hexadecimal characters."""
+        return hashlib.sha256(repr((NAME, NAMES, self.row_window, SEED)).encode()).hexdigest()[:16]
 
     def score_then_learn(
         self, key: RowKey, rows: NDArray[np.float64]
@@ -54,15 +62,23 @@ class RowModels:
         """State of one model."""
         return self._models[self._order[number]].state()
 
-    def restore(self, names: list[Any], states: list[bytes]) -> None:
-        """Take over all models. Raises ValueError when something is broken."""
-        self._models, self._order = {}, []
-        for name, state in zip(names, states, strict=True):
-            model, scenario = name
-            if not isinstance(model, str) or not isinstance(scenario, str):
-                raise ValueError(f"row model {name!r}: not a model and a scenario")
-            self._add((model, scenario))
-            self._models[model, scenario].restore(state)
+    def restore(self, names: Sequence[Any], states: Sequence[bytes | None]) -> list[str]:
+        """Take over all models. A state that is missing or broken costs its model alone: returns why, of each.
+
+        Raises ValueError or TypeError when the names are broken; there are no models then.
+        """
+        keys = [(model, scenario) for model, scenario in names]
+        texts = all(type(text) is str for key in keys for text in key)
+        if not texts or len(set(keys)) != len(keys) or len(keys) != len(states):
+            raise ValueError(f"{len(keys)} row models: not a model and a scenario each")
+        broken = []
+        for key, state in zip(keys, states, strict=True):
+            self._add(key)
+            try:
+                self._models[key].restore(state or b"")
+            except ValueError as error:
+                broken.append(f"row model of {key[1]}/{key[0]}: {error}")
+        return broken
 
     def _add(self, key: RowKey) -> None:
         self._models[key] = HalfSpaceTrees(NAMES, window_size=self.row_window, seed=SEED)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import islice
 
+from infra.log_clock import BEHIND_MS_MAX
 from schemas.alerts import AlertChanged
 from schemas.anomalies import DetectorsRenewed, SeriesBoundReached
 from schemas.windows import SeriesKey
-from stream_jobs.attribution.regression import LatencyCauses, explain_together
+from stream_jobs.attribution.regression import LatencyCauses, LatencyRegression, explain_together
 from stream_jobs.decide import resolve
 from stream_jobs.live_series import LiveSeries
 from stream_jobs.moved_requests import FOUND_SHARE, follow_moves
@@ -42,10 +43,12 @@ class SeriesBook:
         parked_max: int = 0,
         shelf: MutableMapping[str, bytes] | None = None,
         owns: Callable[[SeriesKey], bool] = lambda key: True,
+        behind_ms_max: int = BEHIND_MS_MAX,
     ) -> None:
         """`shelf` takes the pages of at most `parked_max` parked series; None: they stay in memory. `owns`: what series
-        belong here; others are known from before they were assigned as they are now."""
-        self.owns = owns
+        belong here; others are known from before they were assigned as they are now. `behind_ms_max`: a series that
+        was seen so much later than a window ends, milliseconds, was seen by a clock that was set back since."""
+        self.owns, self.behind_ms_max = owns, behind_ms_max
         self.scoring, self.series_max, self.idle_ms, self.partition = scoring, series_max, idle_ms, partition
         self.live = LiveSeries(scoring, ParkedSeries({} if shelf is None else shelf, parked_max))
         self._looks: list[Look] = []
@@ -85,6 +88,9 @@ class SeriesBook:
         effects: WindowEffects,
     ) -> None:
         self.live.bring_back({name: found[name].key for name in names})
+        for name in names:
+            if name in self.live:
+                self._follow_back(self.live[name], window, effects)
         causes = self._causes(window, names, found)
         rested = {name for name in names if name in self.live and self.live[name].at_rest}
         for name in names:
@@ -162,6 +168,19 @@ class SeriesBook:
             )
         )
 
+    def _follow_back(self, series: Series, window: WindowId, effects: WindowEffects) -> None:
+        """A series that was seen by a clock that was set back since begins anew: what it knows lies in the future."""
+        ahead_ms = series.last_ms - window.end_ms
+        if ahead_ms <= self.behind_ms_max:
+            return
+        self._score_looks(window, effects)
+        self._resolve_all(series, window.end_ms, "can no longer be judged: the log's clock went back", effects)
+        self.scoring.drop(series.metrics.values())
+        series.metrics, series.latency, series.after = self.scoring.watched(), LatencyRegression(), ""
+        series.last_ms = window.end_ms
+        self.live.mark(series)
+        self.live.states.lost(name_of(series.key), f"the log's clock went back by {ahead_ms} ms")
+
     def _may_borrow(self, series: Series) -> None:
         """A new version's detectors begin from nothing, but with the scale of the version that answered until now."""
         before = self.live.latest(series.key)
@@ -180,6 +199,7 @@ class SeriesBook:
         complete: bool,
         effects: WindowEffects,
     ) -> None:
+        self._follow_back(series, window, effects)
         if window.end_ms <= series.last_ms:
             return
         if not self.owns(series.key):
@@ -228,7 +248,7 @@ class SeriesBook:
         if renewed is None:
             return
         bank = self.scoring.bank
-        effects.limit(Limit.DETECTOR_STATES, renewed.count)
+        effects.limit(Limit.DETECTOR_STATES, max(1, renewed.count))
         effects.renewed(
             DetectorsRenewed(
                 partition=self.partition,

@@ -101,6 +101,10 @@ class SeriesScoring:
             for metric in self.metrics
         }
 
+    def trigger(self, name: str) -> Trigger:
+        """What the trigger of a metric begins with. Raises KeyError when there is no such metric."""
+        return {metric.name: metric for metric in self.metrics}[name].policy.detector()
+
     def drop(self, watched: Iterable[Watched]) -> None:
         """The series is forgotten."""
         for one in watched:

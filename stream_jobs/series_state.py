@@ -13,13 +13,12 @@ from stream_jobs import packing
 from stream_jobs.attribution.regression import LatencyRegression
 from stream_jobs.decide import IncidentState
 from stream_jobs.entry_pages import Entry, is_of_entries, packed_entry, unpacked_entry
+from stream_jobs.renewed import BROKEN, Renewed
 from stream_jobs.series_scoring import SeriesScoring, Watched
 from stream_jobs.trigger_states import TriggerStates
 
 _COUNTS, _LATENCY = "counts", "latency"
 """Columns of the entries' numbers; in those named as a scored metric is what the detector learnt of it."""
-RENEWED_NAMED = 20
-"""Series that an event of detectors that learn anew names."""
 
 
 @dataclass(slots=True)
@@ -38,21 +37,6 @@ class Series:
     """The series of the version before, while there is something to borrow of it."""
 
 
-@dataclass(slots=True)
-class Renewed:
-    """Detectors whose state could not be taken over, until it is said."""
-
-    reason: str
-    count: int = 0
-    series: list[SeriesKey] = field(default_factory=list)
-
-    def add(self, key: SeriesKey) -> None:
-        """One more, of this series."""
-        self.count += 1
-        if key not in self.series and len(self.series) < RENEWED_NAMED:
-            self.series.append(key)
-
-
 class SeriesStates:
     """Makes entries of series and series of entries."""
 
@@ -62,7 +46,7 @@ class SeriesStates:
         self.columns = {_COUNTS: 1, _LATENCY: 1, **{metric.name: 8 for metric in scoring.metrics if metric.scored}}
         """Of the entries' numbers: as `pack_entries` takes them."""
         self.renewed: Renewed | None = None
-        """Detectors of the series made so far whose state was broken, or of another detector."""
+        """Detectors and triggers of the series made so far whose state was broken, or of another detector."""
 
     def entry(self, series: Series) -> Entry:
         """The state of a series."""
@@ -87,7 +71,7 @@ class SeriesStates:
     def series(self, entry: Entry) -> Series:
         """The inverse of `entry`. Raises ValueError, KeyError or TypeError when it is broken.
 
-        A detector's state that is broken, or of another detector, costs that detector alone: see `renewed`.
+        A part of it that is broken, or of another detector, costs that part alone: see `renewed`.
         """
         plain = entry.plain
         key = SeriesKey.model_validate(plain["key"])
@@ -119,16 +103,11 @@ class SeriesStates:
         for name, first in plain.get("first", {}).items():
             if name in series.metrics:
                 series.metrics[name].first = [(int(end_ms), float(value)) for end_ms, value in first]
-        if _LATENCY in entry.numbers:
-            series.latency.restore(entry.numbers[_LATENCY])
-        elif _LATENCY in plain:  # of an earlier version; one before that has none
-            series.latency.restore(base64.b64decode(plain[_LATENCY], validate=True))
-        triggers = self._triggers.joined(plain["detectors"], entry.numbers.get(_COUNTS, b""))
+        self._restore_latency(series, entry)
+        triggers = self._joined_triggers(series.key, entry)
         for name, watched in series.metrics.items():
-            if name in triggers:
-                watched.trigger.restore(triggers[name])
-            incident = plain["incidents"].get(name)
-            watched.incident = IncidentState() if incident is None else IncidentState.restored(incident)
+            self._restore_trigger(series.key, name, watched, triggers)
+            self._restore_incident(series.key, name, watched, plain)
             if watched.row >= 0:
                 try:
                     self._restore_scores(name, watched, entry)
@@ -152,16 +131,58 @@ class SeriesStates:
             bank.take_numbers(watched.row, entry.numbers.get(name, b""))
         watched.learnt = learnt
 
-    def lost(self, name: str, reason: str) -> None:
-        """All detectors of a series begin from nothing, because its entry is broken."""
-        scenario, model, version = name.split("\x1f")[:3]
-        key = SeriesKey(scenario=scenario, model=model, version=version)
-        for _ in range(sum(metric.scored for metric in self.scoring.metrics)):
-            self._broken(key, f"{key}: {reason}")
+    def _restore_latency(self, series: Series, entry: Entry) -> None:
+        try:
+            if _LATENCY in entry.numbers:
+                series.latency.restore(entry.numbers[_LATENCY])
+            elif _LATENCY in entry.plain:  # of an earlier version; one before that has none
+                series.latency.restore(base64.b64decode(entry.plain[_LATENCY], validate=True))
+        except BROKEN as error:
+            series.latency = LatencyRegression()
+            self._broken(series.key, f"causes of latency of {series.key}: {error}")
 
-    def _broken(self, key: SeriesKey, reason: str) -> None:
-        self.renewed = self.renewed or Renewed(reason[:1_000])
-        self.renewed.add(key)
+    def _joined_triggers(self, key: SeriesKey, entry: Entry) -> dict[str, Any]:
+        try:
+            return self._triggers.joined(entry.plain["detectors"], entry.numbers.get(_COUNTS, b""))
+        except BROKEN as error:  # the counts are of all of them
+            self._broken(key, f"triggers of {key}: {error}", len(self.scoring.metrics))
+            return {}
+
+    def _restore_trigger(self, key: SeriesKey, name: str, watched: Watched, triggers: dict[str, Any]) -> None:
+        try:
+            if name in triggers:
+                watched.trigger.restore(triggers[name])
+        except BROKEN as error:
+            watched.trigger = self.scoring.trigger(name)
+            self._broken(key, f"trigger {name} of {key}: {error}")
+
+    def _restore_incident(self, key: SeriesKey, name: str, watched: Watched, plain: Any) -> None:
+        try:
+            incident = plain["incidents"].get(name)
+            watched.incident = IncidentState() if incident is None else IncidentState.restored(incident)
+        except BROKEN as error:
+            watched.incident = IncidentState()
+            self._broken(key, f"incident of {name} of {key}: {error}")
+
+    def lost(self, name: str, reason: str) -> None:
+        """All detectors of a series begin from nothing, because its entry is broken. `name`: see `name_of`."""
+        scenario, model, version = name.split("\x1f")[:3]
+        self._lost(SeriesKey(scenario=scenario, model=model, version=version), reason)
+
+    def lost_entry(self, entry: Entry, reason: str) -> None:
+        """So do those of the series of this entry, which may not even say which it is."""
+        try:
+            key = SeriesKey.model_validate(entry.plain["key"])
+        except BROKEN:
+            key = None
+        self._lost(key, reason)
+
+    def _lost(self, key: SeriesKey | None, reason: str) -> None:
+        self._broken(key, f"{key or 'a series'}: {reason}", sum(metric.scored for metric in self.scoring.metrics))
+
+    def _broken(self, key: SeriesKey | None, reason: str, count: int = 1) -> None:
+        self.renewed = self.renewed or Renewed(reason)
+        self.renewed.add(key, count)
 
 
 def _first_of(series: Series) -> dict[str, Any]:

@@ -87,5 +87,11 @@ class Stage(Protocol):
     def mark_clean(self) -> None:
         """The pages last given by `dirty_pages` or `all_pages` are durable. Called before the next `apply`."""
 
-    def restore(self, pages: Mapping[str, bytes], next_offset: int) -> None:
-        """Take over a state. Raises ValueError when a page is broken; the stage is then as new, at `next_offset`."""
+    def restore(self, pages: Mapping[str, bytes], next_offset: int) -> Sequence[str]:
+        """Take over a state. Returns what of it was broken, cost itself alone and begins anew, in words.
+
+        Raises ValueError when a page is broken without which nothing can go on; the stage is then as new, at
+        `next_offset`."""
+
+    def tell_lost(self, reason: str) -> None:
+        """A state was there and could not be taken over: say so with the next window. Part of the state till then."""

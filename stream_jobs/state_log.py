@@ -142,6 +142,8 @@ class PartitionState:
         self._owner, self._source, self._digest = owner, source, digest
         self._on_broken, self._new_shelf = on_broken, new_shelf
         self._fold: _Fold | None = None
+        self.passed_over: tuple[str, ...] = ()
+        """Why newer snapshots than the one that `take_over` found are not used: they are broken, or of another log."""
         self.epoch = 0
         self._durable: dict[str, tuple[int, int]] = {}
         self._sequence = 0
@@ -160,6 +162,7 @@ class PartitionState:
         self._read_until_quiet(lambda: self._claim(fold, fold.epoch_max + 1))
         self.epoch, self._end = fold.epoch_max, fold.next_offset
         found, broken = self._newest(fold)
+        self.passed_over = tuple(broken)
         for why in broken:
             LOG.error("state of partition %d: %s", self._partition, why)
             self._on_broken(why)

@@ -56,7 +56,7 @@ class TriggerStates:
                             raise ValueError("triggers: a histogram's length is below 0")
                         histograms[which] = all_counts[begin : begin + length]
                         begin += length
-            if name in self._names:
+            if len(state) == len(self._names.get(name, ())):  # else it is broken, and its trigger says so
                 states[name] = dict(zip(self._names[name], state, strict=True))
         if begin != len(all_counts):
             raise ValueError(f"triggers: {len(all_counts)} counts, {begin} expected")

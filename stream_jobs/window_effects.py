@@ -61,8 +61,7 @@ class WindowEffects:
 
     def renewed(self, event: DetectorsRenewed) -> None:
         """Detectors learn anew."""
-        event_id = f"renewed/{event.partition}/{event.at_ms}/{event.config_digest}"
-        self._publish(ANOMALIES_TOPIC.name, event, event_id, f"detectors/{event.partition}", event.at_ms)
+        self._events.append(renewed_event(event, "detectors"))
 
     def bound(self, event: SeriesBoundReached) -> None:
         """More series are known than are kept in memory."""
@@ -124,5 +123,15 @@ class WindowEffects:
             effects.limit(what, count)
 
     def _publish(self, topic: str, message: Message, event_id: str, key: str, at_ms: int) -> None:
-        headers = headers_for(message, event_id=event_id, source=SOURCE, time=moment(at_ms), subject=key)
-        self._events.append(Outgoing(topic, encode(message), key=key.encode(), headers=headers))
+        self._events.append(_outgoing(topic, message, event_id, key, at_ms))
+
+
+def renewed_event(event: DetectorsRenewed, of: str) -> Outgoing:
+    """The event that detectors learn anew, of a partition of what is named `of`."""
+    event_id = f"renewed/{event.partition}/{event.at_ms}/{event.config_digest}"
+    return _outgoing(ANOMALIES_TOPIC.name, event, event_id, f"{of}/{event.partition}", event.at_ms)
+
+
+def _outgoing(topic: str, message: Message, event_id: str, key: str, at_ms: int) -> Outgoing:
+    headers = headers_for(message, event_id=event_id, source=SOURCE, time=moment(at_ms), subject=key)
+    return Outgoing(topic, encode(message), key=key.encode(), headers=headers)

@@ -5,18 +5,20 @@ Pure: a function of the partition's log. What is a repeat, complete, late or for
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import Any
 
 import orjson
 
+from infra.log_clock import BEHIND_MS_MAX, LATEST_MS
 from infra.ports import Record
 from schemas.alerts import AlertChanged
 from schemas.base import DecodeError, Reason, decode
 from schemas.newer import unknown_kind
 from schemas.owed import OWED_KINDS, RequestsOwed
-from schemas.topics import KINDS
+from schemas.topics import KINDS, WINDOWS
 from schemas.windows import WINDOW_KINDS, PartialWindowsClosed, SeriesKey
+from stream_jobs.bound_notices import BoundNotices
 from stream_jobs.decide import given_up
 from stream_jobs.entry_pages import Entry, pack_entries, unpack_entries
 from stream_jobs.ledger_watch import LedgerWatch
@@ -25,6 +27,7 @@ from stream_jobs.open_windows import Closed, OpenWindows
 from stream_jobs.pages import COLD, PagedStage, PageTracker, pack, unpack
 from stream_jobs.parked_series import OPEN
 from stream_jobs.partial_events import target_of
+from stream_jobs.renewed import Renewed
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects, Limit
@@ -33,9 +36,10 @@ from stream_jobs.window_rows import WindowId, merged
 
 CLOCKS_APART_MS_MAX = 300_000
 """How far a partial may be ahead of its own record's append time. It is closed after the telemetry that it covers was
-appended, so more than two brokers' clocks differ by is not to be believed: the source would be taken for so far ahead,
-and what it really says for repeats. Five minutes, because refusing a real partial loses a window."""
-_PROGRESS, _LOST, _BUDGET, _LEDGER = "progress", "lost", "budget", "ledger"
+appended, so more than two brokers' clocks differ by is not to be believed: windows of other sources would come late for
+it. Five minutes, because refusing a real partial loses a window. Where only the time of what comes next is so far
+ahead, the window is taken, and that time is not."""
+_PROGRESS, _LOST, _BUDGET, _LEDGER, _NOTICES = "progress", "lost", "budget", "ledger", "notices"
 
 _KINDS: tuple[type[PartialWindowsClosed | RequestsOwed], ...] = (*WINDOW_KINDS, *OWED_KINDS)
 
@@ -68,6 +72,8 @@ class WindowStage(PagedStage):
         self._ledger: LedgerWatch
         self._lost: list[AlertChanged]
         self._parking: bytes | None = None
+        self._untold: Renewed | None = None
+        self._bounds: BoundNotices
         self._clear(next_offset)
 
     @property
@@ -77,9 +83,16 @@ class WindowStage(PagedStage):
 
     def adopt(self, alerts: Iterable[AlertChanged]) -> None:
         """Take charge of open incidents of which the state is lost. The first window after an incident's last change
-        ends it, unless the log has told of it again by then."""
-        self._lost = list(alerts)
+        ends it, unless the log has told of it again by then. Those of which the state is there are left alone."""
+        known = set(self._book.live.incidents()) | set(self._ledger.incidents())
+        self._lost = [alert for alert in alerts if alert.incident_id not in known]
         self._pages.touch(_LOST)
+
+    def tell_lost(self, reason: str) -> None:
+        """See `Stage.tell_lost`."""
+        states = self._book.live.states
+        states.renewed = Renewed(reason, everything=True).after(states.renewed)
+        self._pages.touch(_NOTICES)
 
     def apply(self, record: Record) -> Effects:
         """See `Stage.apply`. What a newer release says besides is passed over: to dead-letter each of a ledger's
@@ -94,15 +107,20 @@ class WindowStage(PagedStage):
             given.passed_over = newer
             return given
         effects = WindowEffects()
-        dropped = self._windows.late_dropped
+        dropped, closed_ms = self._windows.late_dropped, None
+        self._ledger.pass_time(record.timestamp_ms)
         if isinstance(event, RequestsOwed):
-            self._ledger.take(event, record.timestamp_ms)
+            self._ledger.take(event)
         else:
-            self._take(event, record.timestamp_ms, effects)
-        self._ledger.look(record.timestamp_ms, effects)
-        self._touch_changed()
+            closed_ms = self._take(event, record.timestamp_ms, effects)
+        self._ledger.look(effects)
         given = Effects(late_series_dropped=self._windows.late_dropped - dropped)
         effects.into(given)
+        self._bounds.reached(given.limits)
+        if closed_ms is not None:
+            given.events.extend(self._bounds.events(closed_ms))
+            self._pages.touch(_NOTICES)
+        self._touch_changed()
         self.next_offset = record.offset + 1
         return given
 
@@ -111,15 +129,25 @@ class WindowStage(PagedStage):
         self.next_offset = record.offset + 1
         return Effects()
 
-    def _take(self, event: PartialWindowsClosed, appended_ms: int, effects: WindowEffects) -> None:
-        taken = self._windows.take(event, appended_ms)
+    def _take(self, event: PartialWindowsClosed, appended_ms: int, effects: WindowEffects) -> int | None:
+        """Returns the end of the last window that is closed, if one is."""
+        taken, closed_ms = self._windows.take(event, appended_ms), None
         if taken is None:
-            return
+            return None
         window, revised = taken
         self._revise(window, revised, effects)
         for closed in self._windows.close():
+            self._follow_back()
             self._close(closed, effects)
+            closed_ms = closed.window.end_ms
+        self._follow_back()
         self._pages.touch(_PROGRESS)
+        return closed_ms
+
+    def _follow_back(self) -> None:
+        if self._windows.set_back_ms is not None:
+            self._book.scoring.budget.go_back(self._windows.set_back_ms)
+            self._windows.set_back_ms, self._book.scoring.budget_changed = None, True
 
     def _event(self, record: Record) -> PartialWindowsClosed | RequestsOwed:
         event = decode(record.headers, record.value, _KINDS).data
@@ -135,9 +163,12 @@ class WindowStage(PagedStage):
                 f"source {event.source_topic_id}[{event.source_partition}]: the telemetry topic is "
                 f"{self.source_topic_id}, with {self.source_partitions} partitions",
             )
-        if event.closed_through_ms > record.timestamp_ms + CLOCKS_APART_MS_MAX:
-            ahead_ms = event.closed_through_ms - record.timestamp_ms
-            raise DecodeError(Reason.BAD_VALUE, f"closed_through_ms is {ahead_ms} ms ahead of the record's append time")
+        latest_ms = min(record.timestamp_ms, LATEST_MS) + CLOCKS_APART_MS_MAX
+        if event.window_end_ms > latest_ms:
+            ahead_ms = event.window_end_ms - record.timestamp_ms
+            raise DecodeError(Reason.BAD_VALUE, f"window_end_ms is {ahead_ms} ms ahead of the record's append time")
+        if event.closed_through_ms > latest_ms:
+            return event.model_copy(update={"closed_through_ms": event.window_end_ms})
         return event
 
     def _revise(self, window: WindowId, revised: list[str], effects: WindowEffects) -> None:
@@ -160,7 +191,8 @@ class WindowStage(PagedStage):
         for alert in waiting:
             if alert.changed_ms < at_ms:
                 effects.alert(given_up(alert, at_ms))
-        self.adopt(alert for alert in waiting if alert.changed_ms >= at_ms)
+        self._lost = [alert for alert in waiting if alert.changed_ms >= at_ms]
+        self._pages.touch(_LOST)
 
     def _touch_changed(self) -> None:
         for group in self._windows.changed:
@@ -189,9 +221,12 @@ class WindowStage(PagedStage):
         scoring = scoring_of(self.settings, self.alerts_a_week)
         series_max, parked_max = self.settings.series_max, self.settings.parked_series_max
         shelf = self._new_shelf()
-        self._book = SeriesBook(scoring, series_max, idle_ms, self.partition, parked_max, shelf, self._owns)
-        self._ledger = LedgerWatch(self.settings)
-        self._lost, self._parking = [], None
+        behind_ms_max = max(BEHIND_MS_MAX, lateness_ms)  # so late the window of a topic made anew may come
+        self._book = SeriesBook(
+            scoring, series_max, idle_ms, self.partition, parked_max, shelf, self._owns, behind_ms_max
+        )
+        self._ledger, self._bounds = LedgerWatch(self.settings), BoundNotices(WINDOWS.name, self.partition)
+        self._lost, self._parking, self._untold = [], None, None
         self._pages.restored({})
         self._pages.touch(_PROGRESS)
 
@@ -204,6 +239,7 @@ class WindowStage(PagedStage):
             _LOST,
             _BUDGET,
             _LEDGER,
+            _NOTICES,
             *self._windows.groups(),
             *(f"series-{number}" for number in self._book.live.groups()),
             *self._book.live.parked.groups(),
@@ -220,6 +256,9 @@ class WindowStage(PagedStage):
             return self._book.live.parked.page(group)
         if group == _LEDGER:
             return pack(self._ledger.entries())
+        if group == _NOTICES:
+            renewed, bounds = self._book.live.states.renewed, self._bounds.entries()
+            return pack([None if renewed is None else renewed.entry(), *bounds]) if renewed or bounds else []
         kind, _, number = group.partition("-")
         if kind == "series":
             return pack_entries(self._book.live.entries(int(number)), self._book.live.states.columns)
@@ -239,6 +278,10 @@ class WindowStage(PagedStage):
                 self._book.scoring.budget.restore(unpack(pages))
             elif group == _LEDGER:
                 self._ledger.restore(unpack(pages))
+            elif group == _NOTICES:
+                renewed, *bounds = unpack(pages)
+                self._untold = Renewed.of(renewed)
+                self._bounds.restore(bounds)
             elif group != _PROGRESS:
                 windows[group] = unpack(pages)
         self._windows.restore(unpack(groups[_PROGRESS]), windows)
@@ -248,8 +291,11 @@ class WindowStage(PagedStage):
     def _restore_cold(self, group: str, page: bytes) -> None:
         self._book.live.restore_parked(group, page)
 
-    def _restored(self) -> None:
+    def _restored(self) -> Sequence[str]:
         if self._parking is not None:
             self._book.live.restore_parked(OPEN, self._parking)
         self._book.live.restored()
-        self._parking = None
+        new = self._book.live.states.renewed
+        self._book.live.states.renewed = self._untold if new is None else new.after(self._untold)
+        self._parking, self._untold = None, None
+        return () if new is None else (str(new),)

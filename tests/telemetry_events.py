@@ -33,6 +33,7 @@ def served(
     model=0,
     tokens=6,
     batches=1,
+    scenarios=SCENARIOS,
 ):
     """An event for these request offsets. `outcome`, `scenario`: functions of the offset."""
     offsets = list(offsets)
@@ -46,7 +47,7 @@ def served(
         partition=partition,
         worker=WorkerRef(worker_id=worker, host="h", pid=1, device="cpu"),
         models=list(MODELS),
-        scenarios=list(SCENARIOS),
+        scenarios=list(scenarios),
         batches=BatchColumns(
             model=[model] * batches,
             size=[size] * batches,

@@ -13,6 +13,7 @@ from infra.audit.fingerprint import prints_of
 from infra.audit.rows import Compared, Due, compare
 from infra.audit.stored_rows import RowReader
 from infra.audit.told import Span, Told
+from infra.log_clock import LogClock
 from infra.ports import Record
 from schemas.base import DecodeError, decode
 from schemas.telemetry import TELEMETRY_KINDS, InferenceServed, TelemetryTicked
@@ -83,7 +84,7 @@ class PartitionAudit:
         self._looks_for_silent = looks_for_silent
         self._refused = {offset: count for (at, offset), count in letters.items() if at == number}
         self._told = Told(scope.start, scope.end)
-        self._served_ms = 0
+        self._clock = LogClock()
         self._early: list[int] = []
         """Told, though below the range that was derived from the first event: not compared."""
         self._silent: list[int] = []
@@ -92,7 +93,7 @@ class PartitionAudit:
     def run(self, records: Iterable[Record]) -> PartitionCounts:
         """Compare all that these records tell. Raises as reading and the table's reader do."""
         for record in records:
-            self._served_ms = max(self._served_ms, record.timestamp_ms)
+            self._clock.read(record.timestamp_ms)
             event = self._event(record)
             if event is not None:
                 self._add(event, record)
@@ -139,7 +140,7 @@ class PartitionAudit:
         self.counts.requests += len(offsets)
         if offsets[0] < self._scope.start and len(self._early) < NAMED_MAX:
             self._early += offsets[offsets < self._scope.start].tolist()
-        for span in self._told.add(offsets, prints_of(COMPARED, columns), record.offset, self._served_ms):
+        for span in self._told.add(offsets, prints_of(COMPARED, columns), record.offset, self._clock.now_ms):
             self._compare(span)
 
     def _compare(self, span: Span) -> None:

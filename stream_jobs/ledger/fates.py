@@ -29,10 +29,14 @@ class Fate:
     is_served: bool
     worker: str
     at_ms: int
+    """When it was appended, by its record."""
+    heard_ms: int
+    """The same, by its log's time, which believes no clock that jumps."""
 
 
-def fate_of_prediction(record: Record, cluster_id: str, topic_id: str) -> Fate | None:
-    """What a prediction says; None when it is none, or of another request topic or partition."""
+def fate_of_prediction(record: Record, cluster_id: str, topic_id: str, heard_ms: int) -> Fate | None:
+    """What a prediction says, `heard_ms` in its log's time; None when it is none, or of another request topic or
+    partition."""
     kind = next((raw for name, raw in record.headers if name == "ce_type"), None)
     outcome = _OUTCOMES.get(kind or b"")
     if outcome is None or record.value is None:
@@ -48,7 +52,7 @@ def fate_of_prediction(record: Record, cluster_id: str, topic_id: str) -> Fate |
     texts = type(scenario) is str and type(worker) is str and type(offset) is int
     if named != (cluster_id, topic_id, record.partition) or not texts or offset < 0:
         return None
-    return Fate(offset, outcome, as_scenario(scenario), is_served, worker[:200], record.timestamp_ms)
+    return Fate(offset, outcome, as_scenario(scenario), is_served, worker[:200], record.timestamp_ms, heard_ms)
 
 
 def fate_of_dead_letter(record: Record, topic: str) -> tuple[int, Fate] | None:
@@ -58,4 +62,4 @@ def fate_of_dead_letter(record: Record, topic: str) -> tuple[int, Fate] | None:
         return None
     is_cut = any(name == CUT_HEADER for name, _ in record.headers)
     scenario = scenario_of(record.value, is_cut=is_cut)
-    return origin[1], Fate(origin[2], DEAD_LETTERED, scenario, False, "", record.timestamp_ms)
+    return origin[1], Fate(origin[2], DEAD_LETTERED, scenario, False, "", record.timestamp_ms, record.timestamp_ms)

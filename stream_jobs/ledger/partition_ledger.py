@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from infra.log_clock import LogClock
 from infra.offset_set import OffsetSet
 from infra.ports import Record
 from infra.up.request_heads import head_of
@@ -76,6 +77,8 @@ class PartitionLedger:
         self._first_kept = start.requests
         self._read = self._counted = start.requests
         self._predictions, self._dead_letters = start.predictions, start.dead_letters
+        self._clock = LogClock()
+        """Of the answers: when the last one came. One with an odd time would hide for how long nobody answers."""
         self._settled = OffsetSet(start.requests)
         self._held: dict[str, dict[int, int]] = {}
         self._held_count = 0
@@ -109,7 +112,8 @@ class PartitionLedger:
                 self._ask(record)
             elif record.topic == PREDICTIONS.name and record.offset >= self._predictions:
                 self._predictions = record.offset + 1
-                fate = fate_of_prediction(record, self.cluster_id, self.topic_id)
+                self._clock.read(record.timestamp_ms)
+                fate = fate_of_prediction(record, self.cluster_id, self.topic_id, self._clock.now_ms)
                 if fate is not None:
                     fates.append(fate)
             elif record.topic == REQUEST_DEAD_LETTERS and record.offset >= self._dead_letters:
@@ -183,6 +187,7 @@ class PartitionLedger:
             "read": min(self._read, left[0][0]) if left else self._read,
             "counts": [self.absent, self.repeated, self.given_up],
             "served": [self.served_ms, self.worker],
+            "clock": self._clock.entries(),
             "accounts": {name: list(asdict(one).values()) for name, one in self.accounts.items()},
             "held": saved,
             "letters": list(self._letters.items()),
@@ -206,6 +211,7 @@ class PartitionLedger:
         self.start, self._first_kept, self._counted, self._predictions, self._dead_letters = book["numbers"]
         self._read, (self.absent, self.repeated, self.given_up) = book["read"], book["counts"]
         self.served_ms, self.worker = book["served"]
+        self._clock.restore(book.get("clock", (self.served_ms or 0, 0, 0)))
         counts = len(fields(Account))
         if any(len(row) not in (counts - 1, counts) for row in book["accounts"].values()):
             raise ValueError(f"ledger of partition {self.partition}: an account without all of its numbers")
@@ -248,8 +254,8 @@ class PartitionLedger:
     def _settle(self, fates: Sequence[Fate]) -> None:
         new = self._settled.add([fate.offset for fate in fates])
         for fate, is_new in zip(fates, new.tolist(), strict=True):
-            if fate.is_served and (self.served_ms is None or fate.at_ms >= self.served_ms):
-                self.served_ms, self.worker = fate.at_ms, fate.worker
+            if fate.is_served:
+                self.served_ms, self.worker = fate.heard_ms, fate.worker
             scenario = self._known(fate.scenario)
             if is_new:
                 self._end(fate, scenario)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from infra.ports import Record
 from schemas.anomalies import InputRange
 from schemas.base import DecodeError, decode
+from schemas.topics import WINDOWS
 from schemas.windows import WINDOW_KINDS, PartialSeries, PartialWindowsClosed, SeriesKey
 from stream_jobs.replay.recompute import NotReproducible, same_bits
 from stream_jobs.request_log import AnyRequests
@@ -96,7 +97,8 @@ def _share(
             effects = stage.apply(record)
         except DecodeError:
             effects = stage.skip(record)
-        closed = [decode(event.headers, event.value, WINDOW_KINDS).data for event in effects.events]
+        said = [event for event in effects.events if event.topic == WINDOWS.name]
+        closed = [decode(event.headers, event.value, WINDOW_KINDS).data for event in said]
         if closed:
             return _of(closed, window, name, inputs)
     raise NotReproducible(f"nothing in offsets {inputs.first_offset} to {inputs.next_offset} of {where} closed it")

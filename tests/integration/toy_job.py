@@ -85,6 +85,10 @@ class CountingStage:
             self.counts, self.number = [one[0] for one in loaded], loaded[0][1]
             if sum(self.counts) != self.number:
                 raise RuntimeError(f"a torn snapshot: {self.counts} are not {self.number}")
+        return ()
+
+    def tell_lost(self, reason):
+        raise RuntimeError(f"no state may be lost here: {reason}")
 
 
 class FileTable:

@@ -1,9 +1,11 @@
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from infra.offset_set import PAGE_OFFSETS
+from schemas.anomalies import ANOMALY_KINDS
 from schemas.base import DecodeError, Reason, decode
 from schemas.tables import REQUESTS
 from schemas.telemetry import Outcome
@@ -41,7 +43,8 @@ class Requests:
 
 
 def partials(effects):
-    return [decode(event.headers, event.value, WINDOW_KINDS).data for event in effects.events]
+    found = [event for event in effects.events if event.topic == "inference.windows"]
+    return [decode(event.headers, event.value, WINDOW_KINDS).data for event in found]
 
 
 def test_rows_have_the_tables_columns_and_log_time():
@@ -101,6 +104,30 @@ def test_a_pause_closes_one_window_and_says_how_far_all_is_closed():
     assert {(m.window_end_ms, m.closed_through_ms) for m in messages} == {(T0 + 10_000, T0 + 90_000)}
 
 
+YEAR = 365 * 86_400_000
+
+
+@pytest.mark.parametrize("jump", [-10 * YEAR, -YEAR, -86_400_000, 86_400_000, YEAR, 10 * YEAR])
+def test_one_record_whose_clock_is_years_off_stops_no_window(jump):
+    """A thousand seconds of ordinary records around it: as many windows as without it."""
+    stage, closed = new_stage(window_seconds=1), []
+    for number in range(2_000):
+        at_ms = T0 + number * 500 + (jump if number == 1_000 else 0)
+        closed += partials(stage.apply(record(ticked(), number, at_ms)))
+    assert len(closed) == 999 * PARTITIONS
+    assert {one.window_end_ms - one.window_start_ms for one in closed} == {1_000}
+
+
+@pytest.mark.parametrize("jump", [-10 * YEAR, -3_600_000, 86_400_000, 10 * YEAR])
+def test_a_clock_that_is_set_for_good_is_followed_after_three_records(jump):
+    stage, times = new_stage(window_seconds=1), []
+    for number in range(40):
+        at_ms = T0 + number * 1_000 + (jump if number >= 20 else 0)
+        rows = stored(stage.apply(record(served([number]), number, at_ms)))
+        times.append(rows["served_at"][0] - number * 1_000 - T0)
+    assert times == [*[0] * 20, -1_000, -2_000, *[jump] * 18]
+
+
 def test_a_record_that_was_skipped_still_moves_the_watermark():
     stage = new_stage()
     stage.apply(record(served(range(10)), 0, T0))
@@ -135,6 +162,28 @@ def test_what_cannot_be_right_is_refused_and_changes_nothing(message, reason):
     assert error.value.reason is reason
     assert stage.all_pages() == before
     assert stage.next_offset == 1
+
+
+@pytest.mark.parametrize("column", ["queue_ms", "total_ms", "output_norm", "compute_ms", "tokenise_ms"])
+@pytest.mark.parametrize(
+    "value", ["-1", "-1e-9", "-0.001", "NaN", "Infinity", "-Infinity", "1e999", '"50"', "null", "1e13"]
+)
+def test_a_duration_that_is_none_is_a_dead_letter_and_changes_nothing(column, value):
+    stage = new_stage()
+    stage.apply(record(served(range(10)), 0, T0))
+    before = stage.all_pages()
+    good = record(served(range(3)), 1, T0)
+    text = json.loads(good.value)
+    section = next(one for one in ("requests", "batches") if column in text[one])
+    text[section][column][-1] = "(value)"
+    bad = replace(good, value=json.dumps(text).replace('"(value)"', value).encode())
+    with pytest.raises(DecodeError) as error:
+        stage.apply(bad)
+    assert error.value.reason in (Reason.BAD_VALUE, Reason.WRONG_TYPE, Reason.NON_FINITE_NUMBER, Reason.NOT_JSON)
+    assert stage.all_pages() == before
+    assert stage.next_offset == 1
+    stage.skip(bad)
+    assert stored(stage.apply(record(served(range(10, 13)), 2, T0)))["offset"] == [10, 11, 12]
 
 
 @pytest.mark.parametrize(
@@ -179,6 +228,35 @@ def test_models_above_the_bound_share_one():
     effects += [stage.apply(record(served(range(20, 30), scenario=lambda o: -1), 2, T0))]
     assert [one.limits.get(Limit.ROW_MODELS, 0) for one in effects] == [0, 10, 10]
     assert sorted(name for name in stage.all_pages() if name.startswith("model-")) == ["model-0.0", "model-1.0"]
+
+
+def limits_told(effects):
+    found = [one for one in effects.events if one.topic == "anomaly.events"]
+    return [decode(one.headers, one.value, ANOMALY_KINDS).data for one in found]
+
+
+def test_a_bound_is_an_event_with_its_window_and_then_once_an_hour():
+    stage, told, left_out = new_stage(row_models_max=1, series_max=2), [], Counter()
+    for number in range(900):  # three events a window, 50 minutes
+        at_ms = T0 + number * 3_333 + (1_000_000 if number > 800 else 0)
+        offsets = range(number * 4, number * 4 + 4)
+        effects = stage.apply(record(served(offsets, scenario=lambda o: o % 3 - 1), number, at_ms))
+        for one in limits_told(effects):
+            told.append(one)
+            assert one.at_ms <= at_ms < one.at_ms + 1_100_000
+        left_out += effects.limits
+        if number % 50 == 7:
+            pages = stage.all_pages()
+            stage = new_stage(row_models_max=1, series_max=2)
+            stage.restore(pages, number + 1)
+    names = [one.limit for one in told]
+    assert sorted(names) == ["row_models", "row_models", "window_series", "window_series"]
+    assert all((one.topic, one.partition) == ("inference.telemetry", 0) for one in told)
+    first = {one.limit: one.at_ms for one in told[:2]}
+    assert set(first.values()) == {T0 // 10_000 * 10_000 + 10_000}
+    assert all(one.at_ms - first[one.limit] >= 3_600_000 for one in told[2:])
+    for limit in (Limit.ROW_MODELS, Limit.WINDOW_SERIES):  # all but what came after the last of them
+        assert 0 <= left_out[limit] - sum(one.count for one in told if one.limit == limit) < 400
 
 
 def test_series_above_the_bound_share_one():

@@ -57,6 +57,7 @@ class SummingStage:
 
     def restore(self, pages, next_offset):
         self.total, self.next_offset = int(pages.get("sum", b"0")), next_offset
+        return ()
 
 
 class BrokerStore:

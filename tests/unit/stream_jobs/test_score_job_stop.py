@@ -59,6 +59,7 @@ class CountingStage:
 
     def restore(self, pages, next_offset):
         self.next_offset = next_offset
+        return ()
 
 
 class Store:

@@ -17,12 +17,16 @@ class Stage:
     """Holds one page; refuses to restore another one."""
 
     def __init__(self):
-        self.page, self.recovered = b"good", False
+        self.page, self.recovered, self.lost = b"good", False, ""
 
     def restore(self, pages, next_offset):
         self.next_offset = next_offset
-        if pages not in ({}, {"page": b"good"}):
+        if pages not in ({}, {"page": b"good"}, {"page": b"worn"}):
             raise ValueError("not good")
+        return ["a part"] if pages == {"page": b"worn"} else ()
+
+    def tell_lost(self, reason):
+        self.lost = reason
 
     def all_pages(self):
         return {"page": self.page}
@@ -64,13 +68,21 @@ def started(store, owner, digest="d", page=b"good"):
 
 def test_a_stage_without_its_state_is_told_what_the_outside_knows():
     store = Store()
-    assert started(store, "a").recovered
+    first = started(store, "a")
+    assert (first.recovered, first.lost) == (True, "")
     assert not started(store, "b", page=b"bad").recovered
     broken = started(store, "c")
-    assert (broken.recovered, broken.next_offset) == (True, 9)
-    assert not started(store, "d").recovered
-    other = started(store, "e", digest="d2")
+    assert (broken.recovered, broken.next_offset, broken.lost) == (
+        True,
+        9,
+        "all is learnt anew: it cannot be read: not good",
+    )
+    assert not started(store, "d", page=b"worn").recovered
+    worn = started(store, "e")
+    assert (worn.recovered, worn.next_offset, worn.lost) == (True, 9, "")
+    other = started(store, "f", digest="d2")
     assert (other.recovered, other.next_offset) == (True, 9)
+    assert other.lost == "all is learnt anew: it is of another configuration: d, not d2"
 
 
 @pytest.mark.parametrize("seconds", [10, 60])
