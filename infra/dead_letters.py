@@ -15,8 +15,13 @@ class DeadLetters:
         self._publisher = publisher
         self._stage = stage
 
-    def send(self, record: Record, error: DecodeError, on_delivery: DeliveryCallback | None = None) -> None:
-        """Publish a record as a dead letter and count it. The source's offset may move once it is delivered."""
+    def send(
+        self, record: Record, error: DecodeError, on_delivery: DeliveryCallback | None = None, topic_id: str = ""
+    ) -> None:
+        """Publish a record as a dead letter and count it. The source's offset may move once it is delivered.
+
+        `topic_id`: of the record's topic, where it is known: another of that name has the same offsets.
+        """
         letter = DeadLetter.of(
             topic=record.topic,
             partition=record.partition,
@@ -28,6 +33,7 @@ class DeadLetters:
             value=record.value,
             headers=record.headers,
             value_bytes_max=VALUE_BYTES_MAX,
+            topic_id=topic_id,
         )
         DEAD_LETTERS.labels(record.topic, error.reason.value).inc()
         self._publisher.publish(

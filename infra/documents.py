@@ -17,7 +17,7 @@ from infra.settings import Settings
 from infra.settings_check import OTHER_VARIABLES, SHARED, variable_of
 from schemas import tables, topics
 from schemas.base import Message, Reason
-from schemas.dead_letters import CONNECT, CUT_HEADER, KEY_CUT_HEADER, REASON_HEADER
+from schemas.dead_letters import CONNECT, CUT_HEADER, KEY_CUT_HEADER, REASON_HEADER, TOPIC_ID_HEADER
 from schemas.topics import Topic
 
 PAGES = "inferwatch.pages"
@@ -50,6 +50,7 @@ LETTER_HEADERS: Mapping[str, str] = {
     CONNECT + "exception.class.name": "`DecodeError`.",
     CONNECT + "exception.message": "Why, for people.",
     REASON_HEADER: "Why, for programs: a code of the list below.",
+    TOPIC_ID_HEADER: "Only of requests: the id of their topic. One made anew has the same offsets.",
     CUT_HEADER: "Only where the value did not fit: how many bytes are cut from its end.",
     KEY_CUT_HEADER: "Only where the key did not fit: how many bytes are cut from its end.",
 }

@@ -16,6 +16,7 @@ CONNECT = "__connect.errors."
 REASON_HEADER = "inferwatch.reason"
 CUT_HEADER = "inferwatch.value.bytes.cut"
 KEY_CUT_HEADER = "inferwatch.key.bytes.cut"
+TOPIC_ID_HEADER = "inferwatch.topic.id"
 HEADROOM_BYTES = 65_536
 """How much larger than its source's a dead-letter topic's records may be: room for the headers added here."""
 HEADERS_BYTES_MAX = 49_152
@@ -39,6 +40,7 @@ class DeadLetter(BaseModel):
     cut_bytes: Annotated[int, Field(ge=0)] = Field(default=0, description="Bytes of the value that did not fit.")
     key_cut_bytes: Annotated[int, Field(ge=0)] = Field(default=0, description="Bytes of the key that did not fit.")
     headers: tuple[tuple[str, bytes | None], ...] = ()
+    topic_id: str = Field(default="", description="Of the record's topic; empty where it was not known.")
 
     @property
     def dead_letter_topic(self) -> str:
@@ -59,6 +61,7 @@ class DeadLetter(BaseModel):
         value: bytes | None,
         headers: Headers,
         value_bytes_max: int,
+        topic_id: str = "",
     ) -> Self:
         """Make one from a record, cutting what would not fit its topic and saying so.
 
@@ -84,6 +87,7 @@ class DeadLetter(BaseModel):
             cut_bytes=cut,
             key_cut_bytes=key_cut,
             headers=kept,
+            topic_id=topic_id,
         )
 
     def record_headers(self) -> list[tuple[str, bytes | None]]:
@@ -98,6 +102,8 @@ class DeadLetter(BaseModel):
             CONNECT + "exception.message": self.detail,
             REASON_HEADER: self.reason.value,
         }
+        if self.topic_id:
+            origin[TOPIC_ID_HEADER] = self.topic_id
         if self.cut_bytes:
             origin[CUT_HEADER] = str(self.cut_bytes)
         if self.key_cut_bytes:
@@ -121,6 +127,7 @@ class DeadLetter(BaseModel):
                 cut_bytes=int(ours.get(CUT_HEADER, "0")),
                 key_cut_bytes=int(ours.get(KEY_CUT_HEADER, "0")),
                 headers=tuple(pair for pair in headers if not pair[0].startswith((CONNECT, "inferwatch."))),
+                topic_id=ours.get(TOPIC_ID_HEADER, ""),
             )
         except KeyError as error:
             raise ValueError(f"not a dead letter: header {error.args[0]} is missing") from None

@@ -29,7 +29,7 @@ def predicted(offset, request, *, outcome="answered", scenario="search", at_ms=T
     return Record(PREDICTIONS.name, partition, offset, at_ms, None, json.dumps(value).encode(), headers)
 
 
-def dead_letter(offset, request, *, at_ms=T0, partition=0, topic=REQUESTS.name):
+def dead_letter(offset, request, *, at_ms=T0, partition=0, topic=REQUESTS.name, topic_id=""):
     """A dead letter at `offset` for a request Record."""
     letter = DeadLetter.of(
         topic=topic,
@@ -42,6 +42,7 @@ def dead_letter(offset, request, *, at_ms=T0, partition=0, topic=REQUESTS.name):
         value=request.value,
         headers=(),
         value_bytes_max=1_048_576,
+        topic_id=topic_id,
     )
     return Record(REQUEST_DEAD_LETTERS, 0, offset, at_ms, None, letter.value, tuple(letter.record_headers()))
 

@@ -113,7 +113,7 @@ class Outcomes:
         record, error, now_ms = one.record, one.error, self.clock.now_ms()
         outbox.send_with(
             "dead letters",
-            lambda on_delivery: self.dead_letters.send(record, error, on_delivery),
+            lambda on_delivery: self.dead_letters.send(record, error, on_delivery, one.identity.topic_id),
             [one.receipt],
             size_of(record),
         )

@@ -16,7 +16,7 @@ from schemas import topics
 from schemas.alerts import ALERT_KINDS, AlertChanged, AlertStatus
 from schemas.anomalies import ANOMALY_KINDS, AnomalyDetected
 from schemas.base import DecodeError, Headers, Identity, decode
-from schemas.dead_letters import CONNECT, REASON_HEADER, SUFFIX
+from schemas.dead_letters import CONNECT, REASON_HEADER, SUFFIX, TOPIC_ID_HEADER
 from schemas.predictions import PREDICTION_KINDS
 from schemas.telemetry import TELEMETRY_KINDS, InferenceServed, Outcome
 
@@ -59,6 +59,13 @@ def dead_letter_origin(headers: Headers) -> tuple[str, int, int, str] | None:
         )
     except (KeyError, ValueError):
         return None
+
+
+def is_of_another_topic(headers: Headers, topic_id: str) -> bool:
+    """Whether a dead letter says that it is of another topic of the same name, one that was deleted. Those that
+    jobs send, and those from before there was the header, do not say."""
+    said = next((raw for name, raw in headers if name == TOPIC_ID_HEADER), None)
+    return bool(said) and said != topic_id.encode()
 
 
 class Traffic:
@@ -142,7 +149,8 @@ class Traffic:
             return
         topic, partition, offset, reason = origin
         self.dead_letters[reason] += 1
-        if record.topic == REQUEST_DEAD_LETTERS and topic == topics.REQUESTS.name:
+        ours = record.topic == REQUEST_DEAD_LETTERS and topic == topics.REQUESTS.name
+        if ours and not is_of_another_topic(record.headers, self.books.topic_id):
             self.books.settle([Fate(partition, offset, DEAD_LETTERED)])
 
     def _anomaly(self, record: Record) -> None:

@@ -8,7 +8,7 @@ import orjson
 
 from infra.ports import Record
 from infra.up.request_heads import as_scenario, scenario_of
-from infra.up.traffic import dead_letter_origin
+from infra.up.traffic import dead_letter_origin, is_of_another_topic
 from schemas.dead_letters import CUT_HEADER
 from schemas.predictions import PREDICTION_KINDS
 
@@ -55,10 +55,11 @@ def fate_of_prediction(record: Record, cluster_id: str, topic_id: str, heard_ms:
     return Fate(offset, outcome, as_scenario(scenario), is_served, worker[:200], record.timestamp_ms, heard_ms)
 
 
-def fate_of_dead_letter(record: Record, topic: str) -> tuple[int, Fate] | None:
-    """Partition and fate of the request that a dead letter is about; None when it is not about `topic`'s."""
+def fate_of_dead_letter(record: Record, topic: str, topic_id: str) -> tuple[int, Fate] | None:
+    """Partition and fate of the request that a dead letter is about; None when it is not about `topic`'s, or about that
+    of another one of that name."""
     origin = dead_letter_origin(record.headers)
-    if origin is None or origin[0] != topic:
+    if origin is None or origin[0] != topic or is_of_another_topic(record.headers, topic_id):
         return None
     is_cut = any(name == CUT_HEADER for name, _ in record.headers)
     scenario = scenario_of(record.value, is_cut=is_cut)

@@ -118,7 +118,7 @@ class PartitionLedger:
                     fates.append(fate)
             elif record.topic == REQUEST_DEAD_LETTERS and record.offset >= self._dead_letters:
                 self._dead_letters = record.offset + 1
-                found = fate_of_dead_letter(record, REQUESTS.name)
+                found = fate_of_dead_letter(record, REQUESTS.name, self.topic_id)
                 if found is not None and found[0] == self.partition:
                     fates.append(found[1])
         if fates:

@@ -77,6 +77,9 @@ class Kill(Fault):
         return f"Kill {self.kind}"
 
     def start(self, run: Run) -> None:
+        peers = {"worker": run.cluster.workers, "job": run.cluster.jobs}.get(self.kind, [])
+        # How long one takes that has a peer left is a figure; both at once, and the last one, come in other faults.
+        run.cluster.until(lambda: all(one.works for one in peers), f"each {self.kind} works", 60.0)
         run.cluster.wait(run.random.uniform(0.0, 1.0))
         run.kill(self.kind, run.one_of(self.kind))
 

@@ -254,7 +254,7 @@ def no_dead_letters() -> None:
     """What cannot be read is dropped."""
     from infra.dead_letters import DeadLetters
 
-    def drop(self, record, error, on_delivery=None) -> None:
+    def drop(self, record, error, on_delivery=None, topic_id="") -> None:
         if on_delivery is not None:
             on_delivery(0, None)
 

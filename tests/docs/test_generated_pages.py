@@ -76,6 +76,7 @@ def test_every_header_and_reason_of_a_dead_letter_is_explained():
         detail="no",
         key=b"k" * 9_000,
         value=b"{" * 9_000,
+        topic_id="T",
         headers=(),
         value_bytes_max=5_000,
     )

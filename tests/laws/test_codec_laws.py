@@ -46,8 +46,9 @@ def test_a_vector_comes_back_bit_for_bit(numbers):
     st.none() | st.binary(max_size=50),
     st.lists(st.tuples(st.text(max_size=10), st.none() | st.binary(max_size=20)), max_size=5),
     st.text(max_size=3_000),
+    st.sampled_from(["", "AAAAAAAAAAAAAAAAAAAAAA"]),
 )
-def test_a_dead_letter_keeps_the_record_and_says_what_it_cut(value, key, headers, detail):
+def test_a_dead_letter_keeps_the_record_and_says_what_it_cut(value, key, headers, detail, topic_id):
     letter = DeadLetter.of(
         topic="t",
         partition=1,
@@ -59,6 +60,7 @@ def test_a_dead_letter_keeps_the_record_and_says_what_it_cut(value, key, headers
         value=value,
         headers=headers,
         value_bytes_max=200,
+        topic_id=topic_id,
     )
     back = DeadLetter.from_record(letter.record_headers(), letter.key, letter.value)
     assert back == letter
@@ -90,6 +92,7 @@ def test_a_dead_letter_fits_its_topic_whatever_the_record_holds(value_bytes, key
         value=b"v" * value_bytes,
         headers=headers,
         value_bytes_max=VALUE_BYTES_MAX,
+        topic_id="T" * 22,
     )
     pairs = letter.record_headers()
     heads = sum(len(name.encode()) + len(raw or b"") + HEADER_OVERHEAD_BYTES for name, raw in pairs)

@@ -92,7 +92,7 @@ def served(offsets: list[int], outcomes: list[Outcome], topic_id: str = "t") -> 
     return record(topics.TELEMETRY, message)
 
 
-def dead_letter(offset: int, topic: str = topics.REQUESTS.name) -> Record:
+def dead_letter(offset: int, topic: str = topics.REQUESTS.name, topic_id: str = "") -> Record:
     letter = DeadLetter.of(
         topic=topic,
         partition=0,
@@ -104,6 +104,7 @@ def dead_letter(offset: int, topic: str = topics.REQUESTS.name) -> Record:
         value=b"{",
         headers=(),
         value_bytes_max=100,
+        topic_id=topic_id,
     )
     return Record(letter.dead_letter_topic, 0, 0, 1_000, None, letter.value, tuple(letter.record_headers()))
 
@@ -159,6 +160,16 @@ def test_dead_letters_of_other_topics_are_shown_but_not_in_the_books():
     ours.fold([dead_letter(0, topic=topics.TELEMETRY.name)], now=1.0)
     assert ours.dead_letters == {"not_json": 1}
     assert ours.books.account({0: 1}, None).dead_lettered == 0
+
+
+def test_a_dead_letter_of_a_topic_that_was_deleted_is_not_of_the_one_made_anew():
+    ours = traffic()
+    ours.fold([dead_letter(0, topic_id="older")], now=1.0)
+    assert ours.books.account({0: 1}, None).dead_lettered == 0
+    ours.fold([answered(0)], now=1.0)
+    assert (ours.books.account({0: 1}, None).answered, ours.books.repeats) == (1, 0)
+    ours.fold([dead_letter(1, topic_id=ours.books.topic_id), dead_letter(2)], now=1.0)
+    assert ours.books.account({0: 3}, None).dead_lettered == 2
 
 
 def test_records_that_are_not_ours_are_counted_and_harm_nothing():

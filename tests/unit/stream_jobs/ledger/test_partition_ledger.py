@@ -51,6 +51,14 @@ def test_dead_letters_of_other_topics_and_partitions_are_not_ours():
     assert rows(one)["search"].dead_lettered == 1
 
 
+def test_a_dead_letter_of_a_topic_that_was_deleted_hides_no_request_of_the_one_made_anew():
+    one = ledger()
+    one.fold([asked(0), dead_letter(0, asked(0), topic_id="older")])
+    assert rows(one)["search"].owed == 1
+    one.fold([dead_letter(1, asked(0), topic_id=TOPIC)])
+    assert (rows(one)["search"].dead_lettered, one.repeated) == (1, 0)
+
+
 def test_an_answer_counts_before_a_dead_letter_whichever_is_read_first():
     for order in ([0, 1], [1, 0]):
         one, both = ledger(), [predicted(0, 0), dead_letter(0, asked(0))]
