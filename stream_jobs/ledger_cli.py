@@ -56,7 +56,7 @@ def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
     from infra.meters import Exposition
-    from infra.metrics import CATALOGUE, EVERY, JOBS
+    from infra.metrics import CATALOGUE, EVERY, JOBS, UNCOMMITTED_OLDEST_SECONDS
     from infra.settings import HealthSettings, load
     from stream_jobs.jobs_cli import end_process
 
@@ -74,7 +74,8 @@ def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -
     publisher = KafkaPublisher(kafka, client_id=client_id)
     readiness.loaded()
     beat = lambda: readiness.joined(clock.monotonic())  # noqa: E731
-    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process, on_turn=beat)
+    follow = UNCOMMITTED_OLDEST_SECONDS.follow
+    finish = start_ledger(settings, kafka, publisher, clock, client_id, end_process, on_turn=beat, show_age=follow)
     stop.wait()
     finish()
     publisher.close(5.0)
@@ -90,9 +91,10 @@ def start_ledger(
     on_fatal: Callable[[BaseException], None],
     *,
     on_turn: Callable[[], None] = lambda: None,
+    show_age: Callable[[Callable[[], float]], None] = lambda source: None,
 ) -> Callable[[], None]:
     """Keep the books in a thread of this process, which calls `on_turn` as it comes on. Returns what saves them and
-    ends it.
+    ends it. `show_age` is given what tells the age of the oldest record that is not saved, in seconds.
 
     Raises ConnectionError when a topic is missing, and ClickException with exit code 78 when they do not fit.
     """
@@ -101,6 +103,7 @@ def start_ledger(
 
     check_topics(KafkaCluster(kafka))
     job = LedgerJob(settings, kafka, publisher, clock, client_id, on_turn=on_turn)
+    show_age(job.unsaved.seconds)
     stop = threading.Event()
 
     def keep() -> None:
