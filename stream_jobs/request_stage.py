@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from infra.offset_set import OffsetSet
 from infra.ports import Record
 from schemas.base import DecodeError, Reason
+from schemas.refused_rows import ROWS_HEADER, RefusedRows
 from schemas.tables import REQUESTS
 from schemas.windows import PartialSeries
 from stream_jobs.pages import ENTRIES_PER_GROUP, PagedStage, PageTracker, pack, unpack
@@ -72,8 +73,9 @@ class RequestStage(PagedStage):
         decoded = self._decoder.decoded(record)
         if isinstance(decoded, Served):
             self._check_exist(decoded)
+        refused = _refused_rows(record)
         effects = self._advance(record)
-        if isinstance(decoded, Served):
+        if isinstance(decoded, Served) and not (refused and self._store_again(decoded, refused, effects)):
             self._serve(decoded, record, effects)
         self.next_offset = record.offset + 1
         return effects
@@ -127,6 +129,22 @@ class RequestStage(PagedStage):
         self._touch_series(self._window.add(rows.for_window(grouping, scores)))
         effects.limit(Limit.WINDOW_SERIES, self._window.overflowed)
         effects.rows[REQUESTS.name] = rows.for_table(grouping, scores, learning, self._log_ms, record.offset)
+
+    def _store_again(self, served: Served, refused: RefusedRows, effects: Effects) -> bool:
+        """Give rows of a record that was put back because the table had refused them: as they were, and nothing is
+        counted, for their requests are in windows. False when one is not known, so that the record is as any other."""
+        offsets = served.requests.offset.tolist()
+        chosen = np.array(refused.has(offsets), dtype=np.bool_)
+        seen = self._seen.get((served.event.cluster_id, served.event.topic_id))
+        if seen is None or not chosen.any() or any(o not in seen for o in served.requests.offset[chosen].tolist()):
+            return False
+        rows = TelemetryRows(served, chosen)
+        # What the row model said of them is gone, and it has learnt them.
+        scores, learning = np.zeros(rows.count), np.ones(rows.count, dtype=np.bool_)
+        effects.rows[REQUESTS.name] = rows.for_table(
+            rows.grouping(), scores, learning, refused.served_ms, refused.telemetry_offset
+        )
+        return True
 
     def _repeat(self, told_again: Grouping) -> None:
         counts = np.bincount(told_again.series, minlength=len(told_again.keys)).tolist()
@@ -223,3 +241,14 @@ class RequestStage(PagedStage):
             raise ValueError(f"{len(series)} series in the pages, {count} expected")
         self._window.restore(series)
         self._pages.restored(groups)
+
+
+def _refused_rows(record: Record) -> RefusedRows | None:
+    """The rows that the record was put back for, if any. Raises DecodeError."""
+    raw = next((value for name, value in record.headers if name == ROWS_HEADER), None)
+    if raw is None:
+        return None
+    try:
+        return RefusedRows.of_text(raw.decode("ascii"))
+    except ValueError as error:
+        raise DecodeError(Reason.WRONG_HEADERS, f"{ROWS_HEADER}: {error}") from None
