@@ -117,6 +117,12 @@ class BatchLoop:
         finally:
             log.close()
 
+    def oldest_seconds(self) -> float:
+        """Age of the oldest record that was taken and is not done; 0 when all are. From any thread."""
+        found = [progress.oldest_ms for progress in tuple(self._progress.values())]
+        oldest_ms = min((one for one in found if one is not None), default=None)
+        return 0.0 if oldest_ms is None else max(0.0, (self._clock.now_ms() - oldest_ms) / 1000)
+
     def _turn(self) -> None:
         seconds = self._work.step(self._outbox, start=not self._outbox.is_full())
         self._outbox.collect()
@@ -158,7 +164,7 @@ class BatchLoop:
             progress = None
         if progress is None:
             progress = self._progress[where] = Progress(*where, self._limit.deliveries_per_record)
-        return progress.begin(record.offset)
+        return progress.begin(record.offset, record.timestamp_ms)
 
     def _store(self) -> None:
         for (topic, partition), progress in self._progress.items():

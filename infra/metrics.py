@@ -37,6 +37,26 @@ LOG_RECORDS_DROPPED = _counter(
     "Log lines that did not reach the log topic, by reason: queue_full, not_delivered, unpublishable.",
     ["reason"],
 )
+UNCOMMITTED_OLDEST_SECONDS = _gauge(
+    EVERY,
+    "inferwatch_uncommitted_oldest_seconds",
+    "Since the append of the oldest record that was taken and is not committed; 0: all is. Of a worker: not done, for "
+    "what is done is committed within a second. Of a job that keeps books too: the job's own.",
+)
+HELD = _gauge(
+    EVERY,
+    "inferwatch_held",
+    "What a bounded queue holds, by queue. Workers: requests and request_bytes taken and not started, answers and "
+    "answer_bytes waiting to be delivered. Jobs: rows waiting to be stored, events and event_bytes waiting to be "
+    "delivered, owed requests in the fullest book. Watchdogs: alert_events and alert_rows not told yet.",
+    ["what"],
+)
+HELD_MAX = _gauge(
+    EVERY,
+    "inferwatch_held_max",
+    "Its bound: from there on no record is taken; a watchdog drops the oldest alert.",
+    ["what"],
+)
 
 REQUESTS = _counter(WORKER, "inferwatch_requests_total", "Requests by outcome.", [*REQUEST, "outcome"])
 REQUEST_SECONDS = _histogram(
@@ -221,21 +241,9 @@ LEDGER_OWED_REQUESTS = _gauge(
 LEDGER_OLDEST_OWED_SECONDS = _gauge(
     JOBS, "inferwatch_ledger_oldest_owed_seconds", "Age of the oldest of them; 0 while nothing is owed.", ["scenario"]
 )
-UNCOMMITTED_OLDEST_SECONDS = _gauge(
-    JOBS,
-    "inferwatch_uncommitted_oldest_seconds",
-    "Since the append of the oldest record that was taken and is not committed; 0: all is.",
-)
 BEHIND_RECORDS = _gauge(
     JOBS, "inferwatch_behind_records", "Records in the logs of this job's partitions that it has not taken."
 )
-HELD = _gauge(
-    JOBS,
-    "inferwatch_held",
-    "What a bounded queue holds, by queue: rows waiting to be stored, events and event_bytes waiting to be delivered.",
-    ["what"],
-)
-HELD_MAX = _gauge(JOBS, "inferwatch_held_max", "Its bound: from there on no record is taken.", ["what"])
 WAITING_FOR = _gauge(
     JOBS,
     "inferwatch_waiting_for",
@@ -260,4 +268,11 @@ WATCHDOG_COUNTED_LOOKS = _gauge(
 )
 WATCHDOG_LOOKS = _counter(
     WATCHDOG, "inferwatch_watchdog_looks_total", "Looks, by whether Kafka did: answered, kafka_away.", ["outcome"]
+)
+WATCHDOG_ALERTS_DROPPED = _counter(
+    WATCHDOG,
+    "inferwatch_watchdog_alerts_dropped_total",
+    "Alerts and anomalies about the pipeline that were not told, by queue (alert_events, alert_rows) and reason: "
+    "too_many, refused.",
+    ["what", "reason"],
 )

@@ -114,6 +114,11 @@ class Outbox:
         """True while nothing should be added."""
         return self.pending >= self.pending_max or self._bytes >= self.bytes_max
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes of what is not confirmed. From any thread."""
+        return self._bytes
+
     def holds_lost(self) -> bool:
         """Whether records are unconfirmed of a partition that was given up since: they may yet come to be in Kafka."""
         return any(progress.closed for progress in self._by_progress)

@@ -35,7 +35,7 @@ class Progress:
         self.partition = partition
         self.closed = False
         self._deliveries = deliveries
-        self._begun: deque[int] = deque()
+        self._begun: deque[tuple[int, int]] = deque()  # with when they were appended
         self._owed: dict[int, int] = {}
         self._last = -1
         self._next_offset: int | None = None
@@ -44,12 +44,12 @@ class Progress:
         """True when `offset` comes after all begun ones, as a log's next record must."""
         return offset > self._last
 
-    def begin(self, offset: int) -> Receipt:
-        """A record was consumed. Offsets must rise."""
+    def begin(self, offset: int, appended_ms: int = 0) -> Receipt:
+        """A record was consumed, appended at that epoch millisecond. Offsets must rise."""
         if not self.follows(offset):
             raise ValueError(f"{self.topic}[{self.partition}]: offset {offset} after {self._last}")
         self._last = offset
-        self._begun.append(offset)
+        self._begun.append((offset, appended_ms))
         self._owed[offset] = self._deliveries
         return Receipt(self, offset)
 
@@ -61,8 +61,8 @@ class Progress:
         if owed == 0:
             raise ValueError(f"{self.topic}[{self.partition}]: offset {offset} was settled more often than it owes")
         self._owed[offset] = owed - 1
-        while self._begun and self._owed[self._begun[0]] == 0:
-            done = self._begun.popleft()
+        while self._begun and self._owed[self._begun[0][0]] == 0:
+            done, _ = self._begun.popleft()
             del self._owed[done]
             self._next_offset = done + 1
 
@@ -74,6 +74,14 @@ class Progress:
     def unfinished(self) -> int:
         """Records begun and not done."""
         return len(self._owed)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest record that is not done was appended; None: all are. From any thread."""
+        try:
+            return self._begun[0][1]
+        except IndexError:
+            return None
 
     def take_next_offset(self) -> int | None:
         """The offset after the done prefix when it has moved since last asked, else None."""

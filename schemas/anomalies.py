@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -92,6 +92,33 @@ class AnomalyDetected(Message):
     state_digest: Annotated[str, Field(max_length=128)] = Field(
         default="", description="SHA-256 of the detector's state just before this window."
     )
+
+
+def anomaly_row(event: AnomalyDetected) -> dict[str, Any]:
+    """An anomaly as a row of the table `anomalies`, where nothing is kept that could recompute it."""
+    names = ("anomaly_id", "metric", "strength", "state_digest")
+    scores = ("score", "confidence", "severity", "actual", "expected", "lower", "upper", "detector", "config_digest")
+    return {
+        **{name: getattr(event, name) for name in names},
+        **{name: getattr(event.score, name) for name in scores},
+        "kind": event.kind.value,
+        "source_topic_id": "",
+        "window_start": event.window_start_ms,
+        "window_end": event.window_end_ms,
+        "scenario": event.series.scenario,
+        "model": event.series.model,
+        "model_version": event.series.version,
+        "onset": event.onset_ms,
+        "contributors": list(event.contributors),
+        "contributions": list(event.contributors.values()),
+        "source_partitions": [one.partition for one in event.inputs],
+        "source_first_offsets": [one.first_offset for one in event.inputs],
+        "source_next_offsets": [one.next_offset for one in event.inputs],
+        "state": "",
+        "scored_input": "",
+        "scored_config": "",
+        "scoring_format": 0,
+    }
 
 
 class WindowCorrected(Message):

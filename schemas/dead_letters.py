@@ -148,4 +148,6 @@ def _fit(headers: Headers) -> tuple[tuple[tuple[str, bytes | None], ...], int]:
             break
         if not name.startswith((CONNECT, "inferwatch.")):
             kept.append((name, raw))
-    return tuple(kept), len(headers) - len(kept)
+    # Ours are no part of the record: of one that was put back and is buried again nothing is lost with them.
+    theirs = sum(not name.startswith((CONNECT, "inferwatch.")) for name, _ in headers)
+    return tuple(kept), theirs - len(kept)

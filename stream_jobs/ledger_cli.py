@@ -58,7 +58,7 @@ def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -
     from infra.kafka import KafkaCluster, KafkaPublisher
     from infra.logs import setup_logging
     from infra.meters import Exposition
-    from infra.metrics import CATALOGUE, EVERY, JOBS
+    from infra.metrics import CATALOGUE, EVERY, JOBS, UNCOMMITTED_OLDEST_SECONDS
     from infra.settings import HealthSettings, load
     from stream_jobs.jobs_cli import end_process
 
@@ -75,7 +75,8 @@ def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -
     KafkaCluster(kafka).wait_ready(START_SECONDS)
     publisher = KafkaPublisher(kafka, client_id=client_id)
     readiness.loaded()
-    running = start_ledger(settings, kafka, publisher, clock, client_id, end_process, readiness)
+    follow = UNCOMMITTED_OLDEST_SECONDS.follow
+    running = start_ledger(settings, kafka, publisher, clock, client_id, end_process, readiness, show_age=follow)
     stop.wait()
     running.finish()
     publisher.close(5.0)
@@ -90,8 +91,11 @@ def start_ledger(
     client_id: str,
     on_fatal: Callable[[BaseException], None],
     readiness: Readiness,
+    *,
+    show_age: Callable[[Callable[[], float]], None] = lambda source: None,
 ) -> RunningLedger:
     """Keep the books in a thread of this process. From now on `readiness` is told by it, and says when it stands still.
+    `show_age` is given what tells the age of the oldest record that is not saved, in seconds.
 
     Raises ConnectionError when a topic is missing, and ClickException with exit code 78 when they do not fit.
     """
@@ -103,6 +107,7 @@ def start_ledger(
 
     check_topics(KafkaCluster(kafka))
     job = LedgerJob(settings, kafka, publisher, clock, client_id, on_turn=turn)
+    show_age(job.unsaved.seconds)
     turn()  # the first one may never come
     return RunningLedger(job, on_fatal)
 

@@ -16,6 +16,7 @@ from infra.offset_set import OffsetSet
 from infra.ports import Record
 from schemas.anomalies import DetectorsRenewed
 from schemas.base import DecodeError, Reason
+from schemas.refused_rows import ROWS_HEADER, RefusedRows
 from schemas.tables import REQUESTS
 from schemas.topics import TELEMETRY
 from schemas.windows import PartialSeries
@@ -82,8 +83,9 @@ class RequestStage(PagedStage):
         decoded = self._decoder.decoded(record)
         if isinstance(decoded, Served):
             self._check_exist(decoded)
+        refused = _refused_rows(record)
         effects = self._advance(record)
-        if isinstance(decoded, Served):
+        if isinstance(decoded, Served) and not (refused and self._store_again(decoded, refused, effects)):
             self._serve(decoded, record, effects)
         if effects.limits:
             self._bounds.reached(effects.limits)
@@ -173,6 +175,22 @@ class RequestStage(PagedStage):
         self._touch_series(self._window.add(rows.for_window(grouping, scores)))
         effects.limit(Limit.WINDOW_SERIES, self._window.overflowed)
         effects.rows[REQUESTS.name] = rows.for_table(grouping, scores, learning, self._clock.now_ms, record.offset)
+
+    def _store_again(self, served: Served, refused: RefusedRows, effects: Effects) -> bool:
+        """Give rows of a record that was put back because the table had refused them: as they were, and nothing is
+        counted, for their requests are in windows. False when one is not known, so that the record is as any other."""
+        offsets = served.requests.offset.tolist()
+        chosen = np.array(refused.has(offsets), dtype=np.bool_)
+        seen = self._seen.get((served.event.cluster_id, served.event.topic_id))
+        if seen is None or not chosen.any() or any(o not in seen for o in served.requests.offset[chosen].tolist()):
+            return False
+        rows = TelemetryRows(served, chosen)
+        # What the row model said of them is gone, and it has learnt them.
+        scores, learning = np.zeros(rows.count), np.ones(rows.count, dtype=np.bool_)
+        effects.rows[REQUESTS.name] = rows.for_table(
+            rows.grouping(), scores, learning, refused.served_ms, refused.telemetry_offset
+        )
+        return True
 
     def _repeat(self, told_again: Grouping) -> None:
         counts = np.bincount(told_again.series, minlength=len(told_again.keys)).tolist()
@@ -294,3 +312,14 @@ class RequestStage(PagedStage):
         except BROKEN as error:
             return [self._renew(f"row models: {error}", 0)]
         return [self._renew("; ".join(broken), len(broken))] if broken else []
+
+
+def _refused_rows(record: Record) -> RefusedRows | None:
+    """The rows that the record was put back for, if any. Raises DecodeError."""
+    raw = next((value for name, value in record.headers if name == ROWS_HEADER), None)
+    if raw is None:
+        return None
+    try:
+        return RefusedRows.of_text(raw.decode("ascii"))
+    except ValueError as error:
+        raise DecodeError(Reason.WRONG_HEADERS, f"{ROWS_HEADER}: {error}") from None

@@ -21,6 +21,7 @@ from infra.columns import Column, hash_into, joined
 from infra.metrics import BLOCKS_STORED, ROWS_STORED
 from infra.ports import InvalidRecord, Record, RetryLater, TableWriter
 from schemas.base import DecodeError, Reason
+from schemas.refused_rows import RefusedRows
 
 LOG = logging.getLogger(__name__)
 BACKOFF_SECONDS_MAX = 5.0
@@ -30,7 +31,7 @@ fewer parts later."""
 ROWS_MAX = 300_000
 """A block on its way, one that waits, and one that fills: about 75 MB, and as much again once they are joined."""
 REFUSALS_LISTED_MAX = 20
-"""Rows named in one dead letter; the count is always said."""
+"""Rows named by their numbers in one dead letter; the count is always said. Rows of requests are all named."""
 
 
 class RowOwner(Protocol):
@@ -250,8 +251,8 @@ class RowSink:
         for part in parts:
             inside = [one for one in refused if first <= one.row < first + part.rows]
             if inside:
-                listed = ", ".join(str(one.row - first) for one in inside[:REFUSALS_LISTED_MAX])
-                detail = f"{table} refused {len(inside)} of {part.rows} rows ({listed}): {inside[0].why}"
+                listed = _named(part.columns, [one.row - first for one in inside])
+                detail = f"{table} refused {len(inside)} of {part.rows} rows {listed}: {inside[0].why}"
                 part.owner.dead_letter(part.record, DecodeError(Reason.REFUSED_BY_TABLE, detail))
             first += part.rows
 
@@ -267,6 +268,14 @@ def _made_ready(table: str, parts: list[_Part]) -> _Block:
     live = sorted((part for part in parts if part.owner.alive), key=_place)
     columns = _joined(live)
     return _Block(parts, live, columns, token_of(table, columns))
+
+
+def _named(columns: Mapping[str, Column], rows: Sequence[int]) -> str:
+    """In brackets; rows of requests so that they can be put back."""
+    if not {"offset", "telemetry_offset", "served_at"} <= columns.keys():
+        return f"({', '.join(map(str, rows[:REFUSALS_LISTED_MAX]))})"
+    told_at, served_ms = int(columns["telemetry_offset"][0]), int(columns["served_at"][0])
+    return RefusedRows.of_offsets((int(columns["offset"][row]) for row in rows), told_at, served_ms).detail()
 
 
 def _place(part: _Part) -> tuple[int, int]:

@@ -121,10 +121,11 @@ class InferenceWork:
 
     def is_full(self) -> bool:
         """See `Work.is_full`."""
-        return (
-            self.waiting() >= self._limit.requests_max
-            or self._incoming_bytes + self._lanes.held_bytes + self._images.held_bytes >= self._limit.bytes_max
-        )
+        return self.waiting() >= self._limit.requests_max or self.held_bytes() >= self._limit.bytes_max
+
+    def held_bytes(self) -> int:
+        """Bytes of what waits. From any thread."""
+        return self._incoming_bytes + self._lanes.held_bytes + self._images.held_bytes
 
     def under_way(self) -> int:
         """See `Work.under_way`: batches, and outcomes not yet told."""
@@ -149,9 +150,8 @@ class InferenceWork:
         for ticket, computed in done:  # told of while the next batch is computed
             self._fold(self._started.pop(ticket), computed, outbox)
         now_ms = self._clock.now_ms()
-        telemetry = self._outcomes.telemetry
         last = not start and self._compute.under_way() == 0
-        self._untold += telemetry.take(now_ms, everything=last, sample=self._sample)
+        self._untold += self._outcomes.telemetry.take(now_ms, everything=last, sample=self._sample)
         told = self._tell(outbox, now_ms) if self._untold else []
         if self._observer is not None:
             if told:

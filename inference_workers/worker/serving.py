@@ -26,6 +26,7 @@ from inference_workers.telemetry.observer import Observer
 from inference_workers.worker.loop import DELIVERIES_PER_RECORD, InferenceWork, Models, WorkLimit
 from infra.batch_loop import BatchLoop, LoopLimit, OpenLog, Work
 from infra.dead_letters import DeadLetters
+from infra.metrics import HELD, HELD_MAX, UNCOMMITTED_OLDEST_SECONDS
 from infra.outbox import Outbox
 from infra.ports import Clock, Publisher
 from infra.traces import RandomBits
@@ -61,7 +62,7 @@ def new_work(
     if observer is not None:
         observer.deployed(table)
         observer.follow_cache(lambda: cache.bytes_held, lambda: cache.evictions)
-    return InferenceWork(
+    work = InferenceWork(
         Admission(
             table,
             outside.clock,
@@ -90,6 +91,9 @@ def new_work(
         models=models,
         observer=observer,
     )
+    _show("requests", work.waiting, settings.queue_requests_max)
+    _show("request_bytes", work.held_bytes, settings.queue_bytes_max)
+    return work
 
 
 def new_loop(
@@ -102,12 +106,23 @@ def new_loop(
     wait: Callable[[float], object],
 ) -> BatchLoop:
     """The consume loop, not yet a member of the group. `wait`: see `ComputeThread.wait`."""
-    return BatchLoop(
+    outbox = Outbox(outside.publisher, outside.clock)
+    _show("answers", lambda: outbox.pending, outbox.pending_max)
+    _show("answer_bytes", lambda: outbox.pending_bytes, outbox.bytes_max)
+    loop = BatchLoop(
         open_log,
-        Outbox(outside.publisher, outside.clock),
+        outbox,
         work,
         outside.clock,
         LoopLimit(deliveries_per_record=DELIVERIES_PER_RECORD, held_records_max=settings.queue_requests_max),
         stop=stop,
         wait=wait,
     )
+    UNCOMMITTED_OLDEST_SECONDS.follow(loop.oldest_seconds)
+    return loop
+
+
+def _show(queue: str, held: Callable[[], int], most: int) -> None:
+    """Let the gauges read a bounded queue, on the thread of their port."""
+    HELD.labels(queue).follow(lambda: float(held()))
+    HELD_MAX.labels(queue).set(float(most))

@@ -10,6 +10,7 @@ from infra.ports import Record
 from schemas import topics
 from schemas.base import Reason
 from schemas.dead_letters import SUFFIX, DeadLetter
+from schemas.refused_rows import RefusedRows
 
 LETTER_TOPICS = tuple(topics.dead_letters_of(topic) for topic in topics.DECLARED if topic.processed)
 HEADERS_LOST = "a header's name is not UTF-8"
@@ -43,6 +44,15 @@ class Letter:
         return digest.hexdigest()[:32]
 
     @property
+    def refused_rows(self) -> RefusedRows | None:
+        """The rows of requests that the table refused of the record, when the letter names them all."""
+        is_refused = self.content.reason is Reason.REFUSED_BY_TABLE and self.content.topic == topics.TELEMETRY.name
+        try:
+            return RefusedRows.of_detail(self.content.detail) if is_refused else None
+        except ValueError:
+            return None
+
+    @property
     def why_not(self) -> str | None:
         """Why it cannot be put back; None: it can."""
         one = self.content
@@ -50,8 +60,8 @@ class Letter:
             return "stage 2 takes partial windows in their order: it would take this one for a repeat"
         if one.topic not in (topics.REQUESTS.name, topics.TELEMETRY.name):
             return f"what {one.topic} says has been decided otherwise since: publish a new record"
-        if one.reason is Reason.REFUSED_BY_TABLE:
-            return "the job has counted its requests as told: it would take this record for a repeat"
+        if one.reason is Reason.REFUSED_BY_TABLE and self.refused_rows is None:
+            return "it does not name all rows that were refused: the job would take the record for a repeat"
         if one.cut_bytes or one.key_cut_bytes:
             return f"{one.cut_bytes + one.key_cut_bytes:,} bytes of it were cut: publish the whole record"
         if one.detail.endswith(HEADERS_DROPPED) or (one.reason is Reason.WRONG_HEADERS and HEADERS_LOST in one.detail):

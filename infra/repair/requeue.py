@@ -4,6 +4,9 @@
 2. put back: key, value and headers unchanged, on its partition, with two headers that say where it came from
 3. done: a second marker says at which offset it is
 
+Telemetry of which the table refused rows goes back with a third header that names them: stage 1 makes them again,
+and counts nothing.
+
 A run that finds 1 without 3 reads the topic from the end named in 1 and looks for the header: nothing is sent on the
 word of a marker alone. Of two runs at once, the one whose first marker came first goes on.
 """
@@ -19,6 +22,7 @@ from typing import Protocol
 from infra.ports import Clock, Publisher, Record, RetryLater
 from infra.repair.letters import Letter
 from schemas.base import DecodeError, decode, encode, headers_for
+from schemas.refused_rows import ROWS_HEADER
 from schemas.requeues import FROM_HEADER, ID_HEADER, REQUEUE_KINDS, RecordRequeued, RequeueBegan
 from schemas.topics import REQUEUES
 
@@ -209,6 +213,8 @@ class Requeue:
     def _sender(self, letter: Letter) -> Callable[[DeliveryOf], None]:
         one = letter.content
         more = [(FROM_HEADER, letter.name.encode()), (ID_HEADER, letter.requeue_id.encode())]
+        if (rows := letter.refused_rows) is not None:
+            more.append((ROWS_HEADER, rows.text().encode()))
 
         def send(delivered: DeliveryOf) -> None:
             self._publisher.publish(

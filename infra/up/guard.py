@@ -12,7 +12,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Protocol
 
 import psutil
@@ -26,21 +25,15 @@ from infra.metrics import (
     WATCHDOG_LOOKS,
     WATCHDOG_RESTARTS,
 )
-from infra.ports import Clock, Fatal, InvalidRecord, Publisher, RetryLater, TableWriter
+from infra.ports import Clock, RetryLater
 from infra.settings import ClickHouseSettings, KafkaSettings
 from infra.up.group_sight import GroupSight
 from infra.up.lag_alert import LagAlert, LagPolicy
+from infra.up.teller import Teller
 from infra.up.watchdog import Seen, Verdict, Watchdog, WatchdogPolicy
-from schemas.alerts import AlertChanged, alert_row
-from schemas.base import encode, headers_for
-from schemas.tables import ALERTS
-from schemas.topics import ALERTS as ALERTS_TOPIC
 
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 10.0
-PENDING_MAX = 100
-"""Alerts that neither Kafka nor ClickHouse took yet. Above, the oldest goes: later ones say more."""
-DELIVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,62 +65,6 @@ class Sight(Protocol):
 
     def seen(self, pids: Collection[int], url: str) -> Seen:
         """What that says of a process, with its health."""
-
-
-class Teller:
-    """Puts an alert on the topic and into the table, each as soon as it takes it. For one thread."""
-
-    def __init__(self, publisher: Publisher, writer: TableWriter) -> None:
-        self._publisher, self._writer = publisher, writer
-        self._events: deque[AlertChanged] = deque(maxlen=PENDING_MAX)
-        self._rows: deque[AlertChanged] = deque(maxlen=PENDING_MAX)
-
-    def tell(self, change: AlertChanged | None) -> None:
-        """Tell a change, and what could not be told before. Blocks shortly; raises nothing."""
-        if change is not None:
-            self._events.append(change)
-            self._rows.append(change)
-        self._drain(self._events, self._publish)
-        self._drain(self._rows, self._store)
-
-    def _drain(self, waiting: deque[AlertChanged], send: Callable[[AlertChanged], None]) -> None:
-        try:
-            while waiting:
-                send(waiting[0])
-                waiting.popleft()
-        except RetryLater as error:
-            LOG.warning("%d alerts about the pipeline are told later: %s", len(waiting), error)
-        except Fatal as error:  # of this publisher: the other place may well take it
-            LOG.error("%d alerts about the pipeline cannot be told: %s", len(waiting), error)
-        except InvalidRecord as error:
-            LOG.error("an alert about the pipeline is refused: %s", error)
-            waiting.popleft()
-
-    def _publish(self, change: AlertChanged) -> None:
-        event_id = f"{change.incident_id}/{change.sequence}"
-        headers = headers_for(
-            change,
-            event_id=event_id,
-            source="inferwatch/watchdog",
-            time=datetime.fromtimestamp(change.changed_ms / 1000, UTC),
-            subject=change.incident_id,
-        )
-        refused: list[Exception | None] = []
-        self._publisher.publish(
-            ALERTS_TOPIC.name,
-            encode(change),
-            key=change.incident_id.encode(),
-            headers=headers,
-            on_delivery=lambda offset, error: refused.append(error),
-        )
-        if self._publisher.flush(DELIVERY_SECONDS) or not refused:
-            raise RetryLater("Kafka took it not in time")  # and may take it later: told twice, it counts once
-        if refused[0] is not None:
-            raise refused[0]
-
-    def _store(self, change: AlertChanged) -> None:
-        columns = {name: [value] for name, value in alert_row(change).items()}
-        self._writer.insert(ALERTS.name, columns, token=f"{change.incident_id}/{change.sequence}")
 
 
 class Guard:
@@ -191,14 +128,14 @@ class Guard:
         behind, lag_seconds = self._sight.behind, self._sight.lag_seconds
         WATCHDOG_LAG_RECORDS.labels(self._sight.name).set(float(behind) if answers else None)
         WATCHDOG_LAG_SECONDS.labels(self._sight.name).set(lag_seconds if answers else None)
-        change = None
+        told = None
         if answers:
             restarted = any(one.must_restart for one in said)
             why = next((one.words for one in said if one.must_restart), next((one.words for one in said), ""))
-            change = self._alert.look(behind, lag_seconds, why, restarted, self._clock.now_ms())
-            if change is not None:
-                LOG.warning("%s: %s", change.status.value, change.summary)
-        self._teller.tell(change)
+            told = self._alert.look(behind, lag_seconds, why, restarted, self._clock.now_ms())
+            if told is not None:
+                LOG.warning("%s: %s", told.change.status.value, told.change.summary)
+        self._teller.tell(told)
 
     def _look_at(self, target: Target, kafka_answers: bool) -> Verdict:
         pid, dog = self._dogs.get(target.name, (-1, Watchdog(self._policy)))

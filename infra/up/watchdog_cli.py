@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import click
 
 from infra.exit_codes import EXIT_INTERNAL
+from infra.up.lag_alert import LagPolicy
+from infra.up.watchdog import WatchdogPolicy
 
 if TYPE_CHECKING:
     from infra.ports import Clock
@@ -38,14 +40,14 @@ PORT_VARIABLES = ("INFERWATCH_JOBS_METRICS_PORT", "INFERWATCH_WORKER_METRICS_POR
 @click.option(
     "--looks",
     type=click.IntRange(2, 10_000),
-    default=20,
+    default=WatchdogPolicy().stalled_looks,
     show_default=True,
     help="Looks in a row without progress that end the command.",
 )
 @click.option(
     "--lag-seconds",
     type=click.FloatRange(1, 1e6),
-    default=60.0,
+    default=LagPolicy().lag_seconds,
     show_default=True,
     help="An alert opens when the oldest record not committed is older.",
 )
@@ -128,8 +130,6 @@ def _guard(
 ) -> Guard:
     from infra.connect import connection
     from infra.up.guard import Target, guard_of
-    from infra.up.lag_alert import LagPolicy
-    from infra.up.watchdog import WatchdogPolicy
 
     kafka, clickhouse = connection()
 

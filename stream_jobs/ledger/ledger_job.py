@@ -19,7 +19,7 @@ from infra.up.traffic import REQUEST_DEAD_LETTERS
 from schemas.topics import LEDGER_STATE, PREDICTIONS, REQUESTS, WINDOWS
 from stream_jobs.ledger.book import Book, Doings, positions
 from stream_jobs.ledger.book_start import BookStarts
-from stream_jobs.ledger.gauges import show
+from stream_jobs.ledger.gauges import Unsaved, show
 from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
 from stream_jobs.ledger.telling import Pace, Telling
 from stream_jobs.settings import JobSettings
@@ -61,6 +61,7 @@ class LedgerJob:
         self._store = KafkaStateStore(kafka, publisher, LEDGER_STATE.name, clock)
         # A report must come well within a window, or two of them could not be enough.
         interval = min(settings.ledger_seconds, settings.window_seconds / 8)
+        self.unsaved = Unsaved(clock)
         self._pace = Pace(interval, settings.window_seconds / 2)
         self._books: dict[int, Book] = {}
         self._waiting: set[int] = set()
@@ -244,6 +245,7 @@ class LedgerJob:
                 # Whether they are deleted or never were must be known before they are counted.
                 ledger.note_first_kept(self._cluster.ranges(REQUESTS.name)[number][0])
             ledger.fold(share)
+        self.unsaved.took(records)
 
     def _pause(self) -> None:
         """Read no more requests of a partition that owes too many; what follows them is counted by its offsets."""
@@ -308,3 +310,4 @@ class LedgerJob:
                 self._drop([number])
                 continue
             self._members.store(REQUESTS.name, number, book.ledger.next_offset)
+        self.unsaved.saved()

@@ -164,7 +164,7 @@ def replay_alert(name: str, alert: Mapping[str, Any], anomalies: Sequence[Replay
     """What the alert's anomalies say of it: which one opened it, under which name, and how it was told."""
     report = Report(name, list(anomalies), alert)
     if alert["scenario"] == PIPELINE:
-        report.notes.append("a watchdog raised it, from what it saw of Kafka then: nothing of that is kept")
+        report.notes.append("a watchdog told it, from what it saw of Kafka then: nothing of that is kept")
         return report
     if not anomalies:
         report.notes.append("its anomalies are not in the table, or not any more")

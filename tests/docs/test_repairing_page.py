@@ -9,6 +9,7 @@ from infra.audit.findings import RANGES_MAX, Kind
 from infra.audit.told import SPAN
 from infra.repair.dead_letters_cli import dead_letters
 from infra.repair.requeue import LEASE_MS
+from schemas.refused_rows import RANGES_CHARACTERS_MAX, ROWS_HEADER
 from schemas.requeues import FROM_HEADER, ID_HEADER
 from schemas.topics import REQUEUES
 from stream_jobs.sink import ROWS_MAX
@@ -37,6 +38,8 @@ def test_numbers_and_names_are_the_codes():
     assert f"{ROWS_MAX:,}" in PAGE
     assert FROM_HEADER in PAGE
     assert ID_HEADER in PAGE
+    assert ROWS_HEADER in PAGE
+    assert f"{RANGES_CHARACTERS_MAX:,} characters" in PAGE
     assert f"`{REQUEUES.name}`" in PAGE
     assert LEASE_MS == 60_000
     assert "less than a\nminute ago" in PAGE

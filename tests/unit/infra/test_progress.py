@@ -44,3 +44,13 @@ def test_after_closing_nothing_moves():
     receipt.settle()
     assert not receipt.is_alive()
     assert progress.take_next_offset() is None
+
+
+def test_the_oldest_that_is_not_done_has_its_age():
+    progress = Progress("t", 0, 1)
+    assert progress.oldest_ms is None
+    receipts = [progress.begin(offset, 1_000 * offset) for offset in (5, 6)]
+    receipts[1].settle()
+    assert progress.oldest_ms == 5_000
+    receipts[0].settle()
+    assert progress.oldest_ms is None

@@ -1,8 +1,10 @@
 """What offsets Faust's consumer commits. Every test here fails on stock Faust's consumer (the strict xfails say so)."""
 
 import asyncio
+from contextlib import aclosing
 from types import SimpleNamespace
 
+import faust
 import pytest
 from aiokafka.errors import IllegalGenerationError, KafkaError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -77,10 +79,17 @@ class Thread:
 
 
 class Producer:
-    """Counts flushes: stock Faust flushes for 0.1 s and commits all the same."""
+    """Outputs on their way to Kafka. A flush delivers all but `stuck` of them, and returns."""
+
+    def __init__(self):
+        self.pending, self.stuck = [], 0
+
+    def send(self, value):
+        self.pending.append(value)
 
     async def flush(self):
-        pass
+        await asyncio.sleep(0)
+        del self.pending[: len(self.pending) - self.stuck]
 
 
 def consumer_of(transport):
@@ -89,17 +98,20 @@ def consumer_of(transport):
         KafkaSettings(bootstrap_servers="127.0.0.1:9"), group="g", client_id="c", topics=[], job=SimpleNamespace()
     )
     app.transport = transport(app.conf.broker_consumer, app)
-    app.producer = SimpleNamespace(flush=Producer().flush, buffer=None)
+    app.producer = Producer()
     app.topics._acking_topics.add("topic")
+    app.flow_control.resume()
     coordinator = Coordinator()
     consumer = transport.Consumer(app.transport, print, None, None, loop=asyncio.get_running_loop())
     consumer._thread.thread_loop.close()
     consumer._thread = Thread(coordinator)
+    app.consumer = consumer
     return consumer, coordinator
 
 
 def message(consumer, offset, tp=P0):
     one = ConsumerMessage(tp.topic, tp.partition, offset, 0.0, 0, None, None, b"", None, tp=tp)
+    one.generation_id = consumer.app.consumer_generation_id
     consumer._unacked_messages.add(one)
     return one
 
@@ -126,6 +138,50 @@ def test_unfinished_event_behind_an_acked_one_is_not_committed(transport):
         consumer.ack(message(consumer, 11))
         await consumer.commit()
         assert not any(offset > 10 for commit in coordinator.commits for offset in commit.values())
+
+    asyncio.run(run())
+
+
+async def work_on(consumer, record, body):
+    """A real stream over one record, left as an agent's loop is when its body raises."""
+    channel = consumer.app.channel()
+    stream = consumer.app.stream(channel)
+    stream.channel.queue.put_nowait(faust.Event(consumer.app, None, b"", None, record))
+    async with aclosing(aiter(stream)) as values:
+        async for _ in values:
+            body()
+            return
+
+
+@BOTH
+def test_nothing_is_committed_while_an_output_is_not_delivered(transport):
+    """Flush before commit: stock Faust flushes, does not look whether all was delivered, and commits."""
+
+    async def run():
+        consumer, coordinator = consumer_of(transport)
+        producer = consumer.app.producer
+        producer.stuck = 1
+        await work_on(consumer, message(consumer, 0), lambda: [producer.send(value) for value in (b"a", b"b")])
+        await consumer.commit()
+        assert b"b" in producer.pending
+        assert coordinator.commits == []
+
+    asyncio.run(run())
+
+
+@BOTH
+def test_record_of_which_the_stream_s_body_raised_is_not_committed(transport):
+    """Ack on exception: a stream acks its record however its body is left, and the next commit goes past it."""
+
+    def fail():
+        raise OSError("the body raised")
+
+    async def run():
+        consumer, coordinator = consumer_of(transport)
+        with pytest.raises(OSError, match="the body raised"):
+            await work_on(consumer, message(consumer, 0), fail)
+        await consumer.commit()
+        assert coordinator.commits == []
 
     asyncio.run(run())
 

@@ -3,10 +3,12 @@
 import os
 
 from infra.kafka.group_members import GroupSeen
-from infra.ports import Fatal, RetryLater
+from infra.metrics import HELD, HELD_MAX, WATCHDOG_ALERTS_DROPPED
+from infra.ports import Fatal, InvalidRecord, RetryLater
 from infra.up.group_sight import GroupSight
-from infra.up.guard import Guard, Target, Teller
+from infra.up.guard import Guard, Target
 from infra.up.lag_alert import LagAlert, LagPolicy
+from infra.up.teller import PENDING_MAX, Teller
 from infra.up.watchdog import Health, WatchdogPolicy
 from tests.fakes import FakeClock
 
@@ -51,7 +53,7 @@ class Outside:
     def insert(self, table, columns, *, token):
         if self.away:
             raise RetryLater("away")
-        self.rows.append((table, columns["status"][0], token))
+        self.rows.append((table, columns.get("status", columns["kind"])[0], token))
 
 
 class Watched:
@@ -130,19 +132,63 @@ def test_an_alert_is_told_when_the_servers_are_back_and_not_twice():
     assert watched.outside.events == []
     watched.outside.away = False
     watched.looks(1)
-    assert [topic for topic, _ in watched.outside.events] == ["alerts"]
-    assert [row[:2] for row in watched.outside.rows] == [("alerts_stored", "open")]
+    assert [topic for topic, _ in watched.outside.events] == ["anomaly.events", "alerts"]
+    assert [row[:2] for row in watched.outside.rows] == [("anomalies_stored", "lag"), ("alerts_stored", "open")]
     watched.cluster.commits = {("t", 0): 10, ("t", 1): 10}
     watched.looks(3)
-    assert [row[1] for row in watched.outside.rows] == ["open", "resolved"]
+    assert [row[1] for row in watched.outside.rows] == ["lag", "open", "resolved"]
+    assert len({row[2] for row in watched.outside.rows}) == 3, "a token each"
 
 
 def test_a_publisher_that_is_broken_for_good_keeps_no_alert_from_the_table():
     watched = Watched(member(), "clickhouse")
     watched.outside.publish = broken
     watched.looks(6)
-    assert [row[:2] for row in watched.outside.rows] == [("alerts_stored", "open")]
+    assert [row[:2] for row in watched.outside.rows] == [("anomalies_stored", "lag"), ("alerts_stored", "open")]
 
 
 def broken(*_, **__):
     raise Fatal("fenced")
+
+
+def changes(count):
+    """An alert that is told again and again, ever worse."""
+    alert = LagAlert(LagPolicy(1.0, 1), "g")
+    return [alert.look(1, 4.0 * 3.0**number, "", False, 1_000_000 + 10_000 * number) for number in range(count)]
+
+
+def dropped(what, reason):
+    return WATCHDOG_ALERTS_DROPPED.labels(what, reason).read() or 0.0
+
+
+def test_what_nobody_takes_is_bounded_and_what_is_dropped_is_counted():
+    outside = Outside()
+    outside.away = True
+    teller = Teller(outside, outside)
+    before = dropped("alert_events", "too_many"), dropped("alert_rows", "too_many")
+    for told in changes(30) * 5:
+        teller.tell(told)
+    assert HELD.labels("alert_events").read() == PENDING_MAX == HELD_MAX.labels("alert_events").read()
+    gone = 2 * 30 * 5 - PENDING_MAX
+    after = dropped("alert_events", "too_many"), dropped("alert_rows", "too_many")
+    assert after == (before[0] + gone, before[1] + gone)
+    outside.away = False
+    teller.tell(None)
+    assert len(outside.events) == len(outside.rows) == PENDING_MAX
+    assert HELD.labels("alert_rows").read() == 0
+
+
+def test_what_is_refused_is_counted_and_holds_up_nothing_behind_it():
+    outside = Outside()
+    teller, take = Teller(outside, outside), outside.insert
+    before = dropped("alert_rows", "refused")
+
+    def insert(table, columns, *, token):
+        if table == "anomalies_stored":
+            raise InvalidRecord("no such column")
+        take(table, columns, token=token)
+
+    outside.insert = insert
+    teller.tell(changes(1)[0])
+    assert [row[0] for row in outside.rows] == ["alerts_stored"]
+    assert dropped("alert_rows", "refused") == before + 1

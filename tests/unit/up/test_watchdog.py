@@ -8,7 +8,8 @@ from infra.up.commit_lag import CommitLag
 from infra.up.lag_alert import LagAlert, LagPolicy
 from infra.up.watchdog import Health, Seen, State, Watchdog, WatchdogPolicy
 from schemas.alerts import AlertStatus
-from schemas.anomalies import AnomalyKind
+from schemas.anomalies import AnomalyKind, anomaly_row
+from schemas.tables import ANOMALIES
 
 POLICY = WatchdogPolicy(stalled_looks=5, silent_looks=3, dead_looks=2)
 WELL = Health(is_live=True)
@@ -109,15 +110,20 @@ def test_the_pipeline_alerts_when_it_falls_behind_and_when_it_has_caught_up():
     alert = LagAlert(LagPolicy(60.0, 2), "jobs")
     assert alert.look(5, 12.0, "", False, 1_000_000) is None
     assert alert.look(500, 61.0, "waits for clickhouse", False, 1_010_000) is None
-    opened = alert.look(600, 71.0, "waits for clickhouse", False, 1_020_000)
+    told = alert.look(600, 71.0, "waits for clickhouse", False, 1_020_000)
+    opened = told.change
     assert (opened.status, opened.kind, opened.sequence) == (AlertStatus.OPEN, AnomalyKind.LAG, 0)
     assert opened.onset_ms == 1_010_000 - 61_000
     assert opened.summary == ("Consumer group jobs is 600 records behind, the oldest for 71 s: waits for clickhouse.")
     assert opened.series.scenario == "(pipeline)"
     assert alert.look(700, 90.0, "", False, 1_040_000) is None  # not twice as bad
-    assert alert.look(900, 150.0, "", False, 1_050_000).status is AlertStatus.UPDATED
+    updated = alert.look(900, 150.0, "", False, 1_050_000)
+    assert updated.change.status is AlertStatus.UPDATED
+    assert updated.anomaly.anomaly_id == updated.change.anomaly_id != told.anomaly.anomaly_id
     assert alert.look(10, 20.0, "", False, 1_060_000) is None
-    over = alert.look(0, 0.0, "", False, 1_070_000)
+    last = alert.look(0, 0.0, "", False, 1_070_000)
+    over = last.change
+    assert (last.anomaly, over.anomaly_id) == (None, updated.anomaly.anomaly_id)
     assert (over.status, over.sequence, over.incident_id) == (AlertStatus.RESOLVED, 2, opened.incident_id)
     assert over.peak_score == pytest.approx(150 / 210)
     assert alert.look(0, 0.0, "", False, 1_080_000) is None
@@ -125,5 +131,22 @@ def test_the_pipeline_alerts_when_it_falls_behind_and_when_it_has_caught_up():
 
 def test_a_restart_is_told_at_once():
     alert = LagAlert(LagPolicy(60.0, 2), "jobs")
+    assert alert.look(0, 0.0, "", False, 990_000) is None
     told = alert.look(5, 30.0, "its health port has not answered in 6 looks", True, 1_000_000)
-    assert (told.status, told.kind) == (AlertStatus.OPEN, AnomalyKind.STALL)
+    assert (told.change.status, told.change.kind) == (AlertStatus.OPEN, AnomalyKind.STALL)
+    assert (told.anomaly.kind, told.anomaly.window_start_ms) == (AnomalyKind.STALL, 990_000)
+
+
+def test_what_it_saw_is_an_anomaly_as_any_other():
+    alert = LagAlert(LagPolicy(60.0, 2), "jobs")
+    alert.look(500, 61.0, "", False, 1_010_000)
+    told = alert.look(600, 71.0, "", False, 1_020_000)
+    anomaly, change = told.anomaly, told.change
+    assert (anomaly.kind, anomaly.series, anomaly.metric) == (AnomalyKind.LAG, change.series, "commit_lag_seconds")
+    assert (anomaly.window_start_ms, anomaly.window_end_ms) == (1_010_000, 1_020_000)
+    assert anomaly.onset_ms == change.onset_ms
+    assert (anomaly.score.actual, anomaly.score.upper, anomaly.strength) == (71.0, 60.0, pytest.approx(71 / 131))
+    row = anomaly_row(anomaly)
+    assert set(row) == set(ANOMALIES.column_names)
+    # A replay finds the anomalies of an alert by these.
+    assert change.onset_ms <= row["window_start"] <= row["window_end"] <= change.changed_ms

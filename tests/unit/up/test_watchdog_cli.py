@@ -1,4 +1,4 @@
-"""The watchdog command's exit code when it is told to stop."""
+"""The watchdog command: its defaults are the policies', and its exit code when it is told to stop."""
 
 import os
 import signal
@@ -6,8 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from infra.up.guard import LOOK_SECONDS
+from infra.up.lag_alert import LagPolicy
 from infra.up.supervision import ChildState
-from infra.up.watchdog_cli import _run
+from infra.up.watchdog import WatchdogPolicy
+from infra.up.watchdog_cli import _run, watchdog
 
 
 class Child:
@@ -41,3 +44,10 @@ def handlers():
 def test_stopped_while_its_child_waits_to_be_started_again_it_ends_well(handlers):
     guard = SimpleNamespace(start=lambda: None, due=list, stop=lambda: None)
     assert _run(Child(), guard) == 0
+
+
+def test_its_defaults_are_those_of_the_policies():
+    given = {option.name: option.default for option in watchdog.params}
+    assert given["lag_seconds"] == LagPolicy().lag_seconds
+    assert given["looks"] == WatchdogPolicy().stalled_looks
+    assert given["look_seconds"] == LOOK_SECONDS

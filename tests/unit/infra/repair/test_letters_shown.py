@@ -8,6 +8,7 @@ from infra.ports import Record
 from infra.repair.letters import LETTER_TOPICS, Filter, Letter, letters_in
 from infra.repair.shown import as_json, as_text, text_of
 from schemas.base import UNREADABLE_HEADERS, Reason
+from schemas.refused_rows import RefusedRows
 from schemas.topics import DECLARED
 from tests.dead_letter_records import buried
 
@@ -63,6 +64,10 @@ def test_the_requeue_id_is_of_origin_and_content():
     assert len({one.requeue_id for one in [*others, letter()]}) == len(others) + 1
 
 
+REFUSED = f"requests_stored refused 3 of 9 rows {RefusedRows(17, 5, ((4, 5), (9, 9))).detail()}: why"
+MANY = f"requests_stored refused 900 of 900 rows {RefusedRows.of_offsets(range(0, 1_800, 2), 17, 5).detail()}: why"
+
+
 @pytest.mark.parametrize(
     ("made", "why"),
     [
@@ -71,6 +76,9 @@ def test_the_requeue_id_is_of_origin_and_content():
         (letter(topic="inference.windows"), "repeat"),
         (letter(topic="control.deployments"), "publish a new record"),
         (letter(topic="inference.telemetry", reason=Reason.REFUSED_BY_TABLE), "repeat"),
+        (letter(topic="inference.telemetry", reason=Reason.REFUSED_BY_TABLE, detail=REFUSED), None),
+        (letter(topic="inference.telemetry", reason=Reason.REFUSED_BY_TABLE, detail=MANY), "does not name all rows"),
+        (letter(topic="inference.windows", reason=Reason.REFUSED_BY_TABLE, detail=REFUSED), "in their order"),
         (letter(b"x" * 2_000, key=None), "1,000 bytes of it were cut"),
         (letter(headers=tuple((f"h{n}", b"x" * 1_000) for n in range(60))), "headers of it were lost"),
         (
