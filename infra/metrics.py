@@ -200,7 +200,7 @@ STATE_RENEWED = _counter(
     "inferwatch_state_renewed_total",
     "States of partitions that a take-over could not use, by topic that is folded: whole ones (all), because they were "
     "passed over, unreadable or of another configuration, and ones of which a part was broken (part).",
-    ["topic", "part"],
+    ["topic", "what"],
 )
 TAKE_OVER_SECONDS = _histogram(
     JOBS,

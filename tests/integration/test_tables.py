@@ -135,6 +135,24 @@ def test_the_books_read_rows_by_outcome_and_name_those_that_say_another(client, 
     assert sight.notes == []
 
 
+@pytest.mark.parametrize("table", tables.DECLARED, ids=lambda table: table.view)
+def test_rows_that_are_too_old_go_and_others_stay(client, table, unique):
+    """The TTL can remove rows, whether a partition's parts hold only old ones or not."""
+    names = {name for name in table.column_names if name in ("cluster_id", "scenario")}
+    (mark, *_) = sorted(names)
+    fresh = values(table) | {mark: unique}
+    old = {
+        name: value - timedelta(days=1_000) if isinstance(value, datetime) else value for name, value in fresh.items()
+    }
+    other = next(name for name in ("offset", "incident_id", "anomaly_id", "metric", "model") if name in old)
+    old[other] = old[other] + 1 if isinstance(old[other], int) else "old"
+    rows = {name: [old[name], fresh[name]] for name in fresh}
+    client.insert(table.name, rows, token=unique)
+    client.command(f"OPTIMIZE TABLE {table.name} FINAL")
+    asked = f"SELECT {other} FROM {table.view} WHERE {mark} = {{mark:String}}"
+    assert client.query(asked, {"mark": unique})[1] == [(fresh[other],)]
+
+
 @pytest.mark.parametrize("sql", SQL, ids=lambda sql: " ".join(sql.split())[:40])
 def test_a_documented_question_is_answered(client, sql):
     assert client.query_text(sql, "TSVWithNames", {"topic_id": "t", "partition": 1, "offset": 1})

@@ -1,4 +1,4 @@
-"""The watchdog as a process over a job that really hangs: stopped, with a blocked event loop; and one that need not go.
+"""The watchdog as a process over a job that hangs: stopped, blocked, or idle with work; and one that need not go.
 
 The job is the toy of `toy_job.py` on the real broker; what it stores must be exact after every restart.
 """
@@ -146,6 +146,22 @@ def test_a_job_whose_event_loop_is_blocked_is_started_again(watched, until, tmp_
     watched.start("--block-after", "200", "--once", str(tmp_path / "once"))
     all_committed(watched, until)
     assert watched.finish()["restarts"] == 1
+
+
+def test_a_job_that_lives_and_commits_nothing_is_started_again(watched, until, tmp_path):
+    """Its loop runs, its port says that it lives, its own watch does not look: only Kafka's offsets tell."""
+    takes_long("a job that does nothing for so many looks; the rule itself is a unit test's")
+    watched.send(500)
+    watched.start("--stall-after", "200", "--look-seconds", "3600", "--once", str(tmp_path / "once"))
+    until(lambda: watched.committed() == 200, "what it took is committed", 60.0)
+    first = watched.child()
+    all_committed(watched, until)
+    assert watched.child().pid != first.pid
+    assert watched.finish()["restarts"] == 1
+    log = watched.log.read_text()
+    assert f"300 records wait and it has committed nothing, in {LOOKS} looks" in log
+    assert "health port has not answered" not in log
+    assert "does not live" not in log
 
 
 def test_a_job_that_idles_or_waits_for_storage_is_left_alone(watched, until):

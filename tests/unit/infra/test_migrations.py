@@ -37,7 +37,8 @@ def test_ours_are_in_order_and_lose_nothing():
     found = read_migrations()
     assert [one.version for one in found] == list(range(1, len(found) + 1))
     assert not [one.name for one in found if one.losing]
-    assert all(len(one.statements) == 2 for one in found)
+    settings = [one for one in found if "MODIFY SETTING" in one.statements[0]]
+    assert all(len(one.statements) == 2 for one in found if one not in settings), "a table, and what readers see of it"
 
 
 def test_windows_of_other_lengths_that_begin_together_are_rows_of_their_own():
