@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_jobs.detectors import compiled_rarity, compiled_tally
+from stream_jobs.detectors import clock, compiled_rarity, compiled_tally
 from stream_jobs.detectors import two_heads_layout as at
 from stream_jobs.detectors.compiled import compiled, part, stamp_of
 from stream_jobs.detectors.compiled_rarity import cooled, rarity
@@ -28,9 +28,6 @@ PEAK_MAX = 100.0
 """A higher peak of an hour counts as this one: it is not to hide what comes after."""
 ROUNDING = 1e-12
 """A deviation of this share of the level is the arithmetic's own."""
-JUMP_MS = 366 * 86_400_000
-"""A clock that moves further than this, either way, is believed at the JUMP_POINTS-th point in a row."""
-JUMP_POINTS = 3
 TIME_MS_MAX = 1 << 53
 """Further from 1970 is no time: the state holds times as float64."""
 HOUR_MS = 3_600_000
@@ -38,28 +35,22 @@ TOP = 5
 """A service's severity is the mean of so many of its channels, the worst."""
 
 
-@part
-def _follows(state: Floats, time_ms: int) -> bool:
-    """Whether a point of this time is to be taken: it is after the last one, and the clock has not just jumped."""
-    if state[at.COUNT] == 0.0:
-        return True
-    step = time_ms - state[at.LAST_MS]
-    if abs(step) <= JUMP_MS:
-        state[at.JUMP_COUNT] = 0.0
-        return bool(step > 0)
-    since = time_ms - state[at.JUMP_MS]
-    state[at.JUMP_COUNT] = state[at.JUMP_COUNT] + 1.0 if state[at.JUMP_COUNT] > 0 and 0 < since <= JUMP_MS else 1.0
-    state[at.JUMP_MS] = time_ms
-    return bool(state[at.JUMP_COUNT] >= JUMP_POINTS)
+_passed_ms = part(clock.passed_ms)
 
 
 @part
-def _tick(state: Floats, time_ms: int, policy: Floats, rates: Floats) -> None:
-    """Count the point and its interval; `rates` gets the interval in seconds and the shares by which clocks move."""
-    count = state[at.COUNT]
-    step = time_ms - state[at.LAST_MS]
-    if count == 0.0 or step <= 0 or step > JUMP_MS:
-        step = state[at.USUAL_MS]
+def _tick(state: Floats, time_ms: int, policy: Floats, rates: Floats) -> bool:
+    """Whether the time is believed; then the point is counted, and so is its interval.
+
+    `rates` gets the interval in seconds, as far as it is evidence, and the shares by which clocks move.
+    """
+    count, step = state[at.COUNT], 0.0
+    if count == 0.0:
+        state[at.LAST_MS] = time_ms
+    else:
+        step = _passed_ms(state[: at.CLOCK], state[at.USUAL_MS], float(time_ms))
+        if step <= 0.0:
+            return False
     if count == 1.0:
         state[at.USUAL_MS] = step
     elif step > state[at.USUAL_MS]:
@@ -74,9 +65,8 @@ def _tick(state: Floats, time_ms: int, policy: Floats, rates: Floats) -> None:
         rates[3] = -math.expm1(-seconds / policy[at.SMOOTH_S])
         rates[4] = math.exp(min(1.0, seconds / policy[at.TALLY_S]))
         rates[5] = -math.expm1(-seconds / policy[at.SMOOTH_MANY_S])
-    state[at.LAST_MS] = time_ms
     state[at.COUNT] = count + 1.0
-    state[at.JUMP_COUNT] = 0.0
+    return True
 
 
 @part
@@ -295,9 +285,8 @@ def _entry(stamp: int) -> Callable[..., None]:
             for c in range(channels):
                 if abs(values[i, c]) <= USABLE_MAX:
                     usable += 1
-            if usable == 0 or abs(time_ms[i]) > TIME_MS_MAX or not _follows(state, time_ms[i]):
+            if usable == 0 or not abs(float(time_ms[i])) <= TIME_MS_MAX or not _tick(state, time_ms[i], policy, rates):
                 continue
-            _tick(state, time_ms[i], policy, rates)
             alarm, alarms = 0.0, 0
             for c in range(channels):
                 z[c] = -1.0
@@ -316,4 +305,4 @@ def _entry(stamp: int) -> Callable[..., None]:
     return score_then_learn
 
 
-score_then_learn = compiled(_entry(stamp_of(at, compiled_rarity, compiled_tally)))
+score_then_learn = compiled(_entry(stamp_of(at, clock, compiled_rarity, compiled_tally)))

@@ -146,8 +146,8 @@ class TwoHeads:
 
     Without `channels` they are the first point's features. A value that is None, no number or not finite is missing, a
     huge one counts as 1e150 and is learnt as 100 deviations, which a young series remembers for weeks. A point without
-    any usable value or time is as if it had never come, and so is one that is not after the last. A clock that jumps
-    by more than a year is believed at the third point in a row. Points without `time_ms` count as one minute apart.
+    any usable value or time is as if it had never come, and so is one that is not after the last; a clock that jumps
+    is believed at the third point in a row (`clock.passed_ms`). Points without `time_ms` count as one minute apart.
     """
 
     name = NAME
@@ -203,8 +203,8 @@ class TwoHeads:
         self._states[0] = unpack_row(state, self._states.shape[1], self.digest())
 
     def digest(self) -> str:
-        """Hash of the policy and the channels, 16 hexadecimal characters."""
-        return hashlib.sha256(repr((self._digest, self._names)).encode()).hexdigest()[:16]
+        """Hash of the policy, the channels and the state's layout, 16 hexadecimal characters."""
+        return hashlib.sha256(repr((at.LAYOUT, self._digest, self._names)).encode()).hexdigest()[:16]
 
     def _point(self, x: Mapping[str, Any], states: Floats) -> Scores:
         assert self._names is not None

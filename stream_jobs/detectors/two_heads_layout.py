@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+LAYOUT = 2
+"""Another one makes another digest, so that a state of before is known as such."""
+
 # The series.
-LAST_MS, COUNT, USUAL_MS = 0, 1, 2
-"""Time of the last point learnt, points learnt, the usual interval between them."""
-JUMP_MS, JUMP_COUNT = 3, 4
-"""A clock that jumped: its last time, and how many points in a row have followed it."""
-SMOOTH = 5
+LAST_MS, CLOCK = 0, 5
+"""Time of the last point learnt, and what else the clock's rule keeps: the first CLOCK numbers are its own."""
+COUNT, USUAL_MS = 5, 6
+"""Points learnt, the usual interval between them."""
+SMOOTH = 7
 """The severity before it is divided by past peaks, smoothed."""
-HOUR, HOUR_PEAK, PEAK_MEAN, PEAK_COUNT = 6, 7, 8, 9
+HOUR, HOUR_PEAK, PEAK_MEAN, PEAK_COUNT = 8, 9, 10, 11
 """Number of the current hour and its highest severity so far; decayed mean of past hours' and how many there were."""
-ONSET_MS = 10
+ONSET_MS = 12
 """Start of the run of unusual points that goes on; -1: none."""
-SINCE_ALARM = 11
+SINCE_ALARM = 13
 """Points since the last alarm."""
-TALLY, TALLIES, TALLY_WEIGHT = 12, 32, 44
+TALLY, TALLIES, TALLY_WEIGHT = 14, 32, 46
 """A histogram of log severity with decayed counts, and the weight of the next count."""
-LOG_USUAL = 45
+LOG_USUAL = 47
 """Logarithm of the 95 % quantile of past smoothed severities."""
-SERIES = 46
+SERIES = 48
 
 # A channel, from its first number on.
 SEEN = 0

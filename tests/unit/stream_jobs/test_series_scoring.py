@@ -10,6 +10,7 @@ from schemas.anomalies import ANOMALY_KINDS, DetectorsRenewed
 from schemas.base import decode
 from schemas.windows import SeriesKey
 from stream_jobs.detectors.registry import detector_named
+from stream_jobs.detectors.two_heads import TwoHeads
 from stream_jobs.metrics import bank_of, detector_options, scoring_of, share_of_budget
 from stream_jobs.series_book import SeriesBook
 from stream_jobs.settings import JobSettings
@@ -19,6 +20,7 @@ from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
 T0 = 1_700_000_000_000
+AS_LONG_AS_A_STATE = base64.b64encode(b"x" * len(TwoHeads().state())).decode()
 
 
 class Live:
@@ -181,7 +183,7 @@ def test_once_there_is_a_past_the_score_must_agree_about_what_is_no_fact():
         (lambda entry: entry.pop("scores"), "earlier version"),
         (lambda entry: entry["scores"]["total_ms_p95"].__setitem__(1, "!"), "total_ms_p95 of search/mini/1"),
         (lambda entry: entry["scores"].__setitem__("total_ms_p95", [-1, ""]), "not a count"),
-        (lambda entry: entry["scores"]["total_ms_p95"].__setitem__(1, base64.b64encode(b"x" * 1404).decode()), "sum"),
+        (lambda entry: entry["scores"]["total_ms_p95"].__setitem__(1, AS_LONG_AS_A_STATE), "sum"),
         (lambda entry: entry["scores"].__setitem__("total_ms_p95", 5), "total_ms_p95"),
     ],
 )
