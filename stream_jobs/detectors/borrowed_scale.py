@@ -73,6 +73,7 @@ def _move(channel: Floats, values: Floats) -> None:
     unsure = UNSURE * wider * usual / math.sqrt(len(values))
     channel[list(_SQUARES)] *= wider * wider
     channel[at.HELD] *= wider
+    channel[at.ABSURD] = 0.0
     channel[list(_LEVELS)] = level
     channel[at.LATEST : at.LATEST + at.LATESTS] = level
     channel[at.TREND] = 0.0

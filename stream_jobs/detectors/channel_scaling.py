@@ -11,6 +11,8 @@ from stream_jobs.detectors.base import Floats
 
 VALUE_MAX = 1e100
 """Its square is finite. Larger values count as this one."""
+ABSURD, ABSURD_CLIP = 200.0, 3.0
+"""A value so many usual deviations off says nothing of what is usual: it is learnt as few."""
 CLOCK_NUMBERS, CHANNEL_NUMBERS = 7, 22
 
 
@@ -28,11 +30,18 @@ class Scaled:
     step: Floats
     """(n, c) The change of z, in usual changes."""
     learnt: Floats
-    """(n, c) The value as a model should learn it: within 10 usual deviations of the level."""
+    """(n, c) The value as a model should learn it: within 10 usual deviations of the level, or 3 when it is absurd."""
     spread: Floats
     """(n, c) The usual deviation, root mean square, above 0. NaN: missing, or not ready."""
     ready: NDArray[np.bool_]
     """(n, c) There is a value, and level and deviation are known."""
+
+
+def as_learnt(z: Floats, clip: float) -> Floats:
+    """Usual deviations as a model should learn them: within `clip`, what is absurd within ABSURD_CLIP."""
+    most = np.where(np.abs(z) > ABSURD, ABSURD_CLIP, clip)
+    learnt: Floats = np.clip(z, -most, most)
+    return learnt
 
 
 class ChannelScaling:
@@ -61,7 +70,10 @@ class ChannelScaling:
             time_ms, elapsed_ms, values, np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape),
             np.empty(shape, dtype=np.bool_),
         )  # fmt: skip
-        scale(values, self._numbers, elapsed_ms, scaled.z, scaled.step, scaled.learnt, scaled.spread, scaled.ready)
+        scale(
+            values, self._numbers, elapsed_ms, scaled.z, scaled.step, scaled.learnt, scaled.spread, scaled.ready,
+            ABSURD, ABSURD_CLIP,
+        )  # fmt: skip
         return keep, scaled
 
     def state(self) -> bytes:

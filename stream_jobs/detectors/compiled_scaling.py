@@ -91,8 +91,13 @@ def scale(
     learnt: Floats,
     spread: Floats,
     ready: NDArray[np.bool_],
+    absurd: float,
+    absurd_clip: float,
 ) -> None:
-    """Scale usable points one by one and learn each before the next; changes `channels` in place."""
+    """Scale usable points one by one and learn each before the next; changes `channels` in place.
+
+    What is more than `absurd` deviations off is learnt as `absurd_clip`, unless there was another just before.
+    """
     for i in range(len(values)):
         for j in range(values.shape[1]):
             value = values[i, j]
@@ -110,7 +115,9 @@ def scale(
             z[i, j] = min(max(off / spread[i, j], -Z_MAX), Z_MAX)
             step[i, j] = min(max((z[i, j] - one[LAST_Z]) / max(np.sqrt(one[STEP_SQUARE]), 0.01), -Z_MAX), Z_MAX)
             limit = max(CLIP * np.sqrt(one[SQUARE]), one[PEAK])
-            taken = min(max(off, -limit), limit)
+            is_absurd = abs(off) > absurd * spread[i, j] and one[PEAK] <= CLIP * np.sqrt(one[SQUARE])
+            most = absurd_clip * np.sqrt(one[SQUARE]) if is_absurd else limit
+            taken = min(max(off, -most), most)
             learnt[i, j] = one[LEVEL] + taken
             _learn(one, off, taken, limit, elapsed_ms[i], spread[i, j])
 

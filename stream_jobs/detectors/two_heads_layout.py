@@ -43,7 +43,9 @@ WEIGHTS = (1.0, 0.5, 0.5, 0.5, 2.0)
 """Of the residuals. The one over two points sees a step and a spike alike and hardly any noise of a single point."""
 LATEST, LATESTS = 18, 11
 """The last values, as a ring: their median is a level that a spike does not move."""
-EXTREME, FEATURES, KEPT = 29, 7, 3
+ABSURD = 29
+"""How many absurd values there were of late, see `TwoHeadsPolicy`."""
+EXTREME, FEATURES, KEPT = 30, 7, 3
 """For each rarity feature and side: the current block's extreme, then the highest kept ones and their weights."""
 RARITY_WEIGHTS = (2.0, 0.5, 2.0, 1.0, 1.0, 2.0, 1.0)
 """Of the features: value, off the middle mean, off Holt's forecast, bend, middle off slow, median of 11, spikes."""
@@ -64,4 +66,5 @@ def width(channels: int) -> int:
     FAST_SHARE, MIDDLE_SHARE, HOLT_LEVEL, HOLT_TREND, SPIKE_SIZE, SPIKE_SHARE, SLOW_S, SCALE_S, SMOOTH_S,
     SMOOTH_MANY_S, FLOOR, CAP, PEAK_POWER, PEAK_HOURS, GAP_INTERVALS, LEARNING_POINTS, ALARM_LEARNING_POINTS,
     BLOCK_POINTS, BLOCK_DECAY, MARGIN, UNSEEN, EXCESS, RARE, COOL_POINTS, TALLY_S, UNUSUAL, USUAL, BAND, USUAL_POWER,
-) = range(29)  # fmt: skip
+    ABSURD_DEVIATIONS,
+) = range(30)  # fmt: skip
