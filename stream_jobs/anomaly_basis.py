@@ -16,7 +16,7 @@ from stream_jobs.decide import AlertPolicy, IncidentState
 from stream_jobs.scored_metric import Metric, Value
 from stream_jobs.window_rows import SeriesWindow
 
-SCORING_FORMAT = 1
+SCORING_FORMAT = 2
 """Raise it with any change of what triggers, detectors or decisions compute from the same numbers: a replay under
 another format refuses, because a difference would say nothing. `tests/golden/anomalies.json` holds it to that."""
 

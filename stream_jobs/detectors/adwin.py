@@ -6,8 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from stream_jobs.detectors.channel_scaling import Scaled
+from stream_jobs.detectors.channel_scaling import Scaled, as_learnt
 from stream_jobs.detectors.river_channels import RiverChannels, Said
+
+CLIP = 10.0
 
 
 class Adwin(RiverChannels):
@@ -16,8 +18,9 @@ class Adwin(RiverChannels):
 
     It reads usual deviations from a slow level, within 10: its bound assumes a bounded range. Its false alarms are
     bounded by `delta`. It says that a level moved, some points after it did, and nothing of single points, so there
-    are no ranks between its few detections, no forecast and no band. It fails on spikes and on rhythms slower than its
-    window, which are changes to it.
+    are no ranks between its few detections, no forecast and no band. It fails on spikes, however high: a test of levels
+    that called one value a change would call every outlier one. It fails on rhythms slower than its window, which are
+    changes to it.
 
     Source: Bifet and Gavalda, SIAM SDM 2007. The numbers that it keeps are given out by River's own `__getstate__`,
     a flat row of them: no code is in it.
@@ -39,7 +42,7 @@ class Adwin(RiverChannels):
 
     def _say_then_learn(self, model: Any, scaled: Scaled, row: int, channel: int) -> Said | None:
         width, mean, variance = model.width, model.estimation, model.variance
-        model.update(max(-10.0, min(10.0, float(scaled.z[row, channel]))))
+        model.update(float(as_learnt(scaled.z[row, channel], CLIP)))
         if width < model.grace_period:
             return None
         if not model.drift_detected:

@@ -60,7 +60,8 @@ class SeriesDetector(Protocol):
     def run(self, time_ms: NDArray[np.int64], values: Floats) -> Scores:
         """Score each point and then learn it, before the next. `values` is (n, c); what is not finite is missing.
 
-        A point whose time is not after the last one's is neither scored nor learnt.
+        A point whose time is not after the last one's is neither scored nor learnt, nor is one of a clock that jumped,
+        until its third in a row: see `clock.passed_ms`.
         """
         ...
 

@@ -49,8 +49,8 @@ def borrowed(old: Floats, time_ms: NDArray[np.int64], first: Floats, policy: Two
     if old[at.COUNT] <= policy.learning_points or (channels[:, at.SEEN] <= at.FIRST).any():
         return None
     new = old.copy()
+    new[: at.CLOCK] = 0.0
     new[at.LAST_MS] = float(time_ms[0]) - max(1.0, old[at.USUAL_MS])
-    new[at.JUMP_COUNT] = 0.0
     new[at.HOUR], new[at.HOUR_PEAK] = float(int(time_ms[0]) // HOUR_MS), 0.0
     calm = min(old[at.SMOOTH], math.exp(old[at.LOG_USUAL]))
     new[at.SMOOTH] = calm
@@ -73,6 +73,7 @@ def _move(channel: Floats, values: Floats) -> None:
     unsure = UNSURE * wider * usual / math.sqrt(len(values))
     channel[list(_SQUARES)] *= wider * wider
     channel[at.HELD] *= wider
+    channel[at.ABSURD] = 0.0
     channel[list(_LEVELS)] = level
     channel[at.LATEST : at.LATEST + at.LATESTS] = level
     channel[at.TREND] = 0.0

@@ -11,7 +11,9 @@ from stream_jobs.detectors.base import Floats
 
 VALUE_MAX = 1e100
 """Its square is finite. Larger values count as this one."""
-CLOCK_NUMBERS, CHANNEL_NUMBERS = 3, 22
+ABSURD, ABSURD_CLIP = 200.0, 3.0
+"""A value so many usual deviations off says nothing of what is usual: it is learnt as few."""
+CLOCK_NUMBERS, CHANNEL_NUMBERS = 7, 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,18 @@ class Scaled:
     step: Floats
     """(n, c) The change of z, in usual changes."""
     learnt: Floats
-    """(n, c) The value as a model should learn it: within 10 usual deviations of the level."""
+    """(n, c) The value as a model should learn it: within 10 usual deviations of the level, or 3 when it is absurd."""
     spread: Floats
     """(n, c) The usual deviation, root mean square, above 0. NaN: missing, or not ready."""
     ready: NDArray[np.bool_]
     """(n, c) There is a value, and level and deviation are known."""
+
+
+def as_learnt(z: Floats, clip: float) -> Floats:
+    """Usual deviations as a model should learn them: within `clip`, what is absurd within ABSURD_CLIP."""
+    most = np.where(np.abs(z) > ABSURD, ABSURD_CLIP, clip)
+    learnt: Floats = np.clip(z, -most, most)
+    return learnt
 
 
 class ChannelScaling:
@@ -45,25 +54,25 @@ class ChannelScaling:
 
     def __init__(self, channels: int) -> None:
         self.channels = channels
-        self._clock = np.array([-np.inf, 0.0, 0.0])
+        self._clock = np.array([-np.inf, *[0.0] * (CLOCK_NUMBERS - 1)])
         self._numbers = np.zeros((channels, CHANNEL_NUMBERS))
 
     def run(self, time_ms: NDArray[np.int64], values: Floats) -> tuple[NDArray[np.bool_], Scaled]:
         """Which of the points count, (n,), and those that do, scaled. They are learnt."""
         from stream_jobs.detectors.compiled_scaling import scale, usable_points  # numba takes a second to import
 
-        keep = np.zeros(len(time_ms), dtype=np.bool_)
-        usable_points(time_ms, values, self._clock, keep)
-        time_ms, values = time_ms[keep], values[keep]
+        keep, elapsed_ms = np.zeros(len(time_ms), dtype=np.bool_), np.empty(len(time_ms))
+        usable_points(time_ms, values, self._clock, keep, elapsed_ms)
+        time_ms, values, elapsed_ms = time_ms[keep], values[keep], elapsed_ms[keep]
         values = np.clip(np.where(np.isfinite(values), values, np.nan), -VALUE_MAX, VALUE_MAX)
         shape = values.shape
         scaled = Scaled(
-            time_ms, np.empty(len(values)), values, np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape),
+            time_ms, elapsed_ms, values, np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape),
             np.empty(shape, dtype=np.bool_),
         )  # fmt: skip
         scale(
-            time_ms, values, self._clock, self._numbers, scaled.elapsed_ms, scaled.z, scaled.step, scaled.learnt,
-            scaled.spread, scaled.ready,
+            values, self._numbers, elapsed_ms, scaled.z, scaled.step, scaled.learnt, scaled.spread, scaled.ready,
+            ABSURD, ABSURD_CLIP,
         )  # fmt: skip
         return keep, scaled
 

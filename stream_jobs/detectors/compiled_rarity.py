@@ -16,12 +16,12 @@ EXCESS_MAX = 10.0
 
 
 @part
-def rarity(channel: Floats, value: float, policy: Floats) -> float:
-    """Root mean square over features of the rarer side's 1 / (1 + past blocks that reached it); takes the value in.
+def rarity(channel: Floats, value: float, policy: Floats, learn: bool) -> float:
+    """Root mean square over features of the rarer side's 1 / (1 + past blocks that reached it); may take the value in.
 
     Above 1 where a feature is outside the range it had, by the logarithm of how many ranges.
     """
-    if (channel[at.SEEN] - at.FIRST) % policy[at.BLOCK_POINTS] == 0.0 and channel[at.SEEN] > at.FIRST:
+    if learn and (channel[at.SEEN] - at.FIRST) % policy[at.BLOCK_POINTS] == 0.0 and channel[at.SEEN] > at.FIRST:
         _close_block(channel, policy[at.BLOCK_DECAY])
     total = 0.0
     for k in range(at.FEATURES):
@@ -42,6 +42,8 @@ def rarity(channel: Floats, value: float, policy: Floats) -> float:
         high = at.EXTREME + 2 * k * at.SIDE
         low = high + at.SIDE
         extent = max(0.0, channel[high + 1] + channel[low + 1])
+        if learn:
+            channel[high], channel[low] = max(channel[high], feature), max(channel[low], -feature)
         rarer = max(
             _side(channel[high : high + at.SIDE], feature, extent, policy),
             _side(channel[low : low + at.SIDE], -feature, extent, policy),
@@ -77,7 +79,6 @@ def _spikes_with(channel: Floats, value: float, policy: Floats) -> float:
 def _side(side: Floats, feature: float, extent: float, policy: Floats) -> float:
     """Rarity on one side. What is beyond a past extreme by less than a margin has been reached before."""
     reached = policy[at.UNSEEN]
-    side[0] = max(side[0], feature)
     feature -= policy[at.MARGIN] * extent
     for k in range(1, 1 + at.KEPT):
         if side[k] < feature:

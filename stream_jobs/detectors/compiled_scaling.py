@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_jobs.detectors.compiled import compiled
+from stream_jobs.detectors import clock as clock_rule
+from stream_jobs.detectors.clock import LAST_MS
+from stream_jobs.detectors.compiled import compiled, part, stamp_of
 
 Floats = NDArray[np.float64]
 
@@ -15,8 +18,9 @@ FIRST = 16
 """Values that a channel starts from: their median stands half of them being wrong."""
 COUNT, LEVEL, SQUARE, PEAK, LAST_Z, STEP_SQUARE, BUFFER = 0, 1, 2, 3, 4, 5, 6
 CHANNEL_NUMBERS = BUFFER + FIRST
-SEEN_MS, INTERVAL_MS, INTERVALS = 0, 1, 2
-CLOCK_NUMBERS = 3
+INTERVAL_MS, INTERVALS = clock_rule.NUMBERS, clock_rule.NUMBERS + 1
+CLOCK_NUMBERS = clock_rule.NUMBERS + 2
+"""Behind the rule's own numbers: the usual interval, and how many it is the mean of."""
 TIME_MS_MAX = 8e15
 """Whole numbers up to here are exact as floats; the year 255,000."""
 MEMORY_MS = 14 * 86_400_000.0
@@ -28,27 +32,58 @@ GAP_INTERVALS = 4.0
 INTERVALS_MAX = 100.0
 
 
-@compiled
-def usable_points(time_ms: NDArray[np.int64], values: Floats, clock: Floats, keep: NDArray[np.bool_]) -> None:
-    """Mark the points with a usable value and a time after the last one's; their times are taken in."""
-    seen = clock[SEEN_MS]
-    for i in range(len(time_ms)):
-        when = float(time_ms[i])
-        keep[i] = False
-        if not (seen < when < TIME_MS_MAX):
-            continue
-        for j in range(values.shape[1]):
-            if np.isfinite(values[i, j]):
-                keep[i] = True
-        if keep[i]:
-            seen = when
+_passed_ms = part(clock_rule.passed_ms)
+
+
+@part
+def _evidence(clock: Floats, passed: float) -> float:
+    """Learn the interval; what of it is evidence."""
+    if clock[INTERVALS] > 0:
+        passed = min(passed, GAP_INTERVALS * clock[INTERVAL_MS])
+    clock[INTERVALS] = min(clock[INTERVALS] + 1.0, INTERVALS_MAX)
+    clock[INTERVAL_MS] += (passed - clock[INTERVAL_MS]) / clock[INTERVALS]
+    return float(passed)
+
+
+def _entry(stamp: int) -> Callable[..., None]:
+    """The loop, with the stamp of the rule's source in it: numba keeps machine code by what a function closes over."""
+
+    def usable_points(
+        time_ms: NDArray[np.int64], values: Floats, clock: Floats, keep: NDArray[np.bool_], elapsed_ms: Floats
+    ) -> None:
+        """Mark the points with a usable value and a time that is believed; their times are taken in.
+
+        `elapsed_ms` gets the time since the point before, as far as it is evidence.
+        """
+        if not stamp:
+            return
+        for i in range(len(time_ms)):
+            when = float(time_ms[i])
+            keep[i] = False
+            if not abs(when) < TIME_MS_MAX:
+                continue
+            for j in range(values.shape[1]):
+                if np.isfinite(values[i, j]):
+                    keep[i] = True
+            if not keep[i]:
+                continue
+            if clock[LAST_MS] == -np.inf:
+                clock[LAST_MS], elapsed_ms[i] = when, 0.0
+                continue
+            passed = _passed_ms(clock, clock[INTERVAL_MS], when)
+            keep[i] = passed > 0.0
+            if keep[i]:
+                elapsed_ms[i] = _evidence(clock, passed)
+
+    return usable_points
+
+
+usable_points = compiled(_entry(stamp_of(clock_rule)))
 
 
 @compiled
 def scale(
-    time_ms: NDArray[np.int64],
     values: Floats,
-    clock: Floats,
     channels: Floats,
     elapsed_ms: Floats,
     z: Floats,
@@ -56,10 +91,14 @@ def scale(
     learnt: Floats,
     spread: Floats,
     ready: NDArray[np.bool_],
+    absurd: float,
+    absurd_clip: float,
 ) -> None:
-    """Scale usable points one by one and learn each before the next; changes `clock` and `channels` in place."""
-    for i in range(len(time_ms)):
-        elapsed_ms[i] = _tick(clock, float(time_ms[i]))
+    """Scale usable points one by one and learn each before the next; changes `channels` in place.
+
+    What is more than `absurd` deviations off is learnt as `absurd_clip`, unless there was another just before.
+    """
+    for i in range(len(values)):
         for j in range(values.shape[1]):
             value = values[i, j]
             if not np.isfinite(value):
@@ -76,24 +115,11 @@ def scale(
             z[i, j] = min(max(off / spread[i, j], -Z_MAX), Z_MAX)
             step[i, j] = min(max((z[i, j] - one[LAST_Z]) / max(np.sqrt(one[STEP_SQUARE]), 0.01), -Z_MAX), Z_MAX)
             limit = max(CLIP * np.sqrt(one[SQUARE]), one[PEAK])
-            taken = min(max(off, -limit), limit)
+            is_absurd = abs(off) > absurd * spread[i, j] and one[PEAK] <= CLIP * np.sqrt(one[SQUARE])
+            most = absurd_clip * np.sqrt(one[SQUARE]) if is_absurd else limit
+            taken = min(max(off, -most), most)
             learnt[i, j] = one[LEVEL] + taken
             _learn(one, off, taken, limit, elapsed_ms[i], spread[i, j])
-
-
-@compiled
-def _tick(clock: Floats, when: float) -> float:
-    """Take a time in; the time since the last one, as far as it is evidence."""
-    if clock[SEEN_MS] == -np.inf:
-        clock[SEEN_MS] = when
-        return 0.0
-    passed = when - clock[SEEN_MS]
-    if clock[INTERVALS] > 0:
-        passed = min(passed, GAP_INTERVALS * clock[INTERVAL_MS])
-    clock[INTERVALS] = min(clock[INTERVALS] + 1.0, INTERVALS_MAX)
-    clock[INTERVAL_MS] += (passed - clock[INTERVAL_MS]) / clock[INTERVALS]
-    clock[SEEN_MS] = when
-    return float(passed)
 
 
 @compiled

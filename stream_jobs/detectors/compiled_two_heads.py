@@ -8,11 +8,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_jobs.detectors import compiled_rarity, compiled_tally
+from stream_jobs.detectors import clock, compiled_rarity, compiled_severity, compiled_tally
 from stream_jobs.detectors import two_heads_layout as at
 from stream_jobs.detectors.compiled import compiled, part, stamp_of
 from stream_jobs.detectors.compiled_rarity import cooled, rarity
-from stream_jobs.detectors.compiled_tally import share_below, take_tally
+from stream_jobs.detectors.compiled_severity import finish
 
 Floats = NDArray[np.float64]
 
@@ -24,42 +24,32 @@ Z_MAX = 1e4
 """A residual is at most so many scales: all of them say the same."""
 Z_NEW = 100.0
 """What the first move of a channel counts that was constant."""
-PEAK_MAX = 100.0
-"""A higher peak of an hour counts as this one: it is not to hide what comes after."""
+UNREAL = 1e30
+"""A larger value is no measurement: it is scored and never learnt."""
+REPEATS = 2.0
+"""Absurd values, counted with the memory of the slow mean: more of them are learnt."""
 ROUNDING = 1e-12
 """A deviation of this share of the level is the arithmetic's own."""
-JUMP_MS = 366 * 86_400_000
-"""A clock that moves further than this, either way, is believed at the JUMP_POINTS-th point in a row."""
-JUMP_POINTS = 3
 TIME_MS_MAX = 1 << 53
 """Further from 1970 is no time: the state holds times as float64."""
-HOUR_MS = 3_600_000
-TOP = 5
-"""A service's severity is the mean of so many of its channels, the worst."""
+
+
+_passed_ms = part(clock.passed_ms)
 
 
 @part
-def _follows(state: Floats, time_ms: int) -> bool:
-    """Whether a point of this time is to be taken: it is after the last one, and the clock has not just jumped."""
-    if state[at.COUNT] == 0.0:
-        return True
-    step = time_ms - state[at.LAST_MS]
-    if abs(step) <= JUMP_MS:
-        state[at.JUMP_COUNT] = 0.0
-        return bool(step > 0)
-    since = time_ms - state[at.JUMP_MS]
-    state[at.JUMP_COUNT] = state[at.JUMP_COUNT] + 1.0 if state[at.JUMP_COUNT] > 0 and 0 < since <= JUMP_MS else 1.0
-    state[at.JUMP_MS] = time_ms
-    return bool(state[at.JUMP_COUNT] >= JUMP_POINTS)
+def _tick(state: Floats, time_ms: int, policy: Floats, rates: Floats) -> bool:
+    """Whether the time is believed; then the point is counted, and so is its interval.
 
-
-@part
-def _tick(state: Floats, time_ms: int, policy: Floats, rates: Floats) -> None:
-    """Count the point and its interval; `rates` gets the interval in seconds and the shares by which clocks move."""
-    count = state[at.COUNT]
-    step = time_ms - state[at.LAST_MS]
-    if count == 0.0 or step <= 0 or step > JUMP_MS:
-        step = state[at.USUAL_MS]
+    `rates` gets the interval in seconds, as far as it is evidence, and the shares by which clocks move.
+    """
+    count, step = state[at.COUNT], 0.0
+    if count == 0.0:
+        state[at.LAST_MS] = time_ms
+    else:
+        step = _passed_ms(state[: at.CLOCK], state[at.USUAL_MS], float(time_ms))
+        if step <= 0.0:
+            return False
     if count == 1.0:
         state[at.USUAL_MS] = step
     elif step > state[at.USUAL_MS]:
@@ -74,9 +64,8 @@ def _tick(state: Floats, time_ms: int, policy: Floats, rates: Floats) -> None:
         rates[3] = -math.expm1(-seconds / policy[at.SMOOTH_S])
         rates[4] = math.exp(min(1.0, seconds / policy[at.TALLY_S]))
         rates[5] = -math.expm1(-seconds / policy[at.SMOOTH_MANY_S])
-    state[at.LAST_MS] = time_ms
     state[at.COUNT] = count + 1.0
-    state[at.JUMP_COUNT] = 0.0
+    return True
 
 
 @part
@@ -92,14 +81,33 @@ def _forecast(channel: Floats, policy: Floats, out: Floats) -> None:
 
 
 @part
-def _score_channel(channel: Floats, value: float, policy: Floats, rates: Floats) -> tuple[float, float]:
-    """Root mean square of the value's residuals in their usual sizes, and its rarity; -1 while it has hardly begun."""
+def _is_held(channel: Floats, value: float, policy: Floats, rates: Floats) -> bool:
+    """Whether the value is absurd, and none of many of late: then it is scored and not learnt."""
+    channel[at.ABSURD] -= rates[1] * channel[at.ABSURD]
+    if abs(value) > UNREAL:
+        return True
+    limit = policy[at.ABSURD_DEVIATIONS] * math.sqrt(channel[at.VARIANCE])
+    if limit == 0.0 or abs(value - channel[at.MEAN]) <= limit:
+        return False
+    channel[at.ABSURD] += 1.0
+    return bool(channel[at.ABSURD] <= REPEATS)
+
+
+@part
+def _score_channel(channel: Floats, value: float, policy: Floats, rates: Floats) -> tuple[float, float, bool]:
+    """Root mean square of the value's residuals in their usual sizes, its rarity, and whether it was learnt.
+
+    The first is -1 while the channel has hardly begun.
+    """
+    held = _is_held(channel, value, policy, rates)
     if channel[at.SEEN] < at.FIRST:
+        if held:
+            return -1.0, 0.0, False
         channel[at.EXTREME + int(channel[at.SEEN])] = value
         channel[at.SEEN] += 1.0
         if channel[at.SEEN] == at.FIRST:
             _begin(channel, policy, rates)
-        return -1.0, 0.0
+        return -1.0, 0.0, True
     young = 1.0 / (channel[at.SEEN] + 1.0)
     scale_share = max(rates[2], young)
     deviation = math.sqrt(channel[at.VARIANCE])
@@ -124,11 +132,13 @@ def _score_channel(channel: Floats, value: float, policy: Floats, rates: Floats)
         if residual != 0.0:
             ratio = min(abs(residual) / scale, Z_MAX) if scale > 0.0 else Z_NEW
             total += at.WEIGHTS[k] * ratio * ratio
-        kept = min(max(residual, -limit), limit)
-        channel[at.SQUARE + k] += scale_share * (kept * kept - channel[at.SQUARE + k])
-    rare = rarity(channel, value, policy)
-    _learn(channel, _capped(channel, value, limit, noise), policy, rates, scale_share, young)
-    return math.sqrt(total / sum(at.WEIGHTS)), rare
+        if not held:
+            kept = min(max(residual, -limit), limit)
+            channel[at.SQUARE + k] += scale_share * (kept * kept - channel[at.SQUARE + k])
+    rare = rarity(channel, value, policy, not held)
+    if not held:
+        _learn(channel, _capped(channel, value, limit, noise), policy, rates, scale_share, young)
+    return math.sqrt(total / sum(at.WEIGHTS)), rare, not held
 
 
 @part
@@ -194,77 +204,6 @@ def _learn(channel: Floats, value: float, policy: Floats, rates: Floats, scale_s
     channel[at.SEEN] += 1.0
 
 
-@part
-def _finish(
-    state: Floats, z: Floats, usable: int, policy: Floats, rates: Floats, i: int, per_point: Floats, shares: Floats
-) -> None:
-    """Severity, score, confidence, contributions and onset of point i from its channels' z; -1 in z: nothing said."""
-    learning = state[at.COUNT] <= policy[at.LEARNING_POINTS]
-    raw = _over_channels(z)
-    smooth_share = rates[3] if len(z) == 1 else rates[5]
-    state[at.SMOOTH] += smooth_share * (raw - state[at.SMOOTH])
-    severity = state[at.SMOOTH]
-    if state[at.PEAK_MEAN] > 0.0:
-        severity /= state[at.PEAK_MEAN] ** policy[at.PEAK_POWER]
-    severity /= math.exp(policy[at.USUAL_POWER] * state[at.LOG_USUAL])
-    _take_peak(state, policy)
-    _take_usual(state, rates)
-    per_point[0, i] = per_point[1, i] = per_point[2, i] = per_point[3, i] = 0.0
-    if learning:
-        return
-    score = share_below(state, severity)
-    take_tally(state, severity, rates[4])
-    per_point[0, i] = severity
-    per_point[2, i] = score
-    per_point[3, i] = (1.0 - policy[at.LEARNING_POINTS] / state[at.COUNT]) * usable / len(z)
-    squares = 0.0
-    for c in range(len(z)):
-        squares += max(z[c], 0.0) ** 2
-    for c in range(len(z)):
-        shares[c] = max(z[c], 0.0) ** 2 / squares if squares > 0.0 and severity > 0.0 else 0.0
-    if score < policy[at.USUAL]:
-        state[at.ONSET_MS] = -1.0
-    elif score >= policy[at.UNUSUAL] and state[at.ONSET_MS] < 0.0:
-        state[at.ONSET_MS] = state[at.LAST_MS]
-
-
-@part
-def _over_channels(z: Floats) -> float:
-    """Mean of the TOP highest; what is below 0 does not count."""
-    if len(z) == 1:
-        return float(max(z[0], 0.0))
-    total, taken = 0.0, 0
-    highest = np.sort(z)[::-1]
-    for c in range(min(TOP, len(z))):
-        if highest[c] >= 0.0:
-            total, taken = total + highest[c], taken + 1
-    return total / taken if taken > 0 else 0.0
-
-
-@part
-def _take_usual(state: Floats, rates: Floats) -> None:
-    """Move the 95 % quantile: up by 19 steps where it is exceeded, else down by one (Robbins and Monro 1951)."""
-    step = 0.2 * max(10.0 * rates[1], min(0.25, 1.0 / state[at.COUNT]))
-    if state[at.SMOOTH] > math.exp(state[at.LOG_USUAL]):
-        state[at.LOG_USUAL] = min(state[at.LOG_USUAL] + 19.0 * step, 5.0)
-    else:
-        state[at.LOG_USUAL] = max(state[at.LOG_USUAL] - step, -3.0)
-
-
-@part
-def _take_peak(state: Floats, policy: Floats) -> None:
-    """Keep the hour's highest severity; at its end it moves the mean of past hours' peaks."""
-    hour = float(int(state[at.LAST_MS]) // HOUR_MS)
-    if hour != state[at.HOUR]:
-        if state[at.HOUR_PEAK] > 0.0:
-            state[at.PEAK_COUNT] += 1.0
-            share = max(1.0 / state[at.PEAK_COUNT], 1.0 / policy[at.PEAK_HOURS])
-            state[at.PEAK_MEAN] += share * (state[at.HOUR_PEAK] - state[at.PEAK_MEAN])
-        state[at.HOUR] = hour
-        state[at.HOUR_PEAK] = 0.0
-    state[at.HOUR_PEAK] = max(state[at.HOUR_PEAK], min(state[at.SMOOTH], PEAK_MAX))
-
-
 def _entry(stamp: int) -> Callable[..., None]:
     """The loop, with the stamp of all sources in it: numba keeps machine code by what a function closes over."""
 
@@ -286,7 +225,7 @@ def _entry(stamp: int) -> Callable[..., None]:
         if not stamp:
             return
         channels = values.shape[1]
-        z = np.zeros(channels)
+        z, calm = np.zeros(channels), np.zeros(channels)
         rates = np.zeros(6)
         rates[0] = -1.0
         for i in range(len(rows)):
@@ -295,20 +234,24 @@ def _entry(stamp: int) -> Callable[..., None]:
             for c in range(channels):
                 if abs(values[i, c]) <= USABLE_MAX:
                     usable += 1
-            if usable == 0 or abs(time_ms[i]) > TIME_MS_MAX or not _follows(state, time_ms[i]):
+            if usable == 0 or not abs(float(time_ms[i])) <= TIME_MS_MAX or not _tick(state, time_ms[i], policy, rates):
                 continue
-            _tick(state, time_ms[i], policy, rates)
-            alarm, alarms = 0.0, 0
+            alarm, alarms, held, learnt = 0.0, 0, 0, 0
             for c in range(channels):
-                z[c] = -1.0
+                z[c] = calm[c] = -1.0
                 if abs(values[i, c]) <= USABLE_MAX:
                     channel = state[at.SERIES + c * at.CHANNEL : at.SERIES + (c + 1) * at.CHANNEL]
                     value = min(max(values[i, c], -HUGE), HUGE)
                     _forecast(channel, policy, per_channel[:, i, c])
-                    z[c], rare = _score_channel(channel, value, policy, rates)
+                    z[c], rare, learns = _score_channel(channel, value, policy, rates)
                     if z[c] >= 0.0:
                         alarm, alarms = alarm + rare * rare, alarms + 1
-            _finish(state, z, usable, policy, rates, i, per_point, per_channel[3, i])
+                    if learns:
+                        calm[c], learnt = z[c], learnt + 1
+                    else:
+                        held += 1
+            learns = held == 0 or learnt > 0
+            finish(state, z, calm, learns, usable, policy, rates, i, per_point, per_channel[3, i])
             if state[at.COUNT] > policy[at.ALARM_LEARNING_POINTS] and alarms > 0:
                 per_point[1, i] = cooled(state, math.sqrt(alarm / alarms), policy)
             onset_ms[i] = int(state[at.ONSET_MS])
@@ -316,4 +259,4 @@ def _entry(stamp: int) -> Callable[..., None]:
     return score_then_learn
 
 
-score_then_learn = compiled(_entry(stamp_of(at, compiled_rarity, compiled_tally)))
+score_then_learn = compiled(_entry(stamp_of(at, clock, compiled_rarity, compiled_severity, compiled_tally)))

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from stream_jobs.detectors.clock import NOT_BELIEVED, Clock
+
 NAME = "forecast_residual"
 BAND_SCORE = 0.5
 """The score at the end of the band: above it a value is anomalous."""
@@ -80,14 +82,15 @@ class _State:
     count: int = 0
     level: float = 0.0
     square: float = 0.0
-    seen_ms: int = -1
     warm_up: int = 0
     shift_since_ms: int = -1
     shift_count: int = 0
     shift_level: float = 0.0
 
 
-_NUMBERS = tuple(one.name for one in fields(_State) if one.name != "first")
+_BEFORE = ("count", "level", "square")
+_AFTER = tuple(one.name for one in fields(_State) if one.name not in ("first", *_BEFORE))
+"""Numbers of the state before and after the clock's, which has kept its place: states are stored without names."""
 
 
 class ForecastResidual:
@@ -100,12 +103,13 @@ class ForecastResidual:
     fails on metrics with a strong daily rhythm on a scale of minutes, and on faults that creep more slowly than
     `level_seconds`.
 
-    `x` holds `value` (missing, None or not finite: no judgement, nothing learnt) and `time_ms`, the window's end.
+    `x` holds `value` (missing, None or not finite: no judgement, nothing learnt) and `time_ms`, the window's end,
+    which is believed as `passed_ms` says.
     """
 
     def __init__(self, policy: ResidualPolicy) -> None:
         self.policy = policy
-        self._state = _State([])
+        self._state, self._clock = _State([]), Clock(round(policy.gap_seconds * 1000))
 
     def score_one(self, x: Mapping[str, Any]) -> float:
         """0 at or better than the level, 0.5 at the end of the band, towards 1 beyond; 0 while learning."""
@@ -117,15 +121,19 @@ class ForecastResidual:
         self.learn(x.get("value"), x["time_ms"])
 
     def judge(self, value: float | None, time_ms: int) -> Judgement | None:
-        """What to say of the value now, without learning it; None when there is no usable value."""
+        """What to say of the value now, without learning it; None when there is no usable value or its time is not
+        believed."""
         if value is None or not math.isfinite(value):
+            return None
+        passed_ms = self._clock.passed_ms(time_ms)
+        if passed_ms == NOT_BELIEVED:
             return None
         state, value = self._state, _clip(value)
         if state.count == 0:
             return Judgement(0.0, 0.0, value, value, value, True)
         half = self._half_band()
         beyond = max(0.0, self.policy.direction * (value - state.level) / half)
-        learning = state.warm_up > 0 or self._after_gap(time_ms)
+        learning = state.warm_up > 0 or self._is_gap(self._clock.last_ms, passed_ms)
         return Judgement(
             score=0.0 if learning else beyond / (1.0 + beyond),
             confidence=0.0 if learning else state.count / (state.count + self.policy.learning_windows),
@@ -136,28 +144,29 @@ class ForecastResidual:
         )
 
     def learn(self, value: float | None, time_ms: int) -> None:
-        """Take the value in. A time at or before the last one is ignored."""
-        state = self._state
-        if value is None or not math.isfinite(value) or time_ms <= state.seen_ms:
+        """Take the value in, unless its time is not believed."""
+        if value is None or not math.isfinite(value):
             return
-        value = _clip(value)
+        state, value, last_ms = self._state, _clip(value), self._clock.last_ms
+        passed_ms = self._clock.take(time_ms)
+        if passed_ms == NOT_BELIEVED:
+            return
         if state.count == 0:
             self._learn_first(value)
-        else:
-            seconds = max(0, time_ms - state.seen_ms) / 1000.0
-            if self._after_gap(time_ms):
-                state.warm_up = self.policy.learning_windows // 2
-                # Time without values is no evidence: neither that a shift lasted, nor of a level or a scale.
-                seconds = min(seconds, self.policy.gap_seconds)
-                if state.shift_count:
-                    state.shift_since_ms += time_ms - state.seen_ms
-            warm, state.warm_up = state.warm_up > 0, max(0, state.warm_up - 1)
-            half = self._half_band()
-            if self.policy.direction * (value - state.level) <= half:
-                self._learn_normal(value, half, seconds)
-            elif not warm:
-                self._learn_shift(value, time_ms)
-        state.seen_ms = time_ms
+            return
+        is_gap = self._is_gap(last_ms, passed_ms)
+        if is_gap:
+            state.warm_up = self.policy.learning_windows // 2
+        # Time without values is no evidence, neither that a shift lasted nor of a level or a scale; nor is a jump.
+        seconds = min(passed_ms / 1000.0, self.policy.gap_seconds)
+        if state.shift_count:
+            state.shift_since_ms += time_ms - last_ms - (0 if is_gap else passed_ms)
+        warm, state.warm_up = state.warm_up > 0, max(0, state.warm_up - 1)
+        half = self._half_band()
+        if self.policy.direction * (value - state.level) <= half:
+            self._learn_normal(value, half, seconds)
+        elif not warm:
+            self._learn_shift(value, time_ms)
 
     @property
     def usual(self) -> float:
@@ -181,21 +190,25 @@ class ForecastResidual:
         """Plain numbers; exact through JSON."""
         state = self._state
         # Asked of every series at each barrier: `asdict` takes ten times as long.
-        return {"first": [*state.first], **{name: getattr(state, name) for name in _NUMBERS}}
+        before, after = ({name: getattr(state, name) for name in names} for names in (_BEFORE, _AFTER))
+        return {"first": [*state.first], **before, "seen_ms": self._clock.state(), **after}
 
     def restore(self, state: Any) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
+        clock = Clock(round(self.policy.gap_seconds * 1000))
         try:
-            taken = replace(_State(**state), first=list(state["first"]))
-        except (TypeError, KeyError) as error:
+            named = {**state}
+            clock.restore(named.pop("seen_ms"))
+            taken = replace(_State(**named), first=list(state["first"]))
+        except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"forecast residual: {error}") from None
-        whole = (taken.count, taken.seen_ms, taken.warm_up, taken.shift_since_ms, taken.shift_count)
+        whole = (taken.count, taken.warm_up, taken.shift_since_ms, taken.shift_count)
         numbers = (*taken.first, taken.level, taken.square, taken.shift_level)
         if any(type(number) is not int for number in whole):
             raise ValueError("forecast residual: counts are not whole numbers")
         if any(type(number) is not float or not math.isfinite(number) for number in numbers) or taken.square < 0:
             raise ValueError("forecast residual: numbers are missing or not finite")
-        self._state = taken
+        self._state, self._clock = taken, clock
 
     def _learn_first(self, value: float) -> None:
         """Level and scale of the first values, over and over: one slow start cannot outweigh the others."""
@@ -236,8 +249,8 @@ class ForecastResidual:
             state.level, state.first = state.shift_level, []
             state.shift_since_ms, state.shift_count, state.shift_level = -1, 0, 0.0
 
-    def _after_gap(self, time_ms: int) -> bool:
-        return time_ms - self._state.seen_ms > self.policy.gap_seconds * 1000
+    def _is_gap(self, last_ms: int, passed_ms: int) -> bool:
+        return last_ms < 0 or passed_ms > self.policy.gap_seconds * 1000
 
     def _unit(self) -> float:
         return max(self._state.level, self.policy.unit_min)

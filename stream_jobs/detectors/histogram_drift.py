@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from stream_jobs.detectors.clock import NOT_BELIEVED, Clock
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.detectors.histogram_difference import Difference, Histogram, compared_names, compared_numbers
 
@@ -82,7 +83,7 @@ class HistogramDrift:
 
     # There are thousands of them.
     __slots__ = (
-        *("_epochs", "_frozen", "_recent", "_reference", "_seen_ms", "_since_ms", "_usual", "_windows"),
+        *("_clock", "_epochs", "_frozen", "_recent", "_reference", "_since_ms", "_usual", "_windows"),
         "policy",
     )
 
@@ -90,7 +91,7 @@ class HistogramDrift:
         self.policy = policy
         self._windows, self._frozen = 0, False
         self._epochs, self._usual = 0, 0.0
-        self._since_ms = self._seen_ms = -1
+        self._clock, self._since_ms = Clock(round(policy.epoch_seconds * 1000)), -1
         self._reference: dict[str, list[int]] = {}
         self._recent: dict[str, list[int]] = {}
 
@@ -100,8 +101,12 @@ class HistogramDrift:
         return self._frozen
 
     def judge(self, value: Mapping[str, Histogram] | None, time_ms: int) -> DriftJudgement | None:
-        """What to say when this window ends an epoch; None when it ends none or holds nothing."""
-        if value is None or time_ms <= self._seen_ms or not self._frozen or not self._is_long(time_ms):
+        """What to say when this window ends an epoch; None when it ends none, holds nothing or comes at a time that is
+        not believed."""
+        if value is None or not self._frozen or self._since_ms < 0 or not _holds(value):
+            return None
+        passed_ms = self._clock.passed_ms(time_ms)
+        if passed_ms == NOT_BELIEVED or not self._is_long(passed_ms):
             return None
         recent = _added(self._recent, value)
         if _requests(recent) < self.policy.epoch_requests:
@@ -131,20 +136,22 @@ class HistogramDrift:
         )
 
     def learn(self, value: Mapping[str, Histogram] | None, time_ms: int) -> None:
-        """Take a window in. A time at or before the last one is ignored."""
-        if value is None or time_ms <= self._seen_ms or not any(map(sum, value.values())):
+        """Take a window in, unless it holds nothing or its time is not believed."""
+        if value is None or not _holds(value):
+            return
+        judged, last_ms = self.judge(value, time_ms), self._clock.last_ms
+        passed_ms = self._clock.take(time_ms)
+        if passed_ms == NOT_BELIEVED:
             return
         if not self._frozen:
             self._windows += 1
             self._reference = _added(self._reference, value)
-            self._seen_ms = time_ms
             self._freeze()
             return
-        judged = self.judge(value, time_ms)
-        self._seen_ms = time_ms
         if judged is None:
             self._recent = _added(self._recent, value)
-            self._since_ms = time_ms if self._since_ms < 0 else self._since_ms
+            # A clock that jumped takes the epoch's start along.
+            self._since_ms = time_ms if self._since_ms < 0 else self._since_ms + time_ms - passed_ms - last_ms
             return
         self._epochs += 1
         cut = min(judged.actual, judged.upper)
@@ -153,25 +160,28 @@ class HistogramDrift:
 
     def state(self) -> list[Any]:
         """Plain numbers; exact through JSON."""
-        numbers = [self._windows, self._epochs, self._usual, self._since_ms, self._seen_ms]
+        numbers = [self._windows, self._epochs, self._usual, self._since_ms, self._clock.state()]
         return [*numbers, self._reference, self._recent]
 
     def restore(self, state: Any) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
         try:
-            windows, epochs, usual, since_ms, seen_ms, reference, recent = state
+            windows, epochs, usual, since_ms, clock, reference, recent = state
             taken = [{str(name): [*counts] for name, counts in one.items()} for one in (reference, recent)]
         except (TypeError, ValueError, AttributeError):
-            raise ValueError("histogram drift: not five numbers and two sets of histograms") from None
-        whole = [windows, epochs, since_ms, seen_ms]
+            raise ValueError("histogram drift: not four numbers, a clock and two sets of histograms") from None
+        whole = [windows, epochs, since_ms]
         if any(type(number) is not int for number in whole) or type(usual) is not float or not math.isfinite(usual):
             raise ValueError("histogram drift: a number is of the wrong type or not finite")
         for one in taken:
             for counts in one.values():
                 if len(counts) > BINS_MAX or any(type(one) is not int or not 0 <= one <= COUNT_MAX for one in counts):
                     raise ValueError("histogram drift: counts are not whole numbers, or too large or many")
-        self._windows, self._epochs, self._usual = windows, epochs, usual
-        self._since_ms, self._seen_ms = since_ms, seen_ms
+        try:
+            self._clock.restore(clock)
+        except ValueError as error:
+            raise ValueError(f"histogram drift: {error}") from None
+        self._windows, self._epochs, self._usual, self._since_ms = windows, epochs, usual, since_ms
         self._reference, self._recent = taken
         self._freeze()
 
@@ -179,8 +189,8 @@ class HistogramDrift:
         enough = _requests(self._reference) >= self.policy.reference_requests
         self._frozen = self._windows >= self.policy.reference_windows and enough
 
-    def _is_long(self, time_ms: int) -> bool:
-        return self._since_ms >= 0 and time_ms - self._since_ms >= self.policy.epoch_seconds * 1000
+    def _is_long(self, passed_ms: int) -> bool:
+        return self._clock.last_ms + passed_ms - self._since_ms >= self.policy.epoch_seconds * 1000
 
     def _room(self) -> float:
         return max(self.policy.psi_min, self.policy.usual_factor * self._usual)
@@ -192,6 +202,10 @@ class HistogramDrift:
     def _is_real(self, name: str, one: Difference, room: float) -> bool:
         least = self.policy.moved_min if name in self.policy.nominal else self.policy.delta_min
         return one.psi - self._usual > room and abs(one.effect) >= least and one.significant
+
+
+def _holds(value: Mapping[str, Histogram]) -> bool:
+    return any(map(sum, value.values()))
 
 
 def _requests(histograms: Mapping[str, Histogram]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from stream_jobs.detectors.base import Floats
-from stream_jobs.detectors.channel_scaling import Scaled
+from stream_jobs.detectors.channel_scaling import Scaled, as_learnt
 from stream_jobs.detectors.river_channels import packed, unpacked
 from stream_jobs.detectors.series_model import Judged, SeriesModel, any_channel, nothing
 
@@ -53,22 +53,28 @@ class Loda(SeriesModel):
     def _judge(self, scaled: Scaled) -> Judged:
         ready = any_channel(scaled.ready)
         severity, learning = np.zeros(len(ready)), np.ones(len(ready), dtype=np.bool_)
-        for row, features in zip(np.flatnonzero(ready).tolist(), self._features(scaled.z[ready]).tolist(), strict=True):
+        scored, learnt = self._features(scaled.z[ready])
+        for number, row in enumerate(np.flatnonzero(ready).tolist()):
             model = self._made()
-            x = dict(zip(self._names, features, strict=True))
             learning[row] = model.histograms_[0].n < self._warmup_period
-            severity[row] = 0.0 if learning[row] else max(0.0, model.score_one(x))
-            model.learn_one(x)
+            severity[row] = 0.0 if learning[row] else max(0.0, model.score_one(self._named(scored[number])))
+            model.learn_one(self._named(learnt[number]))
         return Judged(severity, learning, scaled.z**2, nothing(scaled), nothing(scaled), nothing(scaled))
 
-    def _features(self, z: Floats) -> Floats:
-        """(n, features) of n points; takes the lags on."""
-        z = np.clip(z, -CLIP, CLIP)
+    def _features(self, z: Floats) -> tuple[Floats, Floats]:
+        """(n, features) of n points, as they are scored and as they are learnt; takes the lags on."""
+        z, learnt = np.clip(z, -CLIP, CLIP), as_learnt(z, CLIP)
         if len(self.channels) > 1 or len(z) == 0:
-            return z
-        line = np.concatenate([self._lags, z[:, 0]])
+            return z, learnt
+        line = np.concatenate([self._lags, learnt[:, 0]])
         self._lags = line[-(LAGS - 1) :].copy()
-        return np.lib.stride_tricks.sliding_window_view(line, LAGS)
+        learnt = np.lib.stride_tricks.sliding_window_view(line, LAGS)
+        scored = learnt.copy()
+        scored[:, -1] = z[:, 0]
+        return scored, learnt
+
+    def _named(self, features: Floats) -> dict[str, float]:
+        return dict(zip(self._names, features.tolist(), strict=True))
 
     def _made(self) -> Any:
         if self._model is None:

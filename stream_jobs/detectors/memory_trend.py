@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import orjson
 
+from stream_jobs.detectors.clock import NOT_BELIEVED, Clock
 from stream_jobs.detectors.forecast_residual import Judgement
 
 UNIT_BYTES = 65_536
@@ -65,14 +66,16 @@ class MemoryTrend:
     workers as long as another holds more (the value is the largest of them), and on growth that a restart every two
     hours hides.
 
-    `x` holds `value`, bytes (missing, None, not above 0 or not finite: nothing is known), and `time_ms`.
+    `x` holds `value`, bytes (missing, None, not above 0 or not finite: nothing is known), and `time_ms`. A bucket's
+    time is believed as `passed_ms` says: a clock that jumps, in its third bucket.
     """
 
-    __slots__ = ("_at", "_bucket", "_floor", "_floors", "policy")  # there are thousands of them
+    __slots__ = ("_at", "_bucket", "_clock", "_floor", "_floors", "policy")  # there are thousands of them
 
     def __init__(self, policy: TrendPolicy) -> None:
         self.policy = policy
         self._bucket, self._floor = -1, 0
+        self._clock = Clock(policy.bucket_seconds * 1000)
         self._at: list[int] = []
         self._floors: list[int] = []
 
@@ -90,7 +93,10 @@ class MemoryTrend:
 
         `expected` is no growth and `upper` the growth that is allowed, bytes an hour.
         """
-        if not _usable(value) or self._bucket < 0 or self._bucket_of(time_ms) <= self._bucket:
+        bucket = self._bucket_of(time_ms)
+        if not _usable(value) or self._bucket < 0 or bucket <= self._bucket:
+            return None
+        if self._clock.passed_ms(self._start_of(bucket)) == NOT_BELIEVED:
             return None
         at, floors = self._with_open()
         learning = len(at) < self.policy.points_min
@@ -106,28 +112,34 @@ class MemoryTrend:
         )
 
     def learn(self, value: float | None, time_ms: int) -> None:
-        """Take the value in. A bucket before the last one is ignored."""
-        bucket = self._bucket_of(time_ms)
-        if not _usable(value) or bucket < self._bucket:
+        """Take the value in, unless its bucket's time is not believed."""
+        if not _usable(value):
             return
-        units = max(1, round(min(value, VALUE_MAX) / UNIT_BYTES))
+        bucket, units = self._bucket_of(time_ms), max(1, round(min(value, VALUE_MAX) / UNIT_BYTES))
         if bucket == self._bucket:
             self._floor = min(self._floor, units)
+            self._clock.confirm()
+            return
+        if self._clock.take(self._start_of(bucket)) == NOT_BELIEVED:
             return
         if self._bucket >= 0:
             self._at, self._floors = self._with_open()
-        self._at = [one for one in self._at if one > bucket - self.policy.points_max]
-        self._floors = self._floors[len(self._floors) - len(self._at) :]
+        # After a clock that was set back, what is later is of the clock before.
+        kept = [k for k, one in enumerate(self._at) if bucket - self.policy.points_max < one < bucket]
+        self._at, self._floors = [self._at[k] for k in kept], [self._floors[k] for k in kept]
         self._bucket, self._floor = bucket, units
 
     def state(self) -> list[Any]:
-        """Plain numbers; exact through JSON. Points are told from the open bucket backwards."""
-        return [self._bucket, self._floor, [self._bucket - one for one in self._at], self._floors]
+        """Plain numbers; exact through JSON. Points are told from the open bucket backwards; the clock where it is
+        more than the open bucket's start."""
+        state = [self._bucket, self._floor, [self._bucket - one for one in self._at], self._floors]
+        clock = self._clock.state()
+        return state if type(clock) is int else [*state, clock]
 
     def restore(self, state: Any) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken."""
         try:
-            bucket, floor, before, floors = state
+            bucket, floor, before, floors, *clock = state
             numbers = [bucket, floor, *before, *floors]
         except (TypeError, ValueError):
             raise ValueError("memory trend: not a bucket, a floor and two lists") from None
@@ -139,7 +151,14 @@ class MemoryTrend:
             or max([0, *floors]) > VALUE_MAX / UNIT_BYTES
         ):
             raise ValueError("memory trend: points out of order, or not above 0")
-        self._bucket, self._floor = bucket, floor
+        restored, start_ms = Clock(self.policy.bucket_seconds * 1000), self._start_of(bucket) if bucket >= 0 else -1
+        try:
+            restored.restore(*clock or [start_ms])
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"memory trend: {error}") from None
+        if restored.last_ms != start_ms:
+            raise ValueError("memory trend: the clock is not at the open bucket's start")
+        self._bucket, self._floor, self._clock = bucket, floor, restored
         self._at, self._floors = [bucket - one for one in before], list(floors)
 
     def _with_open(self) -> tuple[list[int], list[int]]:
@@ -171,6 +190,9 @@ class MemoryTrend:
         ratio = max(0.0, slope * hours / needed)
         # Growth that is not steady stays inside the band, whatever it comes to.
         return slope, needed / hours, ratio if steady else min(ratio, 0.5)
+
+    def _start_of(self, bucket: int) -> int:
+        return bucket * self.policy.bucket_seconds * 1000
 
     def _bucket_of(self, time_ms: int) -> int:
         return time_ms // (self.policy.bucket_seconds * 1000)

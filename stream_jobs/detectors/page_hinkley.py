@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stream_jobs.detectors.channel_scaling import Scaled
+from stream_jobs.detectors.channel_scaling import Scaled, as_learnt
 from stream_jobs.detectors.river_channels import RiverChannels, Said, packed, unpacked
+
+CLIP = 10.0
 
 
 class PageHinkley(RiverChannels):
     """Severity is the larger of the two test sums over the `threshold`: above 1 the mean moved, and it starts afresh.
 
     It reads usual deviations from a slow level, so that one threshold fits every unit. A point is scored by what the
-    test says with the point in it. There is no forecast and no band. It fails on single spikes, which the sums hardly
-    notice, and on rhythms slower than the sums are long, which it calls a change every time.
+    test says with the point in it. There is no forecast and no band. It fails on single spikes, however high: a value
+    counts as at most 10 deviations, of the 50 that make a change. It fails on rhythms slower than the sums are long,
+    which it calls a change every time.
 
     Source: Page, Biometrika 41, 1954; Sebastiao and Fernandes, IbPRIA 2017.
     """
@@ -42,7 +45,7 @@ class PageHinkley(RiverChannels):
         return model(*self._settings)
 
     def _say_then_learn(self, model: Any, scaled: Scaled, row: int, channel: int) -> Said | None:
-        model.update(max(-10.0, min(10.0, float(scaled.z[row, channel]))))
+        model.update(float(as_learnt(scaled.z[row, channel], CLIP)))
         if model._x_mean.n < model.min_instances:
             return None
         rise = model._sum_increase - model._min_increase

@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
+from stream_jobs.detectors.clock import NOT_BELIEVED, Clock
 from stream_jobs.detectors.forecast_residual import Judgement
 
 Cases = tuple[float, int]
@@ -59,14 +60,15 @@ class RareRise:
     over days.
 
     `x` holds `value`, a number or `Cases` (missing, None, negative or not finite: no judgement, nothing learnt), and
-    `time_ms`. Of cases the value is their share.
+    `time_ms`, which is believed as `passed_ms` says. Of cases the value is their share.
     """
 
-    __slots__ = ("_count", "_seen_ms", "_usual", "policy")  # there are thousands of them
+    __slots__ = ("_clock", "_count", "_usual", "policy")  # there are thousands of them
 
     def __init__(self, policy: RisePolicy) -> None:
         self.policy = policy
-        self._count, self._usual, self._seen_ms = 0, 0.0, -1
+        self._count, self._usual = 0, 0.0
+        self._clock = Clock(round(policy.gap_seconds * 1000))
 
     def score_one(self, x: Mapping[str, Any]) -> float:
         """0 at or below the usual value, 0.5 at the end of the band, towards 1 beyond; 0 while learning."""
@@ -78,9 +80,10 @@ class RareRise:
         self.learn(x.get("value"), x["time_ms"])
 
     def judge(self, value: float | Cases | None, time_ms: int) -> Judgement | None:
-        """What to say of the value, without learning it; None when there is no usable value."""
+        """What to say of the value, without learning it; None when there is no usable value or its time is not
+        believed."""
         value, least = _parted(value, self.policy.cases_min)
-        if not _usable(value):
+        if not _usable(value) or self._clock.passed_ms(time_ms) == NOT_BELIEVED:
             return None
         room = self._room(least)
         beyond = max(0.0, (min(value, VALUE_MAX) - self._usual) / room)
@@ -95,33 +98,34 @@ class RareRise:
         )
 
     def learn(self, value: float | Cases | None, time_ms: int) -> None:
-        """Take the value in. A time at or before the last one is ignored."""
+        """Take the value in, unless its time is not believed."""
         value, least = _parted(value, self.policy.cases_min)
-        if not _usable(value) or time_ms <= self._seen_ms:
+        if not _usable(value) or (passed_ms := self._clock.take(time_ms)) == NOT_BELIEVED:
             return
-        if value == 0.0 and self._usual == 0.0:
-            self._count, self._seen_ms = self._count + 1, time_ms
-            return
-        seconds = (time_ms - self._seen_ms) / 1000.0 if self._seen_ms >= 0 else 0.0
-        seconds = min(seconds, self.policy.gap_seconds)
         self._count += 1
+        if value == 0.0 and self._usual == 0.0:
+            return
+        seconds = min(passed_ms / 1000.0, self.policy.gap_seconds)
         cut = min(value, self._usual + self._room(least))
         share = max(1.0 / (self._count + ZERO_WINDOWS), seconds / (self.policy.usual_seconds + seconds))
         self._usual += share * (cut - self._usual)
-        self._seen_ms = time_ms
 
     def state(self) -> list[Any]:
         """Plain numbers; exact through JSON."""
-        return [self._count, self._usual, self._seen_ms]
+        return [self._count, self._usual, self._clock.state()]
 
     def restore(self, state: Any) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
-        if not isinstance(state, list) or [type(one) for one in state] != [int, float, int]:
-            raise ValueError("rare rise: not a count, a usual value and a time")
-        count, usual, seen_ms = state
+        if not isinstance(state, list) or [type(one) for one in state[:2]] != [int, float] or len(state) != 3:
+            raise ValueError("rare rise: not a count, a usual value and a clock")
+        count, usual, clock = state
         if count < 0 or not math.isfinite(usual) or usual < 0.0:
             raise ValueError("rare rise: a number is negative or not finite")
-        self._count, self._usual, self._seen_ms = count, usual, seen_ms
+        try:
+            self._clock.restore(clock)
+        except ValueError as error:
+            raise ValueError(f"rare rise: {error}") from None
+        self._count, self._usual = count, usual
 
     def _room(self, least: float) -> float:
         return max(self.policy.deviation_min, self.policy.usual_factor * self._usual, least, 1e-9)

@@ -19,7 +19,9 @@ from stream_jobs.detectors.base import TIME_KEY, Floats, Scores
 from stream_jobs.detectors.channel_scaling import ChannelScaling, Scaled
 from stream_jobs.detectors.own_past import OwnPast
 
-_MAGIC = b"SDM1"
+_LAYOUT = 2
+"""Of the states: another one makes another digest, so that a state of before is known as such."""
+_MAGIC = b"SDM2"
 _DIGEST_BYTES, _CHECK_BYTES = 8, 8
 _LENGTH = struct.Struct("<I")
 
@@ -52,7 +54,7 @@ class SeriesModel(abc.ABC):
         if not channels or len(set(channels)) != len(channels) or TIME_KEY in channels:
             raise ValueError(f"channels {list(channels)}: at least one, each once, and none called {TIME_KEY}")
         self.channels = tuple(channels)
-        described = {"name": self.NAME, "channels": self.channels, "options": options}
+        described = {"name": self.NAME, "channels": self.channels, "options": options, "layout": _LAYOUT}
         self._digest = hashlib.sha256(orjson.dumps(described, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
         self._scaling = ChannelScaling(len(self.channels))
         self._past = OwnPast()
@@ -63,7 +65,7 @@ class SeriesModel(abc.ABC):
         return self.NAME
 
     def digest(self) -> str:
-        """Hash of name, channels and options, 16 hexadecimal characters."""
+        """Hash of name, channels, options and the state's layout, 16 hexadecimal characters."""
         return self._digest
 
     def score_one(self, x: Mapping[str, Any]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from stream_jobs.detectors.base import Floats
 
 _HEADER = struct.Struct("<4s8sI")
-_MAGIC = b"TWO1"
+_MAGIC = b"TWO2"
 
 
 def pack_row(row: Floats, digest: str) -> bytes:

@@ -1,198 +1,218 @@
-"""Clocks that jump by minutes, months, years, for a moment or for good: nothing is lost, doubled, or stands still."""
+"""Clocks that jump: for a moment they leave no trace, for good they are followed, and a gap is no jump. For all."""
 
-import json
-from collections import Counter, defaultdict
+import math
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.log_clock import AGREEING_RECORDS, AHEAD_MS_MAX, BEHIND_MS_MAX, LATEST_MS, LogClock
-from schemas.base import DecodeError
-from tests.laws.test_stage_laws import SETTINGS, _store, plain, request_stage, run, window_stage
-from tests.telemetry_events import T0, as_record, record, served, stored, ticked
+from stream_jobs.detectors.clock import FAR_MS, NOT_BELIEVED, Clock
+from stream_jobs.detectors.forecast_residual import ResidualPolicy
+from stream_jobs.detectors.histogram_drift import DriftPolicy
+from stream_jobs.detectors.memory_trend import TrendPolicy
+from stream_jobs.detectors.rare_rise import RisePolicy
+from stream_jobs.detectors.registry import names
+from tests.detector_points import FIELDS, STEP_MS, new, walk
+from tests.kind_windows import MIB
 
-MINUTE, YEAR = 60_000, 365 * 86_400_000
-JUMPS = [sign * size for size in (10 * MINUTE, 50 * MINUTE, 30 * 86_400_000, 10 * YEAR) for sign in (1, -1)]
-OUTCOMES = ("answered", "failed", "shed", "dead_lettered")
-
-
-@st.composite
-def jumping(draw, partition=0, events_max=40):
-    """Records of a partition whose broker's clock jumps: `jump` counts for one record, for a few, or from here on."""
-    records, now, set_by, back_at, back_by, requests = [], T0, 0, -1, 0, 0
-    for offset in range(draw(st.integers(2, events_max))):
-        now += draw(st.sampled_from([50, 200, 900, 3_000]))
-        if offset == back_at:
-            set_by, back_at = set_by - back_by, -1
-        elif back_at < 0 and draw(st.integers(0, 7)) == 0:
-            jump = draw(st.sampled_from(JUMPS))
-            lasts = draw(st.sampled_from([1, 1, 2, 3, 5, 12, 10**6]))
-            set_by, back_at, back_by = set_by + jump, offset + lasts, jump
-        at_ms = max(0, now + set_by)
-        if draw(st.integers(0, 3)) == 0:
-            records.append(record(ticked(partition), offset, at_ms, partition=partition))
-            continue
-        count = draw(st.integers(1, 8))
-        message = served(range(requests, requests + count), partition=partition, scenario=lambda o: o % 3 - 1)
-        records.append(record(message, offset, at_ms, partition=partition))
-        requests += count
-    return records
-
-
-def partials(effects):
-    """What stage 1 closed: (record's number, partial), of all target partitions."""
-    found = [(number, json.loads(event.value)) for number, one in enumerate(effects) for event in one.events]
-    return [(number, one) for number, one in found if "window_start_ms" in one]
-
-
-def counted(one):
-    return sum(one[name] for name in OUTCOMES)
-
-
-@settings(max_examples=60, deadline=None)
-@given(records=jumping(), data=st.data())
-def test_a_cut_anywhere_changes_nothing(records, data):
-    cut = data.draw(st.integers(0, len(records)))
-    whole, first, second, saved = request_stage(), request_stage(), request_stage(), {}
-    expected = run(whole, records)
-    for number, one in enumerate(records[:cut]):
-        first.apply(one)
-        if data.draw(st.booleans()) or number == cut - 1:
-            _store(saved, first)
-    second.restore(saved, cut)
-    assert plain(run(second, records[cut:])) == plain(expected[cut:])
-    assert second.all_pages() == whole.all_pages()
-
-
-@settings(max_examples=100, deadline=None)
-@given(records=jumping())
-def test_windows_count_what_the_rows_do_offset_by_offset_and_no_two_are_the_same(records):
-    stage = request_stage()
-    effects = run(stage, records)
-    rows = Counter({number: len(stored(one)["offset"]) for number, one in enumerate(effects) if one.rows})
-    ranges, names = defaultdict(int), {}
-    for _, one in partials(effects):
-        window = (one["window_start_ms"], one["window_end_ms"])
-        assert window[0] < window[1] <= one["closed_through_ms"] + SETTINGS.window_ms
-        assert names.setdefault(window, one["first_offset"]) == one["first_offset"], "two windows of one name"
-        ranges[one["first_offset"], one["next_offset"]] += sum(map(counted, one["series"]))
-    at = 0
-    for (first, after), count in sorted(ranges.items()):
-        assert first == at, "a telemetry record in no window, or in two"
-        assert count == sum(rows[offset] for offset in range(first, after))
-        at = after
-    for one in effects:
-        for served_ms in stored(one)["served_at"] if one.rows else ():
-            assert 0 <= served_ms <= LATEST_MS
-
-
-@settings(max_examples=60, deadline=None)
-@given(records=jumping(), jump=st.sampled_from(JUMPS), data=st.data())
-def test_one_odd_record_leaves_every_window_and_row_as_it_would_be(records, jump, data):
-    ordinary = [type(one)(one.topic, 0, n, T0 + n * 400, None, one.value, one.headers) for n, one in enumerate(records)]
-    odd = data.draw(st.integers(1, len(records) - 1))
-    one = ordinary[odd]
-    beside = type(one)(one.topic, 0, odd, ordinary[odd - 1].timestamp_ms, None, one.value, one.headers)
-    jumped = type(one)(one.topic, 0, odd, max(0, one.timestamp_ms + jump), None, one.value, one.headers)
-    if -BEHIND_MS_MAX <= jumped.timestamp_ms - beside.timestamp_ms <= AHEAD_MS_MAX:
-        return  # a step ahead of less than an hour is believed, and taken back by the next records
-    expected, found = (run(request_stage(), [*ordinary[:odd], this, *ordinary[odd + 1 :]]) for this in (beside, jumped))
-    assert plain(found) == plain(expected)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    jumps=st.lists(st.tuples(st.sampled_from(JUMPS), st.integers(1, 30)), max_size=6),
-    for_good=st.sampled_from([0, *JUMPS]),
+DAY_MS = 86_400_000
+POINTS = 150
+BEFORE = 60
+"""Points before the jump at least: the usual interval is known."""
+FORWARD = st.integers(FAR_MS + 10 * STEP_MS, 100 * 366 * DAY_MS)
+JUMPS = st.one_of(
+    FORWARD,
+    FORWARD.map(lambda ms: -ms),
+    st.sampled_from([k * days * DAY_MS for k in (1, -1) for days in (31, 300, 3653)]),
 )
-def test_after_a_few_records_windows_close_again_one_after_the_other(jumps, for_good):
-    stage, times = request_stage(), []
-    for jump, lasts in jumps:
-        times += [max(0, T0 + jump + 400 * (len(times) + n)) for n in range(lasts)]
-        times += [T0 + 400 * (len(times) + n) for n in range(5)]
-    start = len(times) + 2 * AGREEING_RECORDS
-    times += [max(0, T0 + for_good + 400 * (len(times) + n)) for n in range(60)]
-    effects = run(stage, [record(ticked(), number, at_ms) for number, at_ms in enumerate(times)])
-    closed = {number for number, _ in partials(effects) if number >= start}
-    # Windows of one second, and 0.4 s between records; where they fell back by no more than it takes to be believed,
-    # the time waits for them.
-    waits = any(-BEHIND_MS_MAX <= a - b < 0 for a, b in zip(times[start:], times[start - 1 :], strict=False))
-    assert len(closed) >= (0 if waits else (len(times) - start) * 400 // SETTINGS.window_ms - 2)
-    assert abs(stage._clock.now_ms - times[-1]) <= BEHIND_MS_MAX
+AHEAD = st.one_of(st.integers(STEP_MS * 40, 100 * 366 * DAY_MS), st.sampled_from([3_600_000, DAY_MS, 3 * DAY_MS]))
+"""Steps that are far from usual, believed at once or not."""
+ROWS = st.integers(BEFORE, POINTS - 1)
+
+every = pytest.mark.parametrize("name", names())
 
 
-@settings(max_examples=40, deadline=None)
-@given(logs=st.tuples(jumping(0), jumping(1)), data=st.data())
-def test_stage_2_stores_all_of_it_once_and_a_cut_changes_nothing(logs, data):
-    queues, rows = [], 0
-    for log, number in zip(logs, (0, 1), strict=True):
-        effects = run(request_stage(number), log)
-        after = max((one["next_offset"] for _, one in partials(effects)), default=0)
-        rows += sum(len(stored(one)["offset"]) for one in effects[:after] if one.rows)
-        said = [(event, log[n].timestamp_ms) for n, one in enumerate(effects) for event in one.events]
-        queues.append([(event, at_ms) for event, at_ms in said if event.topic == "inference.windows"])
-    mixed = []
-    while any(queues):
-        queue = data.draw(st.sampled_from([queue for queue in queues if queue]))
-        event, at_ms = queue.pop(0)
-        mixed.append(as_record(event, len(mixed), at_ms))
-    total, dropped = 0, 0
-    for target in (0, 1):
-        own = [one for one in mixed if one.partition == target]
-        whole = window_stage(target, sources=2)
-        expected = run(whole, own)
-        dropped += whole.late_dropped
-        total += _stored(expected) + _open(whole)
-        cut, saved = data.draw(st.integers(0, len(own))), {}
-        first, second = window_stage(target, sources=2), window_stage(target, sources=2)
-        for one in own[:cut]:
-            first.apply(one)
-        if cut:
-            _store(saved, first)
-        second.restore(saved, cut)
-        assert plain(run(second, own[cut:])) == plain(expected[cut:])
-        assert second.all_pages() == whole.all_pages()
-    assert (total, dropped) == (rows, 0)
+def said(scores):
+    return ~np.isnan(scores.severity)
 
 
-@settings(max_examples=200)
-@given(times=st.lists(st.sampled_from([0, T0, T0 + 1, T0 - YEAR, T0 + YEAR, T0 + 2 * YEAR, 10**15, -1]), max_size=30))
-def test_the_clock_of_a_log_is_one_of_its_times_and_goes_on_from_its_state(times):
-    clock = LogClock()
-    for number, time_ms in enumerate(times):
-        again = LogClock()
-        again.restore(clock.entries())
-        assert (again.read(time_ms), again.entries()) == (clock.read(time_ms), clock.entries())
-        assert clock.now_ms in {0, *times[: number + 1]}
-        assert clock.now_ms <= LATEST_MS
+@every
+@settings(max_examples=12)
+@given(seed=st.integers(0, 99), row=ROWS, jumps=st.lists(JUMPS, min_size=1, max_size=2), value=st.floats(-1e3, 1e9))
+def test_a_jump_for_a_moment_never_came(name, seed, row, jumps, value):
+    time_ms, values = walk(seed, POINTS)
+    plain, moment = new(name), new(name)
+    expected = plain.run(time_ms, values)
+    jumped_ms = [time_ms[row - 1] + jump for jump in jumps]
+    scores = moment.run(np.insert(time_ms, row, jumped_ms), np.insert(values, row, [[value]] * len(jumps), axis=0))
+    kept = np.ones(POINTS + len(jumps), dtype=bool)
+    kept[row : row + len(jumps)] = False
+    assert not said(scores)[~kept].any()
+    for field in FIELDS:
+        np.testing.assert_array_equal(getattr(scores, field)[kept], getattr(expected, field), err_msg=field)
+    assert moment.state() == plain.state()
 
 
-def _stored(effects):
-    """Requests in the last revisions of all windows."""
-    found = {}
-    for one in effects:
-        rows = one.rows.get("windows_stored", {"requests": []})
-        for at in range(len(rows["requests"])):
-            key = tuple(rows[name][at] for name in ("window_start", "window_end", "scenario", "model", "model_version"))
-            assert key not in found or rows["revision"][at] > found[key][0], "a row in the place of another"
-            found[key] = rows["revision"][at], rows["requests"][at]
-    return sum(requests for _, requests in found.values())
+@every
+@settings(max_examples=12)
+@given(seed=st.integers(0, 99), row=ROWS, jump=JUMPS)
+def test_a_jump_for_good_costs_two_points(name, seed, row, jump):
+    time_ms, values = walk(seed, POINTS + 40)
+    time_ms[row:] += jump
+    scores = new(name).run(time_ms, values)
+    assert said(scores)[:row].all()
+    assert not said(scores)[row : row + 2].any()
+    assert said(scores)[row + 2 :].all()
 
 
-def _open(stage):
-    """Requests of windows that are not closed yet."""
-    windows = stage._windows._open
-    shares = [share for window in windows for share in windows[window].values()]
-    return sum(counted(one.model_dump()) for share in shares for one in share.series.values())
+@every
+@settings(max_examples=12)
+@given(seed=st.integers(0, 99), row=ROWS, ahead=AHEAD)
+def test_one_point_ahead_costs_at_most_the_two_after_it_however_far_it_is(name, seed, row, ahead):
+    time_ms, values = walk(seed, POINTS + 40)
+    scores = new(name).run(np.insert(time_ms, row, time_ms[row - 1] + ahead), np.insert(values, row, [[40.0]], axis=0))
+    assert said(scores)[:row].all()
+    assert said(scores)[row + 3 :].all()
 
 
-def test_a_record_that_cannot_be_read_moves_the_clock_like_any_other():
-    stage = request_stage()
-    stage.apply(record(served(range(3)), 0, T0))
-    for offset in range(1, 3):
-        stage.skip(record(ticked(5), offset, T0 + YEAR))
-    try:
-        stage.apply(record(ticked(5), 3, T0 + YEAR))
-    except DecodeError:
-        closed = stage.skip(record(ticked(5), 3, T0 + YEAR))
-    assert {one["window_end_ms"] for _, one in partials([closed])} == {T0 + SETTINGS.window_ms}
+@every
+@settings(max_examples=12)
+@given(seed=st.integers(0, 99), row=ROWS, gaps=st.lists(AHEAD, min_size=1, max_size=3), apart=st.integers(4, 9))
+def test_a_gap_costs_nothing_up_to_days_and_two_points_if_it_is_longer(name, seed, row, gaps, apart):
+    time_ms, values = walk(seed, POINTS + 40)
+    for k, gap in enumerate(gaps):
+        time_ms[row + apart * k :] += gap
+    missing = np.flatnonzero(~said(new(name).run(time_ms, values)))
+    allowed = {row + apart * k + more for k, gap in enumerate(gaps) if gap > FAR_MS - 3 * STEP_MS for more in (0, 1)}
+    assert set(missing.tolist()) <= allowed
+
+
+@every
+def test_a_series_that_is_heard_once_a_month_from_now_on_loses_two_points(name):
+    time_ms, values = walk(1, POINTS)
+    time_ms[BEFORE:] += 31 * DAY_MS * np.arange(1, POINTS - BEFORE + 1)
+    assert np.flatnonzero(~said(new(name).run(time_ms, values))).tolist() == [BEFORE, BEFORE + 1]
+
+
+@every
+@settings(max_examples=8)
+@given(steps=st.lists(st.integers(-20 * DAY_MS, 20 * DAY_MS), min_size=1, max_size=30), seed=st.integers(0, 9))
+def test_whatever_a_clock_did_it_is_believed_again_soon(name, steps, seed):
+    rng = np.random.default_rng(seed)
+    odd = 1_700_000_000_000 + np.cumsum(steps)
+    first = max(odd) + 60 * 366 * DAY_MS  # no step of before was nearly as long
+    time_ms = np.concatenate([odd, first + STEP_MS * np.arange(30)])
+    assert said(new(name).run(time_ms, rng.normal(size=(len(time_ms), 1))))[-28:].all()
+
+
+# Triggers.
+
+RESIDUAL = ResidualPolicy(direction=1, deviation_min=5.0, deviation_share_min=0.2, unit_min=10.0, gap_seconds=120.0)
+RISE, TREND = RisePolicy(deviation_min=0.05), TrendPolicy(bucket_seconds=60, points_min=4, points_max=8)
+DRIFT = DriftPolicy(reference_windows=5, reference_requests=100, epoch_seconds=120.0, epoch_requests=50)
+VALUES = {
+    "forecast_residual": lambda rng: float(rng.normal(100.0, 2.0)),
+    "rare_rise": lambda rng: float(rng.random() * 0.01),
+    "memory_trend": lambda rng: float(rng.normal(900.0, 5.0)) * MIB,
+    "histogram_drift": lambda rng: {"a": rng.multinomial(60, [0.2, 0.5, 0.3]).tolist()},
+}
+each = pytest.mark.parametrize("policy", [RESIDUAL, RISE, TREND, DRIFT], ids=lambda policy: policy.name)
+
+
+def points(policy, seed, count=60):
+    rng = np.random.default_rng(seed)
+    return [(VALUES[policy.name](rng), 1_700_000_000_000 + number * STEP_MS) for number in range(count)]
+
+
+def fed(trigger, taken):
+    judged = []
+    for value, time_ms in taken:
+        judged.append(trigger.judge(value, time_ms))
+        trigger.learn(value, time_ms)
+    return judged
+
+
+@each
+@settings(max_examples=40)
+@given(seed=st.integers(0, 99), row=st.integers(1, 59), jumps=st.lists(JUMPS, min_size=1, max_size=2))
+def test_a_jump_for_a_moment_leaves_no_trace_in_a_trigger(policy, seed, row, jumps):
+    taken = points(policy, seed)
+    plain, moment = policy.detector(), policy.detector()
+    expected = fed(plain, taken)
+    odd = [(taken[row][0], max(0, taken[row - 1][1] + jump)) for jump in jumps]
+    judged = fed(moment, [*taken[:row], *odd, *taken[row:]])
+    assert judged[row : row + len(odd)] == [None] * len(odd)
+    assert judged[:row] + judged[row + len(odd) :] == expected
+    assert moment.state() == plain.state()
+
+
+@each
+@settings(max_examples=40)
+@given(seed=st.integers(0, 99), row=st.integers(20, 50), jump=st.one_of(JUMPS, AHEAD))
+def test_a_trigger_follows_a_jump_for_good_and_still_alerts(policy, seed, row, jump):
+    taken = points(policy, seed, 120)
+    usual = fed(policy.detector(), taken)
+    moved = [(value, max(0, time_ms + jump * (number >= row))) for number, (value, time_ms) in enumerate(taken)]
+    if moved[-1][1] < 200 * STEP_MS:
+        return  # before 1970
+    trigger = policy.detector()
+    judged = fed(trigger, moved)
+    spoken = [sum(one is not None for one in some[row:]) for some in (usual, judged)]
+    assert spoken[1] >= spoken[0] - 3
+    assert not any(one is not None and one.learning for one in judged[row + 12 :])
+    assert not any(one is not None and one.anomalous for one in judged)
+    wrong = {"forecast_residual": 500.0, "rare_rise": 0.9, "histogram_drift": {"a": [300, 0, 0]}}
+    later = [(wrong.get(policy.name), moved[-1][1] + STEP_MS * number) for number in range(1, 9)]
+    if policy is TREND:
+        later = [((900.0 + 80.0 * number) * MIB, time_ms + STEP_MS) for number, (_, time_ms) in enumerate(later)]
+    assert any(one is not None and one.anomalous for one in fed(trigger, later))
+
+
+@each
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 99),
+    ahead=AHEAD,
+    back=st.lists(st.integers(1, 200 * 366 * DAY_MS), max_size=4),
+)
+def test_the_clock_goes_on_from_its_state(policy, seed, ahead, back):
+    taken = points(policy, seed, 40)
+    taken[20:] = [(value, time_ms + ahead) for value, time_ms in taken[20:]]
+    for number, ms in enumerate(back):
+        taken.insert(25 + number, (taken[0][0], max(0, taken[24][1] - ms)))
+    one, other = policy.detector(), policy.detector()
+    for value, time_ms in taken:
+        again = policy.detector()
+        again.restore(other.state())
+        other = again
+        assert other.judge(value, time_ms) == one.judge(value, time_ms)
+        one.learn(value, time_ms)
+        other.learn(value, time_ms)
+        assert other.state() == one.state()
+
+
+@pytest.mark.parametrize("state", [None, "1", 1.5, [1, 0, 0, 0], [1, 0, 0, 0, 0.0], [1, 0, 0, 0, 3], [1, 0, 0, 0, -1]])
+def test_a_broken_clock_is_refused(state):
+    clock = Clock(60_000)
+    clock.take(7)
+    with pytest.raises(ValueError, match="clock"):
+        clock.restore(state)
+    assert clock.state() == 7
+
+
+@given(times=st.lists(st.integers(0, 10**15), max_size=30))
+def test_no_time_is_taken_twice_and_asking_takes_none(times):
+    clock = Clock(60_000)
+    for time_ms in times:
+        before, last_ms = clock.state(), clock.last_ms
+        asked = clock.passed_ms(time_ms)
+        assert clock.state() == before
+        assert clock.take(time_ms) == asked
+        if asked != NOT_BELIEVED:
+            assert asked > 0 or last_ms < 0
+            assert clock.last_ms == time_ms
+        else:
+            assert clock.last_ms == last_ms
+        assert clock.take(time_ms) == NOT_BELIEVED
+        assert math.isfinite(asked)

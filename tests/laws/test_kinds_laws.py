@@ -8,20 +8,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_jobs.detectors.forecast_residual import ResidualPolicy
 from stream_jobs.detectors.histogram_drift import DriftPolicy
 from stream_jobs.detectors.memory_trend import TrendPolicy
 from stream_jobs.detectors.rare_rise import RisePolicy
 from tests.kind_windows import MIB, Watch, service
 
 T0 = 1_700_000_000_000
+RESIDUAL = ResidualPolicy(direction=1, deviation_min=0.05, deviation_share_min=0.2, unit_min=0.01)
 RISE, TREND = RisePolicy(deviation_min=0.05), TrendPolicy(bucket_seconds=60, points_min=4, points_max=8)
 DRIFT = DriftPolicy(reference_windows=5, reference_requests=100, epoch_seconds=30.0, epoch_requests=50)
 CASES = st.tuples(st.integers(0, 500).map(float), st.integers(1, 500))
 NUMBERS = st.one_of(st.floats(0, 1), st.floats(0, 1e12), st.sampled_from([0.0, 1e308, 5e-324]))
-UNUSABLE = st.sampled_from([None, math.nan, math.inf, -math.inf, -1.0])
 HISTOGRAMS = st.fixed_dictionaries(
     {"a": st.lists(st.integers(0, 60), max_size=12), "b": st.lists(st.integers(0, 2**53), max_size=3)}
 )
+USABLE = {
+    "rare_rise": st.one_of(NUMBERS, CASES),
+    "memory_trend": NUMBERS,
+    "forecast_residual": NUMBERS,
+    "histogram_drift": HISTOGRAMS,
+}
+NO_NUMBER = st.sampled_from([None, math.nan, math.inf, -math.inf])
+UNUSABLE = {
+    "rare_rise": st.one_of(NO_NUMBER, st.just(-1.0)),
+    "memory_trend": st.one_of(NO_NUMBER, st.just(-1.0)),
+    "forecast_residual": NO_NUMBER,
+    "histogram_drift": st.sampled_from([None, {}, {"a": []}, {"a": [0, 0], "b": []}]),
+}
 STEPS = st.sampled_from([10_000, 10_000, 10_000, 60_000, 60_000, 0, -20_000, 600_000])
 
 
@@ -55,18 +69,19 @@ def test_nor_does_it_in_windows_of_a_minute_over_fifteen_hours(seed):
     assert sum("memory_bytes_per_hour" in scores for scores in watch.scores) > 60, "memory was judged"
 
 
-@pytest.mark.parametrize("policy", [RISE, TREND], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", [RISE, TREND, RESIDUAL, DRIFT], ids=lambda policy: policy.name)
 @settings(max_examples=60)
-@given(values=st.lists(st.tuples(NUMBERS, STEPS), max_size=40), data=st.data())
-def test_a_detector_goes_on_from_its_state_and_unusable_values_leave_no_trace(policy, values, data):
+@given(steps=st.lists(STEPS, max_size=40), data=st.data())
+def test_a_detector_goes_on_from_its_state_and_unusable_values_leave_no_trace(policy, steps, data):
     plain, other, time_ms = policy.detector(), policy.detector(), T0
-    for value, step in values:
-        value = data.draw(CASES) if policy is RISE and data.draw(st.booleans()) else value
+    for step in steps:
+        value = data.draw(USABLE[policy.name])
         time_ms += step
         if data.draw(st.booleans()):
-            wrong = data.draw(UNUSABLE)
-            assert other.judge(wrong, time_ms) is None
-            other.learn(wrong, time_ms)
+            wrong = data.draw(UNUSABLE[policy.name])
+            when = data.draw(st.sampled_from([time_ms, time_ms + 10**7, time_ms + 10**12, 0]))
+            assert other.judge(wrong, when) is None
+            other.learn(wrong, when)
         again = policy.detector()
         again.restore(json.loads(json.dumps(other.state())))
         other = again
@@ -117,7 +132,7 @@ def test_what_is_distributed_as_the_reference_is_no_drift(counts, epochs):
 BROKEN = [None, {}, [], [1], "x", [1, 2, 3, 4, 5, 6, 7], [math.nan, math.nan, math.nan], [[], [], [], []]]
 
 
-@pytest.mark.parametrize("policy", [RISE, TREND, DRIFT], ids=lambda policy: policy.name)
+@pytest.mark.parametrize("policy", [RISE, TREND, RESIDUAL, DRIFT], ids=lambda policy: policy.name)
 @pytest.mark.parametrize("state", BROKEN, ids=str)
 def test_a_broken_state_is_a_value_error_and_changes_nothing(policy, state):
     one = policy.detector()

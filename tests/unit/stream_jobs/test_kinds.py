@@ -306,7 +306,7 @@ def test_a_busy_series_of_which_everything_is_known_is_still_small():
     assert len(numbers.pop("counts")) <= 8 * 300
     assert len(numbers.pop("latency")) <= 384
     assert set(numbers) == set(entry.plain["scores"]) == {"total_ms_p95", "error_share", "requests_per_second"}
-    assert all(len(one) <= 1_400 for one in numbers.values())
+    assert all(len(one) <= 1_408 for one in numbers.values())
     assert len(json.dumps(entry.plain, separators=(",", ":"))) <= 1_536
 
 

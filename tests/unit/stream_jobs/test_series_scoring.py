@@ -1,5 +1,6 @@
 """The default detector in stage 2: what it says beside the triggers, what it does not learn, what may alert."""
 
+import base64
 import json
 import random
 
@@ -9,6 +10,7 @@ from schemas.anomalies import ANOMALY_KINDS, DetectorsRenewed
 from schemas.base import decode
 from schemas.windows import SeriesKey
 from stream_jobs.detectors.registry import detector_named
+from stream_jobs.detectors.two_heads import TwoHeads
 from stream_jobs.entry_pages import pack_entries, unpack_entries
 from stream_jobs.metrics import bank_of, detector_options, scoring_of, share_of_budget
 from stream_jobs.series_book import SeriesBook
@@ -19,6 +21,8 @@ from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
 T0 = 1_700_000_000_000
+AS_LONG_AS_A_STATE = base64.b64encode(b"x" * len(TwoHeads().state())).decode()
+ROW_BYTES = len(TwoHeads().state()) - 20
 
 
 class Live:
@@ -186,13 +190,16 @@ def test_once_there_is_a_past_the_score_must_agree_about_what_is_no_fact():
         (lambda plain, numbers: plain.pop("digest"), "another detector"),
         (lambda plain, numbers: plain["scores"].update(total_ms_p95=-1), "total_ms_p95 of search/mini/1: not a count"),
         (lambda plain, numbers: plain["scores"].update(total_ms_p95="5"), "not a count"),
-        (lambda plain, numbers: numbers.pop("total_ms_p95"), "0 bytes of numbers, 1384 expected"),
-        (lambda plain, numbers: numbers.update(total_ms_p95=numbers["total_ms_p95"][8:]), "1376 bytes of numbers"),
-        (lambda plain, numbers: numbers.update(total_ms_p95=b"\xff" * 1384), "numbers are missing"),
+        (lambda plain, numbers: numbers.pop("total_ms_p95"), f"0 bytes of numbers, {ROW_BYTES} expected"),
+        (
+            lambda plain, numbers: numbers.update(total_ms_p95=numbers["total_ms_p95"][8:]),
+            f"{ROW_BYTES - 8} bytes of numbers",
+        ),
+        (lambda plain, numbers: numbers.update(total_ms_p95=b"\xff" * ROW_BYTES), "numbers are missing"),
         # Records of an earlier version.
         (lambda plain, numbers: plain["scores"].update(total_ms_p95=[60, "!"]), "total_ms_p95 of search/mini/1"),
         (lambda plain, numbers: plain["scores"].update(total_ms_p95=[-1, ""]), "not a count"),
-        (lambda plain, numbers: plain["scores"].update(total_ms_p95=[60, "eHh4" * 468]), "sum"),
+        (lambda plain, numbers: plain["scores"].update(total_ms_p95=[60, AS_LONG_AS_A_STATE]), "sum"),
         (lambda plain, numbers: plain["scores"].update(total_ms_p95=[60]), "total_ms_p95"),
     ],
 )
