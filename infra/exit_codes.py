@@ -10,7 +10,7 @@ EXIT_USAGE = 2
 EXIT_REFUSED = 65
 """`inferwatch produce`: lines of the input were refused. `inferwatch replay`: it cannot be recomputed."""
 EXIT_INTERNAL = 70
-"""A fault of ours; also books that do not balance."""
+"""A fault of ours; also books that do not balance, and a detector that does not keep what it promises."""
 EXIT_TRY_AGAIN = 75
 """Something is away or not finished, and may pass by itself."""
 EXIT_CONFIGURATION = 78

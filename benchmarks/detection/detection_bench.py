@@ -8,7 +8,7 @@ import time
 
 import click
 
-from infra.exit_codes import EXIT_CONFIGURATION
+from infra.exit_codes import EXIT_CONFIGURATION, EXIT_INTERNAL
 
 SETS = ("nab", "aiops29", "wsd", "asd", "quiet")
 SHOWN_EVERY_SECONDS = 0.5
@@ -53,8 +53,9 @@ def detection(
 
     NAB's own score from the alarm head; event-F1, VUS-PR and average precision from the severity head; one
     configuration for all series, one threshold for all of a set. A random score and simple baselines stand beside. Of
-    the first detector it is also checked that no score looks ahead and that the unit does not matter. Takes minutes;
-    progress goes to standard error.
+    the first detector it is also checked that no score looks ahead, that batches are loops and that the unit does not
+    matter; where one of these does not hold, it is said and the exit code is 70. Takes minutes; progress goes to
+    standard error.
 
     \b
     Example:
@@ -89,6 +90,11 @@ def detection(
     progress.end()
     found = {"figures": figures_of(found), **found, "machine": machine_facts()}
     click.echo(json.dumps(found) if as_json else lines_for_people(found))
+    broken = found["detectors"][0]["broken"]
+    for promise in broken:
+        click.echo(f"detection: {chosen[0]} does not keep {promise}", err=True)
+    if broken:
+        sys.exit(EXIT_INTERNAL)
 
 
 class Progress:

@@ -148,6 +148,10 @@ def _promises(found: Mapping[str, Any]) -> str:
         ("Half-space trees: rows a second of a core", _number(flat["hst_rows_per_second_core"], 0)),
         ("Half-space trees: the same as a multiple of River's loop", _number(flat["hst_ratio_to_river"], 0)),
     ]
+    ways = flat["frozen_aiops29_to_wsd"], flat["frozen_wsd_to_aiops29"]
+    if None not in ways:
+        both = " and ".join(f"{one:.3f}" for one in ways)
+        rows.append(("Frozen threshold: share of the best F1, AIOPS's on WSD and WSD's on AIOPS", both))
     found_events = at(first, ("sets", "aiops29", "recall")), at(first, ("sets", "aiops29", "precision"))
     if None not in found_events:
         rows.append(

@@ -92,7 +92,10 @@ class Plan:
         sizes = [result.figures["state_bytes_most"] for one, result in results.items() if DATA_SETS[one].channels == 1]
         row["state_bytes_per_series"] = max(sizes, default=None)
         if {"aiops29", "wsd"} <= results.keys():
-            row["frozen_threshold_ratio"] = frozen_ratio(results["aiops29"], results["wsd"])
+            there = frozen_ratio(results["aiops29"], results["wsd"])
+            back = frozen_ratio(results["wsd"], results["aiops29"])
+            row["frozen_aiops29_to_wsd"], row["frozen_wsd_to_aiops29"] = there, back
+            row["frozen_threshold_ratio"] = min((one for one in (there, back) if one is not None), default=None)
         if QUIET in self.sets:
             say(f"{name}: the quiet day")
             rule = quiet.above(results[QUIET_SET].threshold) if QUIET_SET in results else None
@@ -102,15 +105,22 @@ class Plan:
         return results
 
     def _promises(self, make: Make, say: Say) -> dict[str, Any]:
-        """On the first series of each set."""
-        causal, looped, least = True, True, 1.0
+        """On the first series of each set. `broken` says what does not hold, and of which series."""
+        causal, looped, least, broken = True, True, 1.0, []
         for one in self._labelled_sets():
             say(f"promises on {DATA_SETS[one].title}")
             for series in islice(DATA_SETS[one].read(self.labelled), SERIES_FOR_PROMISES):
-                causal = causal and promises.causality(make, series)
-                looped = looped and promises.loop_equals_batch(make, series)
-                least = min(least, promises.invariance(make, series))
-        return {"causality": causal, "loop_equals_batch": looped, "invariance_rank_correlation": least}
+                kept = promises.causality(make, series), promises.loop_equals_batch(make, series)
+                correlation = promises.invariance(make, series)
+                causal, looped, least = causal and kept[0], looped and kept[1], min(least, correlation)
+                holds = {
+                    "causality": kept[0],
+                    "loop_equals_batch": kept[1],
+                    f"invariance_rank_correlation {correlation:.6f}": correlation >= promises.INVARIANCE_MIN,
+                }
+                broken += [f"{what} on {one}, {series.name}" for what, held in holds.items() if not held]
+        found = {"causality": causal, "loop_equals_batch": looped, "invariance_rank_correlation": least}
+        return found | {"broken": broken}
 
     def _shown(self, make: Make, results: dict[str, SetResult]) -> list[dict[str, Any]]:
         """The best and the worst series of each set whose licence lets us."""

@@ -17,6 +17,8 @@ POINTS = 6_000
 """Of each series that is tried: enough for slow memories to matter, few enough for slow detectors."""
 CUT_SHARES = (0.001, 0.1, 1 / 3, 0.5, 0.77, 0.999)
 LOOP_POINTS = 400
+INVARIANCE_MIN = 0.999
+"""Rank correlation from which on scores do not depend on the unit: see `invariance`."""
 AFFINE = ((3.7, -12.5), (0.013, 400.0), (1_000.0, 0.0))
 """Units and offsets, as if a metric were reported in others."""
 

@@ -132,13 +132,9 @@ class SetRun:
         return SetResult(figures, by_series, best.threshold)
 
 
-def frozen_ratio(one: SetResult, other: SetResult) -> float | None:
-    """How much of the best event-F1 is left with the other set's threshold, the worse of both ways."""
-    if one.book is None or other.book is None:
+def frozen_ratio(here: SetResult, there: SetResult) -> float | None:
+    """How much of the best event-F1 there is left with the best threshold of here. None: nothing there is found."""
+    best = float(there.figures["event_f1"]) if there.book is not None else 0.0
+    if here.book is None or there.book is None or best <= 0.0:
         return None
-    ratios = []
-    for here, there in ((one, other), (other, one)):
-        best = float(here.figures["event_f1"])
-        if best > 0.0 and here.book is not None:
-            ratios.append(here.book.at(there.threshold).f1 / best)
-    return min(ratios, default=None)
+    return there.book.at(here.threshold).f1 / best

@@ -41,6 +41,8 @@ FIGURES = {
     "wsd_event_f1": ("sets", "wsd", "event_f1"),
     "wsd_mean_vus_pr": ("sets", "wsd", "mean_vus_pr"),
     "frozen_threshold_ratio": ("frozen_threshold_ratio",),
+    "frozen_aiops29_to_wsd": ("frozen_aiops29_to_wsd",),
+    "frozen_wsd_to_aiops29": ("frozen_wsd_to_aiops29",),
     "asd_mean_ap": ("sets", "asd", "mean_ap"),
     "quiet_false_alarms_per_series_week": ("sets", "quiet", "quiet_false_alarms_per_series_week"),
     "us_per_point_loop": ("us_per_point_loop", "median"),

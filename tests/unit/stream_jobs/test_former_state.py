@@ -1,6 +1,6 @@
 """A state of a version before, whose pages were JSON alone, is taken over exactly, but for what the selected detector
-had learnt: that one was of another configuration and begins anew. `tests/golden/window_state_1.json` was written by that
-version: the pages of `stage(2, 4)` after 60 windows."""
+had learnt: that one was of another configuration and begins anew. `tests/golden/window_state_1.json` was written by
+that version: the pages of `stage(2, 4)` after 60 windows."""
 
 import base64
 import json

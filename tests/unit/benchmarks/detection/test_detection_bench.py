@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.detection import choice, speed
+from benchmarks.detection import choice, promises, speed
 from benchmarks.detection.baselines import BASELINES
 from benchmarks.detection.detection_bench import SETS, Progress, detection
 from benchmarks.detection.plan import SETS as SETS_OF_THE_PLAN
 from benchmarks.detection.quiet import above, quiet_figures
 from benchmarks.detection.set_figures import SetRun, frozen_ratio
 from benchmarks.detection.table import figures_of, lines_for_people
+from infra.exit_codes import EXIT_INTERNAL
 from stream_jobs.alert_budget import DEFAULT_A_WEEK
 from tests.detection_data import write_folder
 
@@ -98,9 +99,38 @@ def test_a_frozen_threshold_is_tried_on_the_other_set_both_ways(folder):
     one, other = run_of_it.result("aiops29"), run_of_it.result("wsd")
     there = other.book.at(one.threshold).f1 / other.figures["event_f1"]
     back = one.book.at(other.threshold).f1 / one.figures["event_f1"]
-    assert frozen_ratio(one, other) == min(there, back)
+    assert (frozen_ratio(one, other), frozen_ratio(other, one)) == (there, back)
     other.threshold = 1e9
-    assert frozen_ratio(one, other) == 0.0
+    assert (frozen_ratio(one, other), frozen_ratio(other, one)) == (there, 0.0)
+    other.book = None
+    assert frozen_ratio(one, other) is frozen_ratio(other, one) is None
+
+
+def test_both_ways_are_printed(folder, monkeypatch):
+    monkeypatch.setenv("INFERWATCH_DATA", str(folder))
+    args = ("--detector", "gaussian_z", "--no-baselines", "--sets", "aiops29,wsd", "--skip-speed")
+    figures = json.loads(run(*args, "--json").stdout)["figures"]
+    ways = [figures[name] for name in ("frozen_aiops29_to_wsd", "frozen_wsd_to_aiops29")]
+    assert figures["frozen_threshold_ratio"] == min(ways)
+    lines = run(*args).stdout.splitlines()
+    assert [any(line.startswith(name) for line in lines) for name in figures] == [True] * len(figures)
+
+
+@pytest.mark.parametrize(
+    ("check", "said", "word"),
+    [
+        ("causality", False, "causality"),
+        ("loop_equals_batch", False, "loop_equals_batch"),
+        ("invariance", 0.99, "invariance_rank_correlation 0.990000"),
+    ],
+)
+def test_a_promise_that_does_not_hold_ends_it_with_an_error_that_names_it(folder, monkeypatch, check, said, word):
+    monkeypatch.setenv("INFERWATCH_DATA", str(folder))
+    monkeypatch.setattr(promises, check, lambda make, series: said)
+    result = run("--detector", "random", "--no-baselines", "--sets", "asd", "--skip-speed", "--json")
+    assert result.exit_code == EXIT_INTERNAL
+    assert f"detection: random does not keep {word} on asd, " in result.stderr
+    assert json.loads(result.stdout)["detectors"][0]["detector"] == "random"
 
 
 def test_alerts_of_the_quiet_day_are_counted_by_series_and_week_under_a_budget(folder):
