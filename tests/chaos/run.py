@@ -47,7 +47,7 @@ def main_run(folder: Path, seed: int, options: argparse.Namespace, with_disks: b
         if not recovers(cluster, 90.0):
             raise RuntimeError(f"the pipeline did not begin to work: {cluster.describe()}")
         say("rows arrive; the faults begin")
-        done, slow = break_it(run, options)
+        done, slow, idle = break_it(run, options)
         say("the faults are over: drain, stop, replay, check")
         verdict = finish(cluster, workload)
         told, never = recovery(run.kills, work_done(cluster, workload))
@@ -58,6 +58,7 @@ def main_run(folder: Path, seed: int, options: argparse.Namespace, with_disks: b
             "faults": done,
             "kills": len(run.kills),
             "not_recovered_in_60_s": slow,
+            "came_to_nothing": idle,
             "unsure": workload.unsure,
             "recovery_seconds": told,
         }
@@ -66,9 +67,10 @@ def main_run(folder: Path, seed: int, options: argparse.Namespace, with_disks: b
         cluster.stop()
 
 
-def break_it(run: Run, options: argparse.Namespace) -> tuple[int, list[str]]:
-    """One fault after the other, of those that the machine allows. How many, and after which it did not recover."""
-    cluster, done, slow = run.cluster, 0, []
+def break_it(run: Run, options: argparse.Namespace) -> tuple[int, list[str], list[str]]:
+    """One fault after the other, of those that the machine allows. How many, after which it did not recover, and which
+    did not come about: a death waits for somebody to come by."""
+    cluster, done, slow, idle = run.cluster, 0, [], []
     chosen = planned(
         run.random, lambda: len(run.kills), seconds=options.seconds, kills_max=options.kills, only=options.fault
     )
@@ -76,7 +78,11 @@ def break_it(run: Run, options: argparse.Namespace) -> tuple[int, list[str]]:
         if isinstance(fault, DiskFull) and not cluster.disks:
             continue
         say(f"{fault.name}")
-        fault.start(run)
+        try:
+            fault.start(run)
+        except TimeoutError as error:
+            say(f"  it came to nothing: {error}")
+            idle.append(fault.name)
         cluster.wait(fault.seconds)
         fault.heal(run)
         healed, done = time.monotonic(), done + 1
@@ -84,7 +90,7 @@ def break_it(run: Run, options: argparse.Namespace) -> tuple[int, list[str]]:
             slow.append(fault.name)
         sent = len(run.workload.acknowledged)
         say(f"  rows again {time.monotonic() - healed:.1f} s after it was over; {sent} sent")
-    return done, slow
+    return done, slow, idle
 
 
 def work_done(cluster: Cluster, workload: Workload) -> Work:
