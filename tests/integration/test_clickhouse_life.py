@@ -17,7 +17,7 @@ def front(tmp_path):
     running.stop()
 
 
-def test_a_block_whose_part_died_with_the_server_is_stored_when_it_comes_again(front, tmp_path):
+def test_a_block_whose_part_died_with_the_server_is_stored_when_it_comes_again(front, tmp_path, until):
     writer = ClickHouse(ClickHouseSettings(url=front.ready["url"]))
     writer.command(
         "CREATE TABLE blocks (n UInt32) ENGINE = ReplacingMergeTree ORDER BY n "
@@ -25,6 +25,7 @@ def test_a_block_whose_part_died_with_the_server_is_stored_when_it_comes_again(f
     )
     block = {"n": [7]}
     assert writer.insert("blocks", block, token="a-block") == 1
+    until(lambda: writer.query("SELECT uptime() >= 3")[1] == [(1,)], "a life that is not taken for the next one")
     front.kill()
     logs = list(tmp_path.rglob("deduplication_log_1.txt"))
     assert len(logs) == 1
