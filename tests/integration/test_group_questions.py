@@ -23,6 +23,7 @@ from infra.kafka.group_members import GroupSeen
 from infra.kafka.topic_admin import KafkaTopicAdmin
 from infra.topic_plan import CreateTopic
 from schemas.topics import Topic
+from tests.parts import takes_long
 
 ROOT = Path(__file__).resolve().parents[2]
 RESTARTS, STANDSTILLS = 3, 2
@@ -69,7 +70,9 @@ def broker(tmp_path, kafka):  # with `kafka`: the jars are there, or it is said 
     made.stop()
 
 
-def test_who_asks_for_committed_offsets_lives_through_restarts_of_kafka(broker, tmp_path, until):
+def test_who_asks_for_committed_offsets_lives_through_restarts_of_kafka(tmp_path, until, request):
+    takes_long("restarts and standstills of Kafka under questions about groups")
+    broker = request.getfixturevalue("broker")
     admin = AdminClient({"bootstrap.servers": broker.servers})
     admin.create_topics([NewTopic("asked", 2, 1)])["asked"].result(20)
     member = Consumer({"bootstrap.servers": broker.servers, "group.id": "a-group"})

@@ -25,6 +25,7 @@ def world(tmp_path, request):
 
 
 def test_the_account_is_exact_through_kills_and_rebalances(world, tmp_path, until):
+    takes_long("kills and rebalances of ledgers; their laws cut and restart anywhere")
     random, processes, expected = Random(5), Processes(world, tmp_path), Counter()
 
     def traffic(count):
