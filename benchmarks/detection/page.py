@@ -42,7 +42,7 @@ MEASURES = """\
   as TSB-AD computes it, with buffers up to the series' period; the mean over all series with an anomaly.
 * **ASD AP**: average precision of one score per server and time; the mean over the servers.
 * **frozen**: what is left of the best event-F1 with the threshold that is best on the other set, AIOPS to WSD and back,
-  the smaller share.
+  the smaller share. More of it costs AIOPS F1, as measured in [decision 0021](decisions/0021-frozen-thresholds.md).
 * **quiet/week**: alerts per series and week on a day of an unlabelled GPU service, with the default budget of alerts
   over all series. Nobody knows which of them were right, so this is an upper bound of the false ones; and the budget
   itself bounds it, whatever the detector. **no budget**: the same with the threshold that is best on AIOPS instead.
