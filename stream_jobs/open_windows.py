@@ -24,9 +24,11 @@ OPEN_SERIES_MAX, LATE_SERIES_MAX = 100_000, 5_000
 """Partial series kept of open and of late windows; about 1.5 KB each. The last open window is always kept."""
 
 
-RENAMED_MS = 30
-"""Added to the start of a window for each time that a source's clock went back, where another may be stored under its
-name: beyond what `WindowCuts` adds, and thirty times less than a second, the shortest window."""
+RENAMED_MS, NAMES_MAX = 30, 30
+"""A window gets its start moved by so much, once to `NAMES_MAX` times, where another may be stored under its name: beyond
+what `WindowCuts` adds, and together less than a second, the shortest window."""
+RENAMED_MAX = 500
+"""Windows of a topic remembered with the name that they got last, while a source may still bring its share of them."""
 
 
 @dataclass(slots=True)
@@ -44,6 +46,12 @@ class _Progress:
         if self.next_offset < 0:
             return (event.closed_through_ms, event.chunk) <= (self.closed_through_ms, self.chunk)
         return (event.next_offset, event.chunk) <= (self.next_offset, self.chunk)
+
+    def goes_back(self, event: PartialWindowsClosed) -> bool:
+        """Whether the source's clock went back since, perhaps to be ahead again by the window's end."""
+        is_same = event.next_offset == self.next_offset  # one more chunk of a window
+        before_ms = event.closed_through_ms if is_same else event.window_end_ms
+        return before_ms < self.closed_through_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,8 @@ class OpenWindows:
         """The latest end of a window that was closed, though times may have gone back since."""
         self._returns: dict[str, int] = {}
         """How often a source's clock went back."""
+        self._renamed: dict[str, dict[tuple[int, int], int]] = {}
+        """Windows that got another name, the last last: by the bounds that sources give them, the name's number."""
 
     def take(self, event: PartialWindowsClosed, appended_ms: int) -> tuple[WindowId, list[str]] | None:
         """Take a partial in; None when it was taken before. Returns its window and the series that it revises.
@@ -102,7 +112,7 @@ class OpenWindows:
         progress = self._sources_of(topic_id).setdefault(number, _Progress())
         if progress.has(event):
             return None
-        self._returns[topic_id] += event.closed_through_ms < progress.closed_through_ms
+        self._returns[topic_id] += progress.goes_back(event)
         progress.closed_through_ms, progress.chunk = event.closed_through_ms, event.chunk
         progress.next_offset = event.next_offset
         if event.chunk == event.chunks - 1:
@@ -143,6 +153,7 @@ class OpenWindows:
         for topic_id, sources in self._sources.items():
             kept = (self._closed_to, self._forgotten_to, self._stored_to, self._returns)
             rows.append(["topic", topic_id, *(one[topic_id] for one in kept)])
+            rows.extend(["renamed", topic_id, *bounds, name] for bounds, name in self._renamed[topic_id].items())
             for number in sorted(sources):
                 one = sources[number]
                 rows.append(["source", topic_id, number, *astuple(one)])
@@ -173,6 +184,10 @@ class OpenWindows:
                 self._closed_to[topic_id], self._forgotten_to[topic_id] = closed_to, forgotten_to
                 # A state of before has no more.
                 self._stored_to[topic_id], self._returns[topic_id] = more or (closed_to, 0)
+                self._renamed[topic_id] = {}
+            elif kind == "renamed":
+                start_ms, end_ms, name = numbers
+                self._renamed[topic_id][start_ms, end_ms] = name
             elif kind == "open":
                 start_ms, end_ms, opened_ms = numbers
                 window = WindowId(topic_id, start_ms, end_ms)
@@ -196,12 +211,25 @@ class OpenWindows:
 
     def _named(self, event: PartialWindowsClosed) -> WindowId:
         """The event's window. Where clocks went back, one may be stored under its name that is not known any more."""
-        topic_id, end_ms = event.source_topic_id, event.window_end_ms
-        window = WindowId(topic_id, event.window_start_ms, end_ms)
-        shift_ms = self._returns[topic_id] % RENAMED_MS * RENAMED_MS
-        if not shift_ms or end_ms > self._stored_to[topic_id] or window in self._open or window in self.late:
+        topic_id, start_ms, end_ms = event.source_topic_id, event.window_start_ms, event.window_end_ms
+        window = WindowId(topic_id, start_ms, end_ms)
+        returns = self._returns[topic_id]
+        if not returns or end_ms > self._stored_to[topic_id] or self._is_known(window):
             return window
-        return WindowId(topic_id, min(window.start_ms + shift_ms, end_ms - 1), end_ms)
+        renamed = self._renamed[topic_id]
+        last = renamed.pop((start_ms, end_ms), None)
+        number = returns if last is None else last
+        named = _renamed(window, number)
+        if last is not None and not self._is_known(named):  # what is stored under that name would be replaced
+            number += 1
+            named = _renamed(window, number)
+        renamed[start_ms, end_ms] = number
+        if len(renamed) > RENAMED_MAX:
+            del renamed[next(iter(renamed))]
+        return named
+
+    def _is_known(self, window: WindowId) -> bool:
+        return window in self._open or window in self.late
 
     def _follow_back(self, topic_id: str, newest_ms: int) -> Iterator[Closed]:
         """No window that is open, and none that was closed, lies ahead of all sources, unless all of them went back.
@@ -248,6 +276,7 @@ class OpenWindows:
             sources = self._sources[topic_id] = {}
             for to in (self._closed_to, self._forgotten_to, self._stored_to, self._returns):
                 to[topic_id] = 0
+            self._renamed[topic_id] = {}
         return sources
 
     def _complete_to(self, sources: Mapping[int, _Progress]) -> int:
@@ -292,7 +321,7 @@ class OpenWindows:
             self._drop_pages(window, self._open.pop(window))
         for window in [one for one in self.late if one.topic_id == topic_id]:
             self._drop_late(window)
-        for kept in (self._sources, self._closed_to, self._forgotten_to, self._stored_to, self._returns):
+        for kept in (self._sources, self._closed_to, self._forgotten_to, self._stored_to, self._returns, self._renamed):
             del kept[topic_id]
 
     def _drop_late(self, window: WindowId) -> None:
@@ -310,6 +339,11 @@ class OpenWindows:
 
 def _by_time(window: WindowId) -> tuple[int, int, str]:
     return window.end_ms, window.start_ms, window.topic_id
+
+
+def _renamed(window: WindowId, number: int) -> WindowId:
+    shift_ms = (1 + number % NAMES_MAX) * RENAMED_MS
+    return WindowId(window.topic_id, min(window.start_ms + shift_ms, window.end_ms - 1), window.end_ms)
 
 
 def _name(window: WindowId) -> list[Any]:

@@ -267,8 +267,8 @@ def store_at_once() -> None:
 
     begin = Progress.begin
 
-    def hasty(self, offset):
-        receipt = begin(self, offset)
+    def hasty(self, offset, *given):
+        receipt = begin(self, offset, *given)
         self._next_offset = offset + 1
         return receipt
 

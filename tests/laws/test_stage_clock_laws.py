@@ -133,8 +133,8 @@ def test_stage_2_stores_all_of_it_once_and_a_cut_changes_nothing(logs, data):
         queues.append([(event, at_ms) for event, at_ms in said if event.topic == "inference.windows"])
     mixed = []
     while any(queues):
-        queue = data.draw(st.sampled_from([queue for queue in queues if queue]))
-        event, at_ms = queue.pop(0)
+        waiting = [queue for queue in queues if queue]
+        event, at_ms = waiting[data.draw(st.integers(0, len(waiting) - 1))].pop(0)
         mixed.append(as_record(event, len(mixed), at_ms))
     total, dropped = 0, 0
     for target in (0, 1):
