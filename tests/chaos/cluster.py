@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.disks import Disk
@@ -171,11 +172,12 @@ class Cluster:
         """Whether one did."""
         return (self.folder / f"{name}.mark").exists()
 
-    def continue_stopped(self) -> None:
-        """Continue a job that stopped itself."""
-        for job in self.jobs:
-            if job.alive and Path(f"/proc/{job.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-                job.signal(signal.SIGCONT)
+    def continue_stopped(self) -> Callable[[], bool]:
+        """Continue jobs that stopped themselves. Returns a question: whether these processes have ended."""
+        stopped = [(job, job.starts) for job in self.jobs if job.alive and job.stands_still]
+        for job, _ in stopped:
+            job.signal(signal.SIGCONT)
+        return lambda: all(job.starts > start or not job.alive for job, start in stopped)
 
     def look(self) -> None:
         for one in self.everything:
