@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from infra.kafka.group_members import GroupSeen
-from infra.ports import Clock
-from infra.up.commit_lag import CommitLag, Place
+from infra.ports import Clock, Place
+from infra.up.commit_lag import CommitLag
 from infra.up.watchdog import Health, Seen
 
 HEALTH_SECONDS = 3.0

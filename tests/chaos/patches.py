@@ -267,8 +267,8 @@ def store_at_once() -> None:
 
     begin = Progress.begin
 
-    def hasty(self, offset, *given):
-        receipt = begin(self, offset, *given)
+    def hasty(self, offset, appended_ms=0):
+        receipt = begin(self, offset, appended_ms)
         self._next_offset = offset + 1
         return receipt
 
