@@ -166,11 +166,12 @@ class Cluster:
         return (self.folder / f"{name}.mark").exists()
 
     def continue_stopped(self) -> Callable[[], bool]:
-        """Continue jobs that stopped themselves. Returns a question: whether these processes have ended."""
+        """Continue jobs that stopped themselves. Returns a question: whether these processes, if any, have
+        ended."""
         stopped = [(job, job.starts) for job in self.jobs if job.alive and job.stands_still]
         for job, _ in stopped:
             job.signal(signal.SIGCONT)
-        return lambda: all(job.starts > start or not job.alive for job, start in stopped)
+        return lambda: bool(stopped) and all(job.starts > start or not job.alive for job, start in stopped)
 
     def look(self) -> None:
         for one in self.everything:
