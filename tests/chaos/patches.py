@@ -121,8 +121,8 @@ def die_between_answer_and_telemetry() -> None:
 
 
 def stand_still_before_manifest() -> None:
-    """In step 3, between the pages and the manifest that names them: a scoring job stops, and dies when it was continued
-    and is done. The ledger writes its state the same way, and has no peer that would take it over."""
+    """In step 3, between the pages and the manifest that names them: a scoring job stops, and dies when it was
+    continued and is done. The ledger writes its state the same way, and has no peer that would take over."""
     from stream_jobs.state_log import PartitionState
 
     settle, calls = PartitionState._settle, []
