@@ -93,7 +93,10 @@ class AnomalyDetected(Message):
     window_end_ms: EpochMs
     onset_ms: EpochMs = Field(description="Start of the first window of this run of anomalous windows.")
     score: Score
-    contributors: dict[str, Share] = Field(default={}, description="Shares of the deviation; they sum to 1.")
+    contributors: dict[str, Share] = Field(
+        default={},
+        description="Shares of the deviation; they sum to 1. By cause of a latency, by histogram of a drift, or the metric.",
+    )
     effects: dict[str, Number] = Field(
         default={},
         description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. For latency, milliseconds by cause. "

@@ -255,12 +255,16 @@ ANOMALIES = Table(
         ("source_next_offsets", "Array(UInt64)", "Offset after the last of each."),
         ("severity", "Float64", "How far off in the detector's own measure, at least 0; comparable between series."),
         ("strength", "Float64", "Of the trigger: 0.5 at the end of its band, towards 1 beyond."),
-        ("contributors", "Array(String)", "What contributed to the severity."),
+        (
+            "contributors",
+            "Array(String)",
+            "As in the event: what made a latency longer (causes), which histograms drifted, else the metric.",
+        ),
         ("contributions", "Array(Float64)", "How much of it each did; they sum to 1."),
         (
             "scored_input",
             "String",
-            "What was scored, as JSON: the value, what confirmed it, and where the incident stood.",
+            "What was scored, as JSON: the value, what confirmed it, where the incident stood, causes of a latency.",
         ),
         ("scored_config", NAME, "Under which configuration, as JSON: trigger, alert policy, options of the detector."),
         ("scoring_format", "UInt16", "Version of the arithmetic; 0: from before it was kept, not to be recomputed."),

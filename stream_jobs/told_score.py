@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.anomalies import AnomalyDetected, Score, ScoreKind
+from stream_jobs.attribution.regression import LatencyCauses
 from stream_jobs.attribution.sentence import contributors, effects
 from stream_jobs.decide import Observation
 from stream_jobs.detectors.base import Scores
@@ -122,7 +123,7 @@ def anomaly_event(
     seen: Observation, told: ToldScore, metric: Metric, onset_ms: int, found: SeriesWindow | None
 ) -> AnomalyDetected:
     """The event of an anomalous window; `found` is what the window held of the series."""
-    causes = found.causes if found is not None and metric.is_latency else None
+    causes = causes_of(metric, found)
     return AnomalyDetected.model_construct(
         anomaly_id=seen.anomaly_id,
         kind=metric.alert.kind,
@@ -149,6 +150,11 @@ def anomaly_event(
         inputs=list(found.inputs) if found is not None else [],
         state_digest="",
     )
+
+
+def causes_of(metric: Metric, found: SeriesWindow | None) -> LatencyCauses | None:
+    """What explains a window's value, where the causes of latency do."""
+    return found.causes if found is not None and metric.is_latency else None
 
 
 def told_columns(told: ToldScore) -> dict[str, Any]:
