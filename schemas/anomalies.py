@@ -95,7 +95,8 @@ class AnomalyDetected(Message):
     score: Score
     contributors: dict[str, Share] = Field(
         default={},
-        description="Shares of the deviation; they sum to 1. By cause of a latency, by histogram of a drift, or the metric.",
+        description="Shares of the deviation; they sum to 1. By cause of a latency, by histogram of a drift, or the "
+        "metric.",
     )
     effects: dict[str, Number] = Field(
         default={},
