@@ -72,7 +72,7 @@ class HistoryFile:
         self.path, self.counters = path, tuple(dict.fromkeys(counters))
         self.broken = Broken()
         self.done_share = 0.0
-        """How much of the file was read, 0 to 1."""
+        """How much of the file was read, 0 to 1; with a batch in hand, that batch included."""
         ending = path.suffix.lower()
         if ending not in PARQUET + CSV:
             raise UnreadableFile(f"{path.name}: its ending must be one of {', '.join(PARQUET + CSV)}")
@@ -144,9 +144,9 @@ class HistoryFile:
         with pa.parquet.ParquetFile(self.path) as file:
             rows, at = max(1, file.metadata.num_rows), 0
             for batch in file.iter_batches(BATCH_ROWS, columns=self.columns.all):
-                yield batch, np.arange(at + 1, at + 1 + len(batch))
                 at += len(batch)
                 self.done_share = at / rows
+                yield batch, np.arange(at + 1 - len(batch), at + 1)
 
     def _csv(self) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         """Batches of text, and the line of each row. Lines with too few or too many fields are counted and left out."""
@@ -175,8 +175,8 @@ class HistoryFile:
                 there = np.zeros(len(batch), dtype=np.bool_)
                 for column in batch.columns:  # a row of nothing is an empty line
                     there |= pa.compute.not_equal(column, "").to_numpy(zero_copy_only=False)
-                yield batch.filter(pa.array(there)), lines[there]
                 self.done_share = min(1.0, raw.tell() / size)
+                yield batch.filter(pa.array(there)), lines[there]
 
 
 def _skipping(skip: Any) -> Any:
