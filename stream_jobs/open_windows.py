@@ -25,8 +25,8 @@ OPEN_SERIES_MAX, LATE_SERIES_MAX = 100_000, 5_000
 
 
 RENAMED_MS, NAMES_MAX = 30, 30
-"""A window gets its start moved by so much, once to `NAMES_MAX` times, where another may be stored under its name: beyond
-what `WindowCuts` adds, and together less than a second, the shortest window."""
+"""A window gets its start moved by so much, once to `NAMES_MAX` times, where another may be stored under its name:
+beyond what `WindowCuts` adds, and together less than a second, the shortest window."""
 RENAMED_MAX = 500
 """Windows of a topic remembered with the name that they got last, while a source may still bring its share of them."""
 

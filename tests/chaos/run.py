@@ -154,6 +154,7 @@ def main() -> int:
         verdict, figures = main_run(folder, seed, options, wants_disks and no_disks is None)
         summary |= verdict.as_dict() | figures
         clean = verdict.is_clean and not figures["not_recovered_in_60_s"]
+        say(f"the run is {'clean' if clean else 'NOT clean'}: {json.dumps(verdict.counts())}")
     if options.only != "run":
         clean = with_controls(summary, options, folder, seed) and clean
     summary["seconds"] = round(time.monotonic() - began)
