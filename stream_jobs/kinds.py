@@ -137,7 +137,7 @@ KINDS: tuple[Kind, ...] = (
         "`rare_rise`, counted: `oom_min` in a window and twice the usual. `open_windows` windows in a row "
         "open an alert; "
         "with the defaults five in one window open it at once.",
-        "Never: also a series' first window counts.",
+        "Never: also a series' first window counts ([why](decisions/0025-no-learning-for-memory.md)).",
         (
             "Find the requests: `tokens` and `inputs` of those with `error = 'out_of_memory'`.",
             "Lower the worker's limit of tokens, or give it more memory.",

@@ -29,6 +29,7 @@ from stream_jobs.told_score import (
     ToldScore,
     anomaly_event,
     anomaly_id,
+    causes_of,
     digest_of,
     of_detector,
     of_trigger,
@@ -156,7 +157,7 @@ class SeriesScoring:
         confirmed = metric.confirmed(look.found, judgement.expected, judgement.upper)
         fact = metric.is_fact(confirmed, actual)
         agreed = fact or look.point < 0 or self._agrees(watched, scores[look.point].score)
-        causes = look.found.causes if look.found is not None and metric.is_latency else None
+        causes = causes_of(metric, look.found)
         cause = sentence(causes) or drift_words(judgement)
         where = look.key, window.start_ms, window.end_ms
         seen = Observation(*where, actual, judgement, "", confirmed, agreed, cause)

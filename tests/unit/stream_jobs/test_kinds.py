@@ -118,6 +118,8 @@ def test_windows_with_few_requests_do_not_say_that_a_share_rose():
 def test_running_out_of_memory_is_told_from_the_first_windows_on():
     watch = Watch().run(service(5, counts={"out_of_memory": 1}), 3)
     assert watch.opened("oom") == [1]
+    first = Watch().run(service(7, counts={"out_of_memory": 5, "timed_out": 50}), 1)
+    assert (first.opened("oom"), first.kinds) == ([0], {"oom"})  # what others watch at first is no alert yet
     at_once = Watch().run(service(5), 3).run(service(6, counts={"out_of_memory": 5}), 1)
     assert at_once.opened("oom") == [3]
 
