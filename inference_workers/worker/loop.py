@@ -5,7 +5,6 @@ A thin shell around pure parts: admission, batching, computing and telling are d
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +27,6 @@ from infra.ports import Clock, Record
 from infra.progress import Receipt
 from schemas.telemetry import Outcome, ProcessSample
 
-LOG = logging.getLogger(__name__)
 DELIVERIES_PER_RECORD = 2
 """Every offset owes an answer (or a dead letter) and its line of telemetry."""
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
