@@ -265,8 +265,7 @@ class InferenceWork:
         if one.items:
             self._lanes.add(one)
         elif not one.shadow:
-            queue_ms = one.queue_ms(self._clock.now_ms())
-            self._outcomes.finished(one, rows_in_order(one, {}), outbox, batch=None, queue_ms=queue_ms)
+            self._outcomes.finished(one, outbox)
 
     def _start(self, outbox: Outbox) -> None:
         """Shed what is too late; give the compute thread batches while it has room."""
