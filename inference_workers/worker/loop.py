@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from inference_workers.admission.admit import Admission
 from inference_workers.admission.lanes import Lane, Lanes
-from inference_workers.admission.requests import Admission, Denied, Ready, Unusable, append_time_ms
+from inference_workers.admission.requests import Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers.newcomers import Newcomers
 from inference_workers.answers.outcomes import Outcomes, batch_facts, line_of, rows_in_order, size_of
 from inference_workers.batching.cache import ResultCache
