@@ -34,6 +34,22 @@ class Pooling(StrEnum):
     MEAN = "mean_tokens"
     CLS = "cls_token"
     MAX = "max_tokens"
+    MEAN_SQRT = "mean_sqrt_len_tokens"
+    WEIGHTED_MEAN = "weightedmean_tokens"
+    LAST = "lasttoken"
+
+
+POOLING_FLAG = "pooling_mode_"
+POOLING_MODES = {
+    "mean": Pooling.MEAN,
+    "cls": Pooling.CLS,
+    "max": Pooling.MAX,
+    "mean_sqrt_len_tokens": Pooling.MEAN_SQRT,
+    "weightedmean": Pooling.WEIGHTED_MEAN,
+    "lasttoken": Pooling.LAST,
+}
+"""What `pooling_mode` calls them."""
+SENTENCE = "sentence_embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,24 +163,42 @@ def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
     pooling, normalise = Pooling.MEAN, False
     for module in read_json(path / "modules.json", source) or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
+        said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
         if kind == "Pooling":
-            said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
-            chosen = {
-                key.removeprefix("pooling_mode_")
-                for key, value in said.items()
-                if key.startswith("pooling_mode_") and value is True
-            }
-            if len(chosen) != 1 or not chosen <= set(Pooling):
-                known = ", ".join(Pooling)
-                why = f"pooling {sorted(chosen)} is not known"
-                raise refuse(Refusal.UNSUPPORTED, source, why, f"use a model with one of: {known}")
-            pooling = Pooling(chosen.pop())
+            pooling = _pooling_of(said, source)
         elif kind == "Normalize":
+            what = said.get("module_input_name", SENTENCE)
+            if what != SENTENCE:
+                why = f"its module Normalize is for {str(what)[:100]}"
+                raise refuse(Refusal.UNSUPPORTED, source, why, f"use a model that normalises its {SENTENCE}")
             normalise = True
         elif kind != "Transformer":
             why = f"its module {kind} is not known"
             raise refuse(Refusal.UNSUPPORTED, source, why, "use a model of Transformer, Pooling, Normalize")
+    said = read_object(path / "config_sentence_transformers.json", source)
+    prompts, default = said.get("prompts"), said.get("default_prompt_name")
+    if isinstance(prompts, Mapping) and prompts.get(default):
+        why = f"its default_prompt_name {default!r} asks for a text before each input, which is not served"
+        ways_out = "set it to null, and have requests begin with that text; or serve another model"
+        raise refuse(Refusal.UNSUPPORTED, source, why, ways_out)
     return pooling, normalise
+
+
+def _pooling_of(said: Mapping[str, Any], source: str) -> Pooling:
+    """By a Pooling module's configuration: `pooling_mode` since sentence-transformers 6, a flag for each before."""
+    modes = said.get("pooling_mode")
+    if modes is None:
+        flags = {key.removeprefix(POOLING_FLAG): value for key, value in said.items() if key.startswith(POOLING_FLAG)}
+        chosen = [name for name, value in flags.items() if value is True] or [Pooling.MEAN.value]
+    else:
+        named = [modes] if isinstance(modes, str) else modes if isinstance(modes, list) else [str(modes)]
+        chosen = [POOLING_MODES.get(str(name), str(name)) for name in named]
+    if len(chosen) != 1 or chosen[0] not in set(Pooling):
+        known = ", ".join(Pooling)
+        raise refuse(
+            Refusal.UNSUPPORTED, source, f"pooling {sorted(chosen)} is not known", f"use a model with one of: {known}"
+        )
+    return Pooling(chosen[0])
 
 
 def _tokens_max(path: Path, config: Mapping[str, Any], source: str) -> int:

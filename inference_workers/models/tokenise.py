@@ -13,6 +13,8 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from tokenizers import Tokenizer as _Tokenizer
+from tokenizers.normalizers import Lowercase
+from tokenizers.normalizers import Sequence as Normalisers
 
 UTF8_CONTINUATION = 0b1000_0000
 HELD_TEXTS_MAX, HELD_CHARACTERS_MAX = 2, 512
@@ -59,6 +61,9 @@ class Tokeniser:
             raise
         except Exception as error:  # the library raises bare Exception
             raise ValueError(f"{path}: {error}") from None
+        if _says_lower_case(folder):
+            given = self._tokenizer.normalizer
+            self._tokenizer.normalizer = Normalisers([Lowercase(), *([] if given is None else [given])])
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(tokens_max)
         self._text_bytes_max, self._tokens_max = text_bytes_max, tokens_max
@@ -111,6 +116,12 @@ def _characters(text: str | tuple[str, str]) -> int:
 
 def _second_of(type_ids: Sequence[int]) -> int | None:
     return type_ids.index(1) if 1 in type_ids else None
+
+
+def _says_lower_case(folder: Path) -> bool:
+    """Whether sentence-transformers puts texts into lower case first, whatever the tokeniser itself does."""
+    path = folder / "sentence_bert_config.json"
+    return path.exists() and json.loads(path.read_bytes()).get("do_lower_case") is True
 
 
 def _unknown_token(folder: Path) -> str:

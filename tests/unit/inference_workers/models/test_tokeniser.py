@@ -75,3 +75,13 @@ def test_generated_text_is_written_as_transformers_pipeline_writes_it(tmp_path, 
     expected = reference.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
     assert (expected == text) == (make is byte_tokeniser), "spaces go, but not where bytes are tokens"
     assert Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999).text_of(ids) == expected
+
+
+@pytest.mark.parametrize(("said", "lower"), [(True, True), (False, False), (None, False)])
+def test_texts_are_put_into_lower_case_where_sentence_transformers_does(tmp_path, said, lower):
+    byte_tokeniser().save(str(tmp_path / "tokenizer.json"))
+    if said is not None:
+        (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": said}))
+    tokeniser = Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999)
+    large, small = tokeniser.tokenise(["Red ÄPFEL", "red äpfel"])
+    assert (large.ids == small.ids) is lower

@@ -1,4 +1,4 @@
-"""classify, rerank and generate through a whole worker: JSON in, JSON out, equal to Transformers' own pipelines.
+"""The tasks through a whole worker: JSON in, JSON out, equal to Transformers' own pipelines, embed to its states.
 
 The texts are odd on purpose, and asked for in any company: alone in a request or with others, in any batch.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,6 +22,7 @@ from inference_workers.loading.load import load_servable, real_outside
 from inference_workers.loading.preflight import ModelWanted
 from inference_workers.models.servable import Servable
 from schemas.predictions import InferenceAnswered, RequestShed
+from schemas.vectors import decode_vector
 from tests.built_models import build, byte_tokeniser, settings_of
 from tests.unit.inference_workers.stand_ins import World
 
@@ -130,6 +132,33 @@ def both(task, kind):
     pipeline = transformers.pipeline(what, model=str(folder), tokenizer=tokeniser)
     wanted = settings_of(model=str(folder), model_name="tiny", version="1")
     return Both(load_servable(ModelWanted.of_settings(wanted), wanted, real_outside()).servable, pipeline)
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_embed_is_normalised_where_the_model_says_so(tmp_path, normalise):
+    """As sentence-transformers: decision 0026. Its `encode` is the mean of the last states, then Normalize or not."""
+    import transformers
+
+    build(tmp_path, "BertModel", vocab_size=260, max_position_embeddings=TOKENS_MAX)
+    byte_tokeniser().save(str(tmp_path / "tokenizer.json"))
+    kinds = ["Transformer", "Pooling", *["Normalize"] * normalise]
+    modules = [{"path": "", "type": f"sentence_transformers.models.{kind}"} for kind in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    wanted = settings_of(model=str(tmp_path), model_name="tiny", version="1")
+    model = Both(load_servable(ModelWanted.of_settings(wanted), wanted, real_outside()).servable, None)
+    reference = transformers.AutoModel.from_pretrained(str(tmp_path)).eval()
+    requests = [{"input": TEXTS, "encoding_format": "float"}, *({"input": text} for text in TEXTS)]
+    together, *alone = outputs_of(model, requests)
+    tokenised = model.servable.tokeniser.tokenise(TEXTS)
+    for one, output, [single] in zip(tokenised, together, alone, strict=True):
+        with torch.inference_mode():
+            expected = reference(torch.tensor([one.ids])).last_hidden_state[0].mean(0).numpy()
+        length = np.linalg.norm(expected)
+        assert abs(length - 1) > 0.1, "else this test shows nothing"
+        expected = expected / length if normalise else expected
+        for vector in (output.numbers, decode_vector(single.vector)):
+            assert np.abs(np.array(vector) - expected).max() < 1e-5 * length
+            assert np.dot(vector, expected) / np.linalg.norm(vector) / np.linalg.norm(expected) >= 0.9999
 
 
 def outputs_of(both, requests):
