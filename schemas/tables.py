@@ -174,6 +174,12 @@ WINDOWS = Table(
             "thai, hangul, kana, han, other.",
         ),
         ("direction_bins", "Array(UInt64)", "Answers by the way their vector points: none, then 16 parts of space."),
+        (
+            "fertility_bins",
+            "Array(UInt64)",
+            "Requests of one whole input by tokens a byte: below 0.1, 0.12, 0.14, 0.17, 0.2, 0.24, 0.28, 0.34, 0.4, "
+            "0.48, 0.57, and more.",
+        ),
     ),
 )
 LATENCY_CAUSES = Table(
