@@ -27,7 +27,7 @@ from benchmarks.cpu_account import CallCost, CpuAccount, find, install, measure_
 from schemas.topics import TELEMETRY
 
 HOOKS = (
-    "inference_workers.admission.requests:measure",
+    "inference_workers.admission.admit:measure",
     "inference_workers.batching.compute:directions_of",
     "inference_workers.batching.compute:MemoryLooks.memory_of",
     "inference_workers.worker.loop:batch_facts",

@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from inference_workers.telemetry.observer import Observer
     from inference_workers.worker.fleet import Fleet
     from inference_workers.worker.serving import Outside
-    from infra.dead_letters import DeadLetters
     from infra.kafka import KafkaCluster
-    from infra.ports import Clock
+    from infra.ports import Clock, Publisher
     from infra.settings import KafkaSettings
 
 LOG = logging.getLogger(__name__)
@@ -175,32 +174,24 @@ def _run(
     observer: Observer,
     stop: threading.Event,
 ) -> None:
-    from inference_workers.answers.earlier import READ_SECONDS_MAX, KafkaEarlierAnswers
     from inference_workers.batching.compute import ComputeThread
     from inference_workers.worker.made_anew import MadeAnewWatch
     from inference_workers.worker.observation import start_log_topic, start_scaling
-    from inference_workers.worker.serving import Outside, new_loop, new_work
-    from infra.dead_letters import DeadLetters
-    from infra.kafka import KafkaLog, KafkaPublisher, KafkaRangeReader
+    from inference_workers.worker.serving import new_loop, new_work
+    from infra.kafka import KafkaLog, KafkaPublisher
     from infra.ports import RetryLater
     from schemas.topics import REQUESTS
 
     worker_id = settings.name_of_worker()
     publisher = KafkaPublisher(kafka, client_id=worker_id)
     log_topic = start_log_topic(publisher, worker_id, clock)
-    dead_letters = DeadLetters(publisher, "worker")
-    earlier = KafkaEarlierAnswers(
-        cluster, KafkaRangeReader(kafka, clock, client_id=worker_id, seconds=READ_SECONDS_MAX)
-    )
-    outside = Outside(
-        clock, publisher, dead_letters, lambda topic: (cluster.cluster_id, cluster.topic_id(topic)), earlier
-    )
+    outside = _outside(kafka, cluster, clock, publisher, worker_id)
     try:
         made_anew = MadeAnewWatch(cluster, REQUESTS.name, stop, cluster.topic_id(REQUESTS.name))
         fleet = _fleet(settings, kafka, cluster, own, outside, stop)
     except RetryLater as away:
         raise ConnectionError(str(away)) from None
-    compute = ComputeThread(clock, delay=_delay(settings, kafka, clock, stop, dead_letters))
+    compute = ComputeThread(clock, delay=_delay(settings, kafka, outside, stop))
     work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
     loop = new_loop(
         settings,
@@ -233,6 +224,25 @@ def _run(
     publisher.close()
     if made_anew.seen:
         raise ConnectionError(made_anew.seen)  # try again: whoever looks after the process starts another
+
+
+def _outside(
+    kafka: KafkaSettings, cluster: KafkaCluster, clock: Clock, publisher: Publisher, worker_id: str
+) -> Outside:
+    """What the worker's parts see of Kafka."""
+    from inference_workers.answers.earlier import READ_SECONDS_MAX, KafkaEarlierAnswers
+    from inference_workers.worker.serving import Outside
+    from infra.dead_letters import DeadLetters
+    from infra.kafka import KafkaRangeReader
+
+    reader = KafkaRangeReader(kafka, clock, client_id=worker_id, seconds=READ_SECONDS_MAX)
+    return Outside(
+        clock,
+        publisher,
+        DeadLetters(publisher, "worker"),
+        lambda topic: (cluster.cluster_id, cluster.topic_id(topic)),
+        KafkaEarlierAnswers(cluster, reader),
+    )
 
 
 def _fleet(
@@ -271,7 +281,7 @@ def _fleet(
 
 
 def _delay(
-    settings: WorkerSettings, kafka: KafkaSettings, clock: Clock, stop: threading.Event, dead_letters: DeadLetters
+    settings: WorkerSettings, kafka: KafkaSettings, outside: Outside, stop: threading.Event
 ) -> Callable[[], None]:
     """What holds batches back: the drills, where they are allowed."""
     if not settings.drills:
@@ -281,7 +291,10 @@ def _delay(
     from schemas.topics import DRILLS
 
     return DrillWatch(
-        lambda start_ms: KafkaTail(kafka, [DRILLS.name], start=start_ms), clock, stop, dead_letters.send
+        lambda start_ms: KafkaTail(kafka, [DRILLS.name], start=start_ms),
+        outside.clock,
+        stop,
+        outside.dead_letters.send,
     ).hold_back
 
 

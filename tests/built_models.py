@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from tokenizers.normalizers import Lowercase
 
 from inference_workers.engines.placement import Placement, placement_of
@@ -88,6 +88,19 @@ def tokeniser() -> Tokenizer:
     found.normalizer = Lowercase()
     found.pre_tokenizer = pre_tokenizers.Whitespace()
     found.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
+    return found
+
+
+def byte_tokeniser() -> Tokenizer:
+    """Every byte a token behind BERT's special tokens, pairs with token types: nothing that is written is unknown."""
+    words = {word: number for number, word in enumerate([*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    found = Tokenizer(models.BPE(words, []))
+    found.add_special_tokens(SPECIAL)
+    found.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    found.decoder = decoders.ByteLevel()
+    found.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
     return found
 
 

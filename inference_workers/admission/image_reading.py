@@ -10,43 +10,17 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from inference_workers.admission.requests import Draft
 from inference_workers.batching.compute import Row
-from inference_workers.deployments.routing import Route
 from inference_workers.images.pool import ImageReads
-from inference_workers.models.tokenise import Tokenised
 from inference_workers.ports import Item
-from inference_workers.tasks.inputs import Expired, Part, Refused
-from schemas.requests import ImageReference, InferenceRequested
-
-if TYPE_CHECKING:  # what is asked is admission's word; this file only looks at its deadline
-    from inference_workers.admission.requests import Asked
+from inference_workers.tasks.inputs import Expired, Refused
+from schemas.requests import ImageReference
 
 SHADOWS_MAX, SHADOW_BYTES_MAX = 64, 8_388_608
 """Shadows that wait for images, and what is held of them until only the oldest reads on; more are not computed: nobody
 waits for them. 8 MiB is what a lane keeps of shadows, too."""
-
-
-@dataclass(slots=True, eq=False)
-class Draft:
-    """A request on its way to be `Ready`: its parts are read and tokenised, or it is refused."""
-
-    asked: Asked
-    request: InferenceRequested
-    route: Route
-    parts: list[Part]
-    shadow: bool
-    tokenised: list[Tokenised] = field(default_factory=list)
-    tokenise_ms: float = 0.0
-    reading_ms: float = 0.0
-    """While at least one of its images was being read; known when all are."""
-    script: int = 0
-    refusal: Refused | None = None
-
-    def names_images(self) -> bool:
-        """Whether any part is an image that is not read yet."""
-        return any(isinstance(part, ImageReference) for part in self.parts)
 
 
 @dataclass(slots=True, eq=False)

@@ -39,18 +39,17 @@ class Outcomes:
     _logged_ms: int | None = field(default=None, init=False)
     _unlogged: int = field(default=0, init=False)
 
-    def finished(
-        self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
-    ) -> None:
-        """All parts of a request are there, in order: answer it, or say what failed."""
-        self.telemetry.add_all([line_of(self.answered(one, rows, outbox, batch=batch, queue_ms=queue_ms))])
+    def finished(self, one: Ready, outbox: Outbox) -> None:
+        """Nothing of a request is to be computed: answer it with the rows that are there, or say what failed."""
+        rows, queue_ms = rows_in_order(one, {}), one.queue_ms(self.clock.now_ms())
+        self.telemetry.add_all([line_of(self.answered(one, rows, outbox, batch=None, queue_ms=queue_ms))])
 
     def answered(
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
     ) -> Settled:
-        """The same, but what became of it is handed back for `line_of` instead of being noted. To answer a whole batch
-        and note its outcomes then takes less time than to do both for each: the processor's cache holds one of the two
-        programs."""
+        """All parts of a request are there, in order: answer it, or say what failed. What became of it is handed back
+        for `line_of` instead of being noted. To answer a whole batch and note its outcomes then takes less time than to
+        do both for each: the processor's cache holds one of the two programs."""
         asked, now_ms = one.asked, self.clock.now_ms()
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
         if fault is not None:

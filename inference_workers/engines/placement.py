@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
 import platform
 from dataclasses import dataclass
 from functools import cache
@@ -23,8 +22,6 @@ from inference_workers.spec import (
     cpu_has_float16,
     refused,
 )
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

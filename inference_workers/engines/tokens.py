@@ -17,6 +17,7 @@ from torch import Tensor
 
 from inference_workers.engines.failures import computed
 from inference_workers.engines.from_transformers import load
+from inference_workers.engines.generation_rules import GenerationRules, ItemRules, ids_of
 from inference_workers.engines.inputs import limit_of, pad
 from inference_workers.engines.placement import Placement
 from inference_workers.models.registry import ModelFolder
@@ -36,7 +37,7 @@ class TokenEngine:
 
     def __init__(self, model: ModelFolder, placement: Placement, *, cache_tokens_max: int) -> None:
         """`cache_tokens_max` bounds the tokens in the key-value cache at once, padding and tokens to come included,
-        but for a single item that needs more."""
+        but for a single item that needs more. Raises SettingsError for what the model asks for and is not served."""
         self._placement = placement
         self._cache_tokens_max = cache_tokens_max
         self._model = load("AutoModelForCausalLM", model, placement)
@@ -45,9 +46,11 @@ class TokenEngine:
             raise refused("model", model.path.name, why, "serve a transformer; or turn the model into one")
         self._limit = limit_of(model.config)
         self._takes = inspect.signature(self._model.forward).parameters
-        config = self._model.generation_config
-        self._ends = torch.tensor(_ids_of(config.eos_token_id), dtype=torch.long, device=placement.device)
-        self._begin = _ids_of(config.bos_token_id)
+        import transformers  # imported by `load` already
+
+        self._rules = GenerationRules(model, self._model, placement.device, transformers)
+        self._ends = torch.tensor(self._rules.ends, dtype=torch.long, device=placement.device)
+        self._begin = ids_of(self._model.generation_config.bos_token_id)
 
     def compute(self, items: Sequence[Item]) -> Forward:
         """See `Engine.compute`. Raises EngineError for an item without `sampling`."""
@@ -104,7 +107,14 @@ class TokenEngine:
             cache=DynamicCache(config=self._model.config),
             alive=list(range(len(part))),
             told=[_Told() for _ in part],
+            rules=self._rules_of(part, heats.tolist()),
         )
+
+    def _rules_of(self, part: Sequence[tuple[Item, Sampling]], heats: Sequence[float]) -> list[ItemRules]:
+        if not self._rules:
+            return []
+        pairs = zip(part, heats, strict=True)
+        return [self._rules.of(item.ids, wanted.max_tokens, heat) for (item, wanted), heat in pairs]
 
     def _step(self, run: _Run) -> None:
         """One more token for each item that is not finished. Finished ones leave the batch and the cache."""
@@ -118,7 +128,8 @@ class TokenEngine:
         )
         run.tokens_computed += run.ids.numel()
         logits = out.logits[:, -1].float()
-        chosen, chances = chosen_of(logits, run.heats, run.draws[:, run.step] if run.draws.shape[1] else None)
+        draws = run.draws[:, run.step] if run.draws.shape[1] else None
+        chosen, chances = chosen_of(logits, run.heats, draws, run.ruled(logits))
         run.step += 1
         ended = torch.isin(chosen, self._ends)
         finished = ended | (run.limits <= run.step)
@@ -154,7 +165,7 @@ class _Told:
 
 @dataclass(slots=True)
 class _Run:
-    """A batch under way. Tensors have a row for each item that is alive; `told` has one for each item.
+    """A batch under way. Tensors and `rules` have a row for each item that is alive; `told` has one for each item.
 
     `ids` and `positions` are what is computed next, `mask` covers the cache and them.
     """
@@ -168,18 +179,30 @@ class _Run:
     cache: Any
     alive: list[int]
     told: list[_Told]
+    rules: list[ItemRules]
     step: int = 0
     tokens_computed: int = 0
+
+    def ruled(self, logits: Tensor) -> Tensor:
+        """The logits [alive, vocabulary] as the model's rules leave them."""
+        if not self.rules:
+            return logits
+        return torch.stack([rules.scores(row) for rules, row in zip(self.rules, logits, strict=True)])
 
     def advance(self, chosen: Tensor, finished: Tensor, some_finished: bool) -> None:
         """Go on with the chosen tokens [alive], without the finished."""
         self.ids = chosen[:, None]
+        if self.rules:
+            for rules, token in zip(self.rules, self.ids, strict=True):
+                rules.add(token)
         self.positions = self.positions[:, -1:] + 1
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
         if not some_finished:
             return
         kept = (~finished).nonzero()[:, 0]
-        self.alive = [self.alive[row] for row in kept.tolist()]
+        rows = kept.tolist()
+        self.alive = [self.alive[row] for row in rows]
+        self.rules = [self.rules[row] for row in rows] if self.rules else []
         if not self.alive:
             return
         self.cache.batch_select_indices(kept)
@@ -187,19 +210,23 @@ class _Run:
             setattr(self, name, getattr(self, name)[kept])
 
 
-def chosen_of(logits: Tensor, heats: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The next token of each row [n] and its probability at temperature 1 [n].
+def chosen_of(
+    logits: Tensor, heats: Tensor, draws: Tensor | None, scores: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The next token of each row [n] and the probability [n] that the model gives it, at temperature 1.
 
-    logits [n, vocabulary] float32. Where `heats` [n] is 0 the likeliest token; else the token at `draws` [n] in [0, 1)
-    of the cumulative distribution at that temperature.
+    logits [n, vocabulary] float32; `scores` are what rules made of them, where there are any. Where `heats` [n] is 0
+    the token of the highest score; else the token at `draws` [n] in [0, 1) of the cumulative distribution at that
+    temperature.
     """
-    chosen = logits.argmax(1)
+    scores = logits if scores is None else scores
+    chosen = scores.argmax(1)
     if draws is not None:
-        above = logits - logits.amax(1, keepdim=True)
+        above = scores - scores.amax(1, keepdim=True)
         weights = (above / torch.where(heats > 0, heats, 1.0)[:, None]).double().exp()
         summed = weights.cumsum(1)
         at = draws.double()[:, None] * summed[:, -1:]
-        drawn = torch.searchsorted(summed, at, right=True)[:, 0].clamp_max(logits.shape[1] - 1)
+        drawn = torch.searchsorted(summed, at, right=True)[:, 0].clamp_max(scores.shape[1] - 1)
         chosen = torch.where(heats > 0, drawn, chosen)
     chances = logits.softmax(1).gather(1, chosen[:, None])[:, 0]
     return chosen, chances
@@ -225,7 +252,3 @@ def parts_within(items: Sequence[tuple[Item, Sampling]], cells_max: int) -> Iter
         part.append((item, wanted))
         prompt, new = longest, most
     yield part
-
-
-def _ids_of(said: int | list[int] | None) -> list[int]:
-    return [] if said is None else [said] if isinstance(said, int) else list(said)

@@ -74,10 +74,17 @@ def pool(states: Tensor, lengths: Tensor, pooling: Pooling) -> Tensor:
     counts = lengths.long()
     if pooling is Pooling.CLS:
         return states[torch.cumsum(counts, 0) - counts]
+    if pooling is Pooling.LAST:
+        return states[torch.cumsum(counts, 0) - 1]
     numbers = torch.arange(len(counts), device=states.device)
     owner = torch.repeat_interleave(numbers, counts, output_size=len(states))
     empty = torch.zeros(len(counts), states.shape[1], device=states.device)
     if pooling is Pooling.MAX:
         index = owner[:, None].expand_as(states)
         return empty.scatter_reduce(0, index, states, "amax", include_self=False)
-    return empty.index_add(0, owner, states) / counts[:, None]
+    if pooling is Pooling.WEIGHTED_MEAN:  # each token weighs as much as its place: 1, 2, 3, ...
+        weights = torch.arange(len(states), device=states.device) - (torch.cumsum(counts, 0) - counts)[owner] + 1
+        sums = (counts * (counts + 1) / 2)[:, None]
+        return empty.index_add(0, owner, states * weights[:, None]) / sums
+    divisor = counts.sqrt() if pooling is Pooling.MEAN_SQRT else counts
+    return empty.index_add(0, owner, states) / divisor[:, None]

@@ -160,10 +160,15 @@ def _load(
             tokens_max=model.tokens_max,
             labels=loaded.labels,
             multi_label=loaded.multi_label,
+            classifies=model.config.get("problem_type") != "regression",
             images=loaded.images,
             variant=f"{model.path}|{model.pooling}|{model.normalise}",
             read_image=_image_reader(settings, model) if loaded.images else None,
         )
+        if not servable.tasks:
+            why = f"it gives {len(servable.labels)} numbers (problem_type regression), no probabilities of labels"
+            ways_out = "serve a classifier; or a model of one number, which ranks"
+            raise refuse(Refusal.UNSUPPORTED, model.source, why, ways_out)
         _guarded(model, lambda: warm_up(servable, settings, has_golden=golden is not None))
         if golden is not None:
             facts.golden, why = _guarded(model, lambda: check_golden(servable, golden))
@@ -186,7 +191,8 @@ def warm_up(servable: Servable, settings: WorkerSettings, *, has_golden: bool) -
     elif not has_golden:  # golden samples are a short warm-up
         task = WARM_UP_TASKS[servable.engine.head]
         generation = Generation(max_tokens=2) if task == "generate" else None
-        answer(servable, InferenceRequested(input=WARM_UP_TEXT, task=task, generation=generation))
+        task, query = (task, None) if task in servable.tasks else ("rerank", WARM_UP_TEXT)
+        answer(servable, InferenceRequested(input=WARM_UP_TEXT, task=task, query=query, generation=generation))
 
 
 def _fullest_pass(servable: Servable, settings: WorkerSettings) -> list[Item]:

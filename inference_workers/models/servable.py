@@ -25,7 +25,8 @@ TASKS: dict[Head, frozenset[Task]] = {
 class Servable:
     """A loaded, warmed and checked model. `labels` are the names of its logits; `device` is told in telemetry.
 
-    `multi_label` says that each logit is a probability of its own (sigmoid), else they share one (softmax).
+    `multi_label` says that each logit is a probability of its own (sigmoid), else they share one (softmax); without
+    `classifies` they are no probabilities at all, and only rank.
     """
 
     ref: ModelRef
@@ -35,6 +36,7 @@ class Servable:
     tokens_max: int
     labels: Sequence[str] = ()
     multi_label: bool = False
+    classifies: bool = True
     images: bool = False
     read_image: Callable[[ImageReference], Item] | None = None
     """Reads an image that a request names, as this model wants it; None where no folder is set. Raises Refused."""
@@ -51,6 +53,8 @@ class Servable:
         can = TASKS[self.engine.head]
         if self.engine.head is Head.LOGITS and len(self.labels) != 1:
             can = can - {"rerank"}
+        if not self.classifies:
+            can = can - {"classify"}
         self.tasks = can
         named = f"{self.ref.digest}|{self.ref.name}|{self.ref.version}|{self.device}|{self.tokens_max}|{self.variant}"
         self.cache_name = hashlib.blake2b(named.encode(), digest_size=16).digest()

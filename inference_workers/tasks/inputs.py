@@ -129,7 +129,7 @@ def _typed(one: TypedInput, request: InferenceRequested, servable: Servable) -> 
             return one.text
         if request.task != "classify":
             raise Refused("unsupported_input", f"a text pair is for classify, not for {request.task}")
-        return one.text, one.text_pair
+        return (one.text, one.text_pair) if one.text_pair else one.text  # so does Transformers' text-classification
     if request.task not in ("embed", "rerank"):
         kind = "an image" if one.embedding is None else "an embedding"
         raise Refused("unsupported_input", f"{kind} is for embed and rerank, not for {request.task}")

@@ -5,13 +5,13 @@ A thin shell around pure parts: admission, batching, computing and telling are d
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from inference_workers.admission.admit import Admission
 from inference_workers.admission.lanes import Lane, Lanes
-from inference_workers.admission.requests import Admission, Denied, Ready, Unusable, append_time_ms
+from inference_workers.admission.requests import Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers.newcomers import Newcomers
 from inference_workers.answers.outcomes import Outcomes, batch_facts, line_of, rows_in_order, size_of
 from inference_workers.batching.cache import ResultCache
@@ -28,7 +28,6 @@ from infra.ports import Clock, Record
 from infra.progress import Receipt
 from schemas.telemetry import Outcome, ProcessSample
 
-LOG = logging.getLogger(__name__)
 DELIVERIES_PER_RECORD = 2
 """Every offset owes an answer (or a dead letter) and its line of telemetry."""
 ADMITTED_MAX, ADMITTED_BYTES_MAX = 64, 65_536
@@ -267,8 +266,7 @@ class InferenceWork:
         if one.items:
             self._lanes.add(one)
         elif not one.shadow:
-            queue_ms = one.queue_ms(self._clock.now_ms())
-            self._outcomes.finished(one, rows_in_order(one, {}), outbox, batch=None, queue_ms=queue_ms)
+            self._outcomes.finished(one, outbox)
 
     def _start(self, outbox: Outbox) -> None:
         """Shed what is too late; give the compute thread batches while it has room."""

@@ -9,9 +9,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from inference_workers.admission.admit import Admission
 from inference_workers.admission.image_reading import ImageReading
 from inference_workers.admission.lanes import Lanes
-from inference_workers.admission.requests import Admission
 from inference_workers.answers.earlier import EarlierAnswers, none_earlier
 from inference_workers.answers.newcomers import IdentityOf, Newcomers
 from inference_workers.answers.outcomes import Outcomes

@@ -143,6 +143,17 @@ def test_kill_drill_and_stop(rig, until):
     assert sum(committed.values()) - sum(rig.start.values()) >= COUNT + 4
 
 
+def worker_ended(environment, seconds):
+    """`inferwatch worker`, with the exit codes of the whole command, when it has ended by itself."""
+    code = (
+        "from infra import cli; from inference_workers.worker_cli import worker;"
+        "cli.LazyCommands.get_command = lambda *_: worker; cli.main()"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, "worker"], env=environment, capture_output=True, text=True, timeout=seconds
+    )
+
+
 def test_a_worker_whose_own_model_is_refused_says_so_and_joins_nothing(kafka, unique, until, tmp_path):
     apply_topics(kafka, StackSettings(), say=lambda text: None)
     sample = {"request": {"input": "shoes"}, "outputs": [{"numbers": [1.0] + 383 * [0.0]}]}
@@ -154,13 +165,7 @@ def test_a_worker_whose_own_model_is_refused_says_so_and_joins_nothing(kafka, un
         "INFERWATCH_WORKER_GOLDEN": str(tmp_path / "golden.json"),
     }
     events = KafkaTail(kafka, [MODEL_EVENTS.name], start="end")
-    code = (
-        "from infra import cli; from inference_workers.worker_cli import worker;"
-        "cli.LazyCommands.get_command = lambda *_: worker; cli.main()"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code, "worker"], env=environment, capture_output=True, text=True, timeout=90
-    )
+    ended = worker_ended(environment, 90)
     assert ended.returncode == 78, ended.stderr
     assert KafkaCluster(kafka).members(unique) == 0
     judged = []
@@ -182,12 +187,6 @@ def test_where_nothing_runs_it_says_so_and_ends_with_75(tmp_path):
         "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": "",
         "INFERWATCH_DATA_DIR": str(tmp_path),
     }
-    code = (
-        "from infra import cli; from inference_workers.worker_cli import worker;"
-        "cli.LazyCommands.get_command = lambda *_: worker; cli.main()"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", code, "worker"], env=environment, capture_output=True, text=True, timeout=60
-    )
+    ended = worker_ended(environment, 60)
     assert ended.returncode == 75
     assert "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS" in ended.stderr

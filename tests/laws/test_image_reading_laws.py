@@ -8,13 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference_workers.admission import image_reading
-from inference_workers.admission.image_reading import (
-    SHADOW_BYTES_MAX,
-    SHADOWS_MAX,
-    Draft,
-    ImageReading,
-    seconds_covered,
-)
+from inference_workers.admission.image_reading import SHADOW_BYTES_MAX, SHADOWS_MAX, ImageReading, seconds_covered
+from inference_workers.admission.requests import Draft
 from inference_workers.images.pool import ReadDone
 from inference_workers.ports import Item
 from inference_workers.tasks.inputs import Expired, Refused

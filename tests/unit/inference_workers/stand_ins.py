@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from inference_workers.admission.admit import Admission
 from inference_workers.admission.image_reading import ImageReading
 from inference_workers.admission.lanes import Lanes
-from inference_workers.admission.requests import Admission
 from inference_workers.answers.earlier import none_earlier
 from inference_workers.answers.newcomers import Newcomers
 from inference_workers.answers.outcomes import Outcomes

@@ -112,6 +112,9 @@ def test_a_model_and_its_pooling_equal_transformers(tmp_path, kind, pooling):
         Pooling.MEAN: lambda one: one.mean(0),
         Pooling.CLS: lambda one: one[0],
         Pooling.MAX: lambda one: one.amax(0),
+        Pooling.LAST: lambda one: one[-1],
+        Pooling.MEAN_SQRT: lambda one: one.sum(0) / len(one) ** 0.5,
+        Pooling.WEIGHTED_MEAN: lambda one: sum(n * state for n, state in enumerate(one, 1)) / sum(range(len(one) + 1)),
     }
     expected = torch.stack([combine[pooling](states) for states in states_of(model, items)]).numpy()
     encoder = load_engine(settings_of(), model).engine._encoder

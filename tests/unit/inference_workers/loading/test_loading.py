@@ -245,6 +245,17 @@ def test_the_other_tasks(tmp_path, architecture, labels, requests):
     refused(Refusal.GOLDEN, folder, Engines(skew=3.0))
 
 
+@pytest.mark.parametrize("warm_up", ["short", "full"])
+def test_a_regression_has_no_probabilities_of_labels(tmp_path, warm_up):
+    """Transformers' text-classification gives its numbers as they are: no answer of ours may hold them."""
+    for labels in (1, 2):
+        folder = tiny_bert(tmp_path / str(labels), architecture="BertForSequenceClassification", labels=labels)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"problem_type": "regression"}))
+    assert load_it(tmp_path / "1", warm_up=warm_up).servable.tasks == {"rerank"}
+    assert "2 numbers" in str(refused(Refusal.UNSUPPORTED, tmp_path / "2", warm_up=warm_up))
+
+
 def test_warm_up_as_set(folder):
     for how, computed in (("none", []), ("short", [[4]]), ("full", [[32] * 4])):
         engines = Engines()

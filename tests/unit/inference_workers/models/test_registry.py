@@ -52,6 +52,39 @@ def test_a_package_with_a_model_folder(tmp_path, monkeypatch):
     assert "tiny_packaged_model" not in sys.modules
 
 
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"model.zip": b"PK"}, r"it holds model\.zip\. Ways out: unpack .*model\.zip \(`python -m zipfile -e`\)"),
+        ({"weights/pytorch_model.bin": b"\x80\x04."}, r"it holds pytorch_model\.bin\. Ways out: save its model with"),
+        ({"_model/model.safetensors": b""}, r"it holds model\.safetensors\. Ways out: name the folder .*/_model;"),
+        ({"embedder.py": b"raise SystemExit"}, r"no code of a package is run\. Ways out: have the package's own code"),
+    ],
+)
+def test_a_package_that_has_its_model_elsewhere_says_what_to_do(tmp_path, monkeypatch, files, says):
+    package = tmp_path / "odd_packaged_model"
+    for name, content in ({"__init__.py": b"raise SystemExit('no code of a model is run')"} | files).items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelRefused, match=says) as refusal:
+        find_model(package.name)
+    assert refusal.value.reason is Refusal.NOT_FOUND
+
+
+@pytest.mark.parametrize("unsafe", ["pickle", "code"])
+def test_a_package_is_as_unsafe_as_a_folder(tmp_path, monkeypatch, unsafe):
+    folder = tiny_bert(tmp_path / "unsafe_packaged_model" / "model")
+    if unsafe == "pickle":
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    else:
+        say(folder / "config.json", auto_map={"AutoModel": "modelling.Evil"})
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelRefused, match="Ways out") as refusal:
+        find_model("unsafe_packaged_model")
+    assert refusal.value.reason is Refusal.UNSAFE
+
+
 @pytest.mark.parametrize("name", ["no_such_package", "/no/such/folder", "json", "a b", "x/y/z", "os.path"])
 def test_what_is_not_there_is_refused_with_ways_out(name):
     with pytest.raises(SettingsError, match="Ways out") as refusal:
@@ -102,6 +135,73 @@ def test_pooling_and_normalising_as_the_modules_say(folder):
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
     model = find_model(str(folder))
     assert (model.pooling, model.normalise) == (Pooling.CLS, True)
+
+
+def with_modules(folder, pooling, normalise=None):
+    """The files that sentence-transformers 6.2 saves beside a model."""
+    kinds = ["base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling"]
+    kinds += [] if normalise is None else ["base.modules.normalize.Normalize"]
+    paths = ["", "1_Pooling", "2_Normalize"]
+    modules = [
+        {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    for path, said in (("1_Pooling", pooling), ("2_Normalize", normalise)):
+        if said is not None:
+            (folder / path).mkdir(exist_ok=True)
+            (folder / path / "config.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize(
+    ("said", "pooling"),
+    [
+        ({"embedding_dimension": 8, "pooling_mode": "mean", "include_prompt": True}, Pooling.MEAN),
+        ({"pooling_mode": "cls"}, Pooling.CLS),
+        ({"pooling_mode": ["max"]}, Pooling.MAX),
+        ({"pooling_mode": "mean_sqrt_len_tokens"}, Pooling.MEAN_SQRT),
+        ({"pooling_mode": "weightedmean"}, Pooling.WEIGHTED_MEAN),
+        ({"pooling_mode": "lasttoken", "pooling_mode_mean_tokens": True}, Pooling.LAST),
+        ({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}, Pooling.LAST),
+        ({"pooling_mode_weightedmean_tokens": True}, Pooling.WEIGHTED_MEAN),
+        ({"pooling_mode_mean_sqrt_len_tokens": True}, Pooling.MEAN_SQRT),
+        ({"pooling_mode_cls_token": False}, Pooling.MEAN),
+        ({}, Pooling.MEAN),
+    ],
+)
+@pytest.mark.parametrize("normalise", [None, {}, {"module_input_name": "sentence_embedding"}])
+def test_modules_of_sentence_transformers_new_and_old(folder, said, pooling, normalise):
+    with_modules(folder, said, normalise)
+    model = find_model(str(folder))
+    assert (model.pooling, model.normalise) == (pooling, normalise is not None)
+
+
+@pytest.mark.parametrize(
+    ("pooling", "normalise", "why"),
+    [
+        ({"pooling_mode": ["cls", "mean"]}, None, "'mean_tokens'"),
+        ({"pooling_mode": "sorted"}, None, "'sorted'"),
+        ({"pooling_mode": 5}, None, "'5'"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}, None, "'max_tokens'"),
+        ({"pooling_mode": "mean"}, {"module_input_name": "token_embeddings"}, "token_embeddings"),
+    ],
+)
+def test_modules_that_cannot_be_served_are_refused(folder, pooling, normalise, why):
+    with_modules(folder, pooling, normalise)
+    with pytest.raises(ModelRefused, match=f"{why}.* Ways out") as refusal:
+        find_model(str(folder))
+    assert refusal.value.reason is Refusal.UNSUPPORTED
+
+
+def test_a_text_before_each_input_is_refused(folder):
+    path = folder / "config_sentence_transformers.json"
+    say(path, prompts={"query": "query: ", "document": ""}, default_prompt_name="document")
+    assert find_model(str(folder)).pooling is Pooling.MEAN, "an empty one changes nothing"
+    say(path, default_prompt_name=None)
+    find_model(str(folder))
+    say(path, default_prompt_name="query")
+    with pytest.raises(ModelRefused, match=r"default_prompt_name 'query' asks for a text.* Ways out"):
+        find_model(str(folder))
 
 
 def test_the_shortest_limit_of_tokens_holds(folder):

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from inference_workers.models.tokenise import Tokeniser, cut_utf8
+from tests.built_models import byte_tokeniser
 from tests.unit.inference_workers.stand_ins import model_folder
 
 
@@ -49,3 +51,37 @@ def test_a_broken_tokeniser_file_is_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "none"}}))
     with pytest.raises(ValueError, match=r"tokenizer\.json"):
         Tokeniser(tmp_path, tokens_max=16, text_bytes_max=64)
+
+
+WORDS = ["[UNK]", "it", "do", ".", "?", "!", ",", "'", "n't", "'m", "'s", "'ve", "'re", "so"]
+
+
+def of_words():
+    found = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    found.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return found
+
+
+@pytest.mark.parametrize("make", [of_words, byte_tokeniser])
+@pytest.mark.parametrize(
+    "text", ["it 's , so it do n't .", "so ? it 've ! it 're it 'm", "it ' so ' do", "do . . . it", " . it"]
+)
+def test_generated_text_is_written_as_transformers_pipeline_writes_it(tmp_path, make, text):
+    from transformers import PreTrainedTokenizerFast
+
+    make().save(str(tmp_path / "tokenizer.json"))
+    reference = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    ids = reference(text)["input_ids"]
+    expected = reference.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+    assert (expected == text) == (make is byte_tokeniser), "spaces go, but not where bytes are tokens"
+    assert Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999).text_of(ids) == expected
+
+
+@pytest.mark.parametrize(("said", "lower"), [(True, True), (False, False), (None, False)])
+def test_texts_are_put_into_lower_case_where_sentence_transformers_does(tmp_path, said, lower):
+    byte_tokeniser().save(str(tmp_path / "tokenizer.json"))
+    if said is not None:
+        (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"do_lower_case": said}))
+    tokeniser = Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999)
+    large, small = tokeniser.tokenise(["Red ÄPFEL", "red äpfel"])
+    assert (large.ids == small.ids) is lower
