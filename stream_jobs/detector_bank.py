@@ -20,6 +20,8 @@ from stream_jobs.detectors.registry import detector_named
 from stream_jobs.detectors.two_heads_record import pack_row, row_of, unpack_row
 
 GROWTH_ROWS = 64
+USUAL_SCORE = 0.9
+"""The median score of first values that are no news: of values like the past ones it is about 0.5."""
 
 
 class DetectorBank(ABC):
@@ -148,6 +150,21 @@ class SingleBank(DetectorBank):
     def restore(self, row: int, state: bytes) -> None:
         """See `DetectorBank.restore`."""
         self._detectors[row].restore(state)
+
+    def borrow(self, row: int, elder: int, time_ms: NDArray[np.int64], first: Floats) -> bool:
+        """See `DetectorBank.borrow`. What these detectors learnt cannot be moved to another level: the heir takes it
+        over as it is where the first values are usual by it. What only tells of changes (`adwin`, `kswin`) has no such
+        opinion, and begins from nothing."""
+        state, heir, judge = self._detectors[elder].state(), self._make(), self._make()
+        judge.restore(state)
+        # After the last value of the elder, which may answer on beside the new version until now.
+        after_ms = time_ms + (time_ms[-1] - time_ms[0]) + np.median(np.diff(time_ms)).astype(np.int64)
+        said = judge.run(after_ms, first.reshape(-1, 1))
+        if not ((said.confidence > 0.0).all() and 0.0 < np.median(said.score) <= USUAL_SCORE):
+            return False
+        heir.restore(state)
+        self._detectors[row] = heir
+        return True
 
     def drop(self, row: int) -> None:
         """See `DetectorBank.drop`."""

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stream_jobs.detector_bank import bank_named
+from stream_jobs.detectors.borrowed_scale import FIRST_MIN
 from stream_jobs.detectors.registry import detector_named, names
 
 T0 = 1_700_000_000_000
@@ -90,6 +91,55 @@ def test_a_row_that_was_given_back_begins_anew():
         bank.drop(row)
         assert bank.new() == row
         assert bank.state(row) == fresh
+
+
+def versions(name, level, past=600, seed=5):
+    """A bank in which a version has learnt `past` values around 50, and its successor 12 around `level`, beside it."""
+    bank, rng = bank_named(name), np.random.default_rng(seed)
+    elder, heir = bank.new(), bank.new()
+    for number in range(past + FIRST_MIN):
+        begun = number >= past
+        rows = np.array([elder, heir] if begun else [elder])
+        values = rng.normal([50.0, level] if begun else [50.0], 3.0)
+        bank.run(rows, np.full(len(rows), T0 + number * 10_000), values)
+    times = T0 + 10_000 * np.arange(past, past + FIRST_MIN)
+    return bank, elder, heir, times, rng.normal(level, 3.0, FIRST_MIN)
+
+
+def next_score(bank, row, times, value):
+    said = bank.run(np.array([row]), times[-1:] + 10_000, np.array([value]))
+    return float(said.score[0]), float(said.confidence[0])
+
+
+OTHERS = [name for name in names() if name != "two_heads"]  # which has laws of its own
+
+
+@pytest.mark.parametrize("name", [name for name in OTHERS if name not in ("adwin", "kswin")])
+def test_a_new_version_like_the_old_one_is_judged_by_what_that_learnt(name):
+    bank, elder, heir, times, first = versions(name, 50.0)
+    lent = bank.state(elder)
+    assert bank.borrow(heir, elder, times, first)
+    assert bank.state(elder) == lent
+    usual, sure = next_score(bank, heir, times, 50.5)
+    assert sure > 0.0
+    assert usual < 0.9
+    assert next_score(bank, heir, times + 10_000, 400.0)[0] > max(0.8, usual)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_of_a_version_at_another_level_nothing_is_borrowed_and_its_own_is_kept(name):
+    bank, elder, heir, times, first = versions(name, 400.0)
+    own = bank.state(heir)
+    assert not bank.borrow(heir, elder, times, first)
+    assert bank.state(heir) == own
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_version_that_is_learning_itself_has_nothing_to_lend(name):
+    bank, elder, heir, times, first = versions(name, 50.0, past=20)
+    own = bank.state(heir)
+    assert not bank.borrow(heir, elder, times, first)
+    assert bank.state(heir) == own
 
 
 def test_no_points_are_no_scores_and_every_detector_has_a_bank():

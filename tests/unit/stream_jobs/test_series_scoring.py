@@ -321,6 +321,18 @@ def test_a_new_version_borrows_the_scale_raises_nothing_and_its_regression_does(
     assert [one["status"] for effects in slow for one in alerts(effects)] == ["open"]
 
 
+@pytest.mark.parametrize("name", ["fixed_threshold", "gaussian_scorer", "predictive_anomaly_detection"])
+def test_with_other_detectors_a_new_version_that_is_like_the_old_one_knows_what_that_learnt(name):
+    live = Live(detector=name)
+    live.usual(400)
+    after = switched(live, 100.0, 40)
+    assert [a for one in after for a in alerts(one)] == []
+    old, new = (live.book.series(name_of(key)).metrics["total_ms_p95"] for key in (KEY, NEW))
+    assert new.learnt > old.learnt > 300
+    slow = [live(900.0, key=NEW) for _ in range(4)]
+    assert [one["status"] for effects in slow for one in alerts(effects)] == ["open"]
+
+
 def test_first_values_survive_a_restart_and_an_elder_that_is_forgotten_lends_nothing():
     live, again = Live(), Live()
     live.usual(400)
