@@ -23,6 +23,10 @@ setup:  ## install what the project needs into .venv (done by the other targets 
 	@if [ -z "$(PYTHON)" ]; then echo "setup: no Python found: install Python 3.11 to 3.14 (Debian, Ubuntu: apt install python3 python3-venv)" >&2; exit 78; fi
 	@$(PYTHON) infra/bootstrap.py
 
+# Where the environment forbids Python to keep what it compiled, as images often do, each process would compile its imports
+# again: half of the time that torch and transformers take to import, and these start many processes.
+up test chaos: export PYTHONDONTWRITEBYTECODE :=
+
 up: setup  ## start everything on this machine, with live traffic and a live view of it
 	@$(BIN)/inferwatch up $(ARGS)
 

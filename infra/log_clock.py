@@ -27,6 +27,11 @@ class LogClock:
     A record up to `AHEAD_MS_MAX` ahead moves the time, one up to `BEHIND_MS_MAX` behind does not. Others are doubted
     until `AGREEING_RECORDS` follow each other, all ahead or all behind, and none before the one before it: then the
     time is theirs, also where it goes back.
+
+    `stream_jobs.detectors.clock` believes the third, too, and is another rule for another question: how long it is
+    since a series' last point, and not what time it is. Here records come within seconds, from brokers whose clocks
+    differ: an hour ahead is far, five minutes back mean nothing, and so much may lie between records that agree. A
+    series may have a point a week: what is far follows from its usual interval, and a time before the last is late.
     """
 
     __slots__ = ("_doubted", "_doubted_ms", "now_ms")

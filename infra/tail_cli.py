@@ -189,7 +189,7 @@ def _alert_line(record: Record, message: Message) -> str:
         return message.event_type()
     return (
         f"{message.status.value:<8} {message.kind.value:<14} {message.series}  {message.metric} "
-        f"{message.actual:.4g}, expected {message.lower:.4g} to {message.upper:.4g}  score {message.score:.2f}  "
+        f"{message.actual:.4g}, expected {message.lower:.4g} to {message.upper:.4g}  strength {message.score:.2f}  "
         f"{printable(message.summary)}  [{printable(message.incident_id)}]"
     )
 

@@ -48,8 +48,11 @@ class AlertChanged(Message):
     changed_ms: EpochMs = Field(description="End of the window that made this change (log time).")
     resolved_ms: EpochMs | None = None
     windows: Count = Field(description="Anomalous windows so far.")
-    score: Share
-    peak_score: Share
+    score: Share = Field(
+        description="The trigger's strength: 0.5 at the end of its band, towards 1 beyond; not how rare the window is. "
+        "The anomaly event says that, where its `score_kind` is rank."
+    )
+    peak_score: Share = Field(description="Highest strength so far.")
     actual: Number
     expected: Number
     lower: Number

@@ -34,6 +34,15 @@ class AnomalyKind(StrEnum):
     SECURITY = "security"
 
 
+class ScoreKind(StrEnum):
+    """On which scale a `score` is. Scores of different kinds are not to be compared with each other."""
+
+    RANK = "rank"
+    """The share of the series' own past windows that were less severe: 0.99 is about 1 in 100 of them."""
+    STRENGTH = "strength"
+    """The trigger's: 0.5 at the end of its band, towards 1 beyond. Says how far off, and not how rare that is."""
+
+
 class InputRange(Part):
     """The telemetry an event was made from: offsets `first_offset` to `next_offset`, the latter not included.
 
@@ -48,8 +57,8 @@ class InputRange(Part):
 class Score(Part):
     """What a detector said of one metric in one window. Expected value and band are in the metric's unit.
 
-    Of a selected detector `score` is the share of the series' own past windows that were less severe; of a trigger
-    alone it is the event's `strength`.
+    `score` is calibrated where `score_kind` is `rank`: the share of the series' own past windows that were less severe.
+    Of a metric that a trigger alone looks at it is the event's `strength`, and `score_kind` says so.
     """
 
     score: Share
@@ -63,13 +72,18 @@ class Score(Part):
     severity: Annotated[float, Field(ge=0, le=1e18)] = Field(
         default=0.0, description="How far off, in the detector's own measure, comparable between series. Since 1.2."
     )
+    score_kind: ScoreKind | None = Field(
+        default=None,
+        description="rank: 0.99 is about 1 in 100 of this series' own past windows. strength: the trigger's, 0.5 at "
+        "the end of its band, and no share of anything. Since 1.3; null in events of before.",
+    )
 
 
 class AnomalyDetected(Message):
     """A series' metric left its expected band in one window. `anomaly_id` is a function of series, metric, window."""
 
     KIND: ClassVar[str] = "anomaly.detected"
-    MINOR: ClassVar[int] = 2
+    MINOR: ClassVar[int] = 3
 
     anomaly_id: Label
     kind: AnomalyKind
@@ -79,7 +93,11 @@ class AnomalyDetected(Message):
     window_end_ms: EpochMs
     onset_ms: EpochMs = Field(description="Start of the first window of this run of anomalous windows.")
     score: Score
-    contributors: dict[str, Share] = Field(default={}, description="Shares of the deviation; they sum to 1.")
+    contributors: dict[str, Share] = Field(
+        default={},
+        description="Shares of the deviation; they sum to 1. By cause of a latency, by histogram of a drift, or the "
+        "metric.",
+    )
     effects: dict[str, Number] = Field(
         default={},
         description="For drift, by histogram: PSI, and Cliff's delta from -1 to 1. For latency, milliseconds by cause. "
@@ -98,9 +116,11 @@ def anomaly_row(event: AnomalyDetected) -> dict[str, Any]:
     """An anomaly as a row of the table `anomalies`, where nothing is kept that could recompute it."""
     names = ("anomaly_id", "metric", "strength", "state_digest")
     scores = ("score", "confidence", "severity", "actual", "expected", "lower", "upper", "detector", "config_digest")
+    kind = event.score.score_kind
     return {
         **{name: getattr(event, name) for name in names},
         **{name: getattr(event.score, name) for name in scores},
+        "score_kind": "" if kind is None else kind.value,
         "kind": event.kind.value,
         "source_topic_id": "",
         "window_start": event.window_start_ms,

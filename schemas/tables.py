@@ -39,6 +39,12 @@ class Table:
         return tuple(column.type for column in self.columns)
 
 
+SCORE_KIND = (
+    "rank: `score` is the share of this series' own past windows that were less severe, 0.99 about 1 in 100. strength: "
+    "it is the trigger's `strength`, which says how far off and not how rare."
+)
+
+
 def first_wins(offset: int) -> int:
     """The row version that makes the earliest telemetry record win a merge (ReplacingMergeTree keeps the highest)."""
     return INT64_MAX - offset
@@ -168,6 +174,12 @@ WINDOWS = Table(
             "thai, hangul, kana, han, other.",
         ),
         ("direction_bins", "Array(UInt64)", "Answers by the way their vector points: none, then 16 parts of space."),
+        (
+            "fertility_bins",
+            "Array(UInt64)",
+            "Requests of one whole input by tokens a byte: below 0.1, 0.12, 0.14, 0.17, 0.2, 0.24, 0.28, 0.34, 0.4, "
+            "0.48, 0.57, and more.",
+        ),
     ),
 )
 LATENCY_CAUSES = Table(
@@ -206,7 +218,7 @@ WINDOW_SCORES = Table(
     _columns(
         *_WINDOW,
         ("metric", NAME, "What was scored: a column of `windows`, or what kinds.md says."),
-        ("score", "Float64", "Share of this series' own past windows that were less severe; `strength` of a trigger."),
+        ("score", "Float64", "0 to 1, on the scale that `score_kind` names."),
         ("confidence", "Float64", "How sure the detector is of its score, 0 to 1; 0 while learning."),
         ("actual", "Float64", "The metric's value."),
         ("expected", "Float64", "The forecast."),
@@ -221,6 +233,7 @@ WINDOW_SCORES = Table(
         ("contributors", "Array(String)", "What contributed to the severity."),
         ("contributions", "Array(Float64)", "How much of it each did; they sum to 1."),
         ("onset", f"Nullable({TIME})", "Since when the run of unusual windows goes on; null: there is none."),
+        ("score_kind", NAME, SCORE_KIND),
     ),
 )
 ANOMALIES = Table(
@@ -233,7 +246,7 @@ ANOMALIES = Table(
         *_WINDOW,
         ("metric", NAME, "The metric."),
         ("onset", TIME, "Start of the run of anomalous windows."),
-        ("score", "Float64", "0 to 1."),
+        ("score", "Float64", "0 to 1, on the scale that `score_kind` names."),
         ("confidence", "Float64", "0 to 1."),
         ("actual", "Float64", "The metric's value."),
         ("expected", "Float64", "The forecast."),
@@ -248,15 +261,20 @@ ANOMALIES = Table(
         ("source_next_offsets", "Array(UInt64)", "Offset after the last of each."),
         ("severity", "Float64", "How far off in the detector's own measure, at least 0; comparable between series."),
         ("strength", "Float64", "Of the trigger: 0.5 at the end of its band, towards 1 beyond."),
-        ("contributors", "Array(String)", "What contributed to the severity."),
+        (
+            "contributors",
+            "Array(String)",
+            "As in the event: what made a latency longer (causes), which histograms drifted, else the metric.",
+        ),
         ("contributions", "Array(Float64)", "How much of it each did; they sum to 1."),
         (
             "scored_input",
             "String",
-            "What was scored, as JSON: the value, what confirmed it, and where the incident stood.",
+            "What was scored, as JSON: the value, what confirmed it, where the incident stood, causes of a latency.",
         ),
         ("scored_config", NAME, "Under which configuration, as JSON: trigger, alert policy, options of the detector."),
         ("scoring_format", "UInt16", "Version of the arithmetic; 0: from before it was kept, not to be recomputed."),
+        ("score_kind", NAME, SCORE_KIND),
     ),
 )
 ALERTS = Table(

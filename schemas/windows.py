@@ -20,6 +20,13 @@ Bins = Annotated[list[Count], Field(max_length=32)]
 TOKEN_EDGES: tuple[float, ...] = tuple(float(2**power) for power in range(15))
 """Bin i holds the values from edge i-1 to below edge i; bin 0 what is below the first, the last what is not below the
 last. Tokens by octaves: a text half as long again moves more than half of its mass."""
+FERTILITY_EDGES: tuple[float, ...] = (0.1, 0.12, 0.14, 0.17, 0.2, 0.24, 0.28, 0.34, 0.4, 0.48, 0.57)
+"""Tokens a byte of text, by quarters of an octave. A tokeniser's fertility is how many pieces it cuts a word into (Acs
+2019; Rust et al., "How Good is Your Tokenizer?", ACL 2021): a language that the vocabulary was not made for is cut into
+more, though none of them is unknown. Of bytes, because telemetry counts no words."""
+SPECIAL_TOKENS_BYTES = 10
+"""Added to a text's bytes before its tokens are divided by them: what the two special tokens of BERT's kind come to at
+0.2 tokens a byte, as of English. Without them short texts would look like another language."""
 UNKNOWN_EDGES: tuple[float, ...] = (0.001, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
 CONFIDENCE_EDGES: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 NORM_EDGES: tuple[float, ...] = (
@@ -37,6 +44,7 @@ HISTOGRAMS: dict[str, tuple[float, ...]] = {
     "norm_bins": NORM_EDGES,
     "script_bins": SCRIPT_EDGES,
     "direction_bins": DIRECTION_EDGES,
+    "fertility_bins": FERTILITY_EDGES,
 }
 """The edges of each histogram of `PartialSeries`. Changing any of them is a new major version."""
 SeriesText = Annotated[str, Field(max_length=200)]
@@ -159,6 +167,10 @@ class PartialSeries(Part):
     norm_bins: Bins = Field(default=[], description="Answers by output norm, where there is one.")
     script_bins: Bins = Field(default=[], description="Requests by writing system, where one is told. Since 1.3.")
     direction_bins: Bins = Field(default=[], description="Answers by the way their vector points, where there is one.")
+    fertility_bins: Bins = Field(
+        default=[],
+        description="Requests of one input, and that whole, by tokens a byte, see `FERTILITY_EDGES`. Since 1.4.",
+    )
     latency: LatencySums = Field(default=LatencySums(), description="For the causes of latency. Since 1.2.")
 
 
@@ -166,7 +178,7 @@ class PartialWindowsClosed(Message):
     """One source partition has closed a window. Message ids are a function of source, window and target."""
 
     KIND: ClassVar[str] = "windows.partial_closed"
-    MINOR: ClassVar[int] = 3
+    MINOR: ClassVar[int] = 4
 
     source_topic_id: Label
     source_partition: Annotated[int, Field(ge=0, le=2**31 - 1)]

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from schemas.anomalies import AnomalyKind
+from stream_jobs.attribution.regression import CAUSES, LatencyCauses
 from stream_jobs.decide import AlertPolicy, IncidentState
 from stream_jobs.scored_metric import Metric, Value
 from stream_jobs.window_rows import SeriesWindow
@@ -19,6 +20,9 @@ from stream_jobs.window_rows import SeriesWindow
 SCORING_FORMAT = 2
 """Raise it with any change of what triggers, detectors or decisions compute from the same numbers: a replay under
 another format refuses, because a difference would say nothing. `tests/golden/anomalies.json` holds it to that."""
+
+_CAUSES = ("actual_ms", "usual_ms", "parts_ms", "slowest_worker")
+"""Of the causes of latency, what event and alert are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class ScoredInput:
     confirming: float | None
     learnt: int
     incident: Mapping[str, Any]
+    causes: LatencyCauses | None = None
+    """What its latency was laid to: told, not recomputed, for it rests on what a regression had learnt."""
 
 
 def input_text(
@@ -56,6 +62,9 @@ def input_text(
         "learnt": learnt,
         "incident": incident,
     }
+    if metric.is_latency and found is not None and found.causes is not None and not found.causes.learning:
+        causes = found.causes
+        taken["causes"] = {name: getattr(causes, name) for name in _CAUSES}
     return orjson.dumps(taken, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
@@ -67,9 +76,19 @@ def input_of(text: str, metric: Metric) -> ScoredInput:
         if metric.cases:
             value = (value[0], value[1])
         IncidentState.restored(found["incident"])
-        return ScoredInput(value, found["is_present"], found["confirming"], found["learnt"], found["incident"])
-    except (TypeError, KeyError, IndexError) as error:
+        confirming, learnt, incident = found["confirming"], found["learnt"], found["incident"]
+        return ScoredInput(value, found["is_present"], confirming, learnt, incident, _causes_of(found.get("causes")))
+    except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"scored_input is broken: {error!r}") from None
+
+
+def _causes_of(found: Any) -> LatencyCauses | None:
+    """As much of them as was kept. None: none were told, or by a release that did not keep them."""
+    if found is None:
+        return None
+    kept = {name: found[name] for name in _CAUSES}
+    kept["parts_ms"] = {name: found["parts_ms"][name] for name in CAUSES}  # in their order, which shares go by
+    return LatencyCauses(**kept, coefficients={}, learning=False, slowest_excess_ms=0.0)
 
 
 def config_text(metric: Metric, options: Mapping[str, float]) -> str:

@@ -13,11 +13,12 @@ import click
 from infra.durations import Duration
 from infra.exit_codes import EXIT_REFUSED
 from infra.progress_bar import progress_bar
+from stream_jobs.detect_cli import COUNTER_HELP
 from stream_jobs.detectors.registry import DEFAULT, detector_named, names
 
 if TYPE_CHECKING:
     from stream_jobs.history.budget_costs import Costs
-    from stream_jobs.history.reading import Batch
+    from stream_jobs.history.reading import Batch, HistoryFile
 
 
 class History(Protocol):
@@ -36,6 +37,7 @@ class History(Protocol):
 )
 @click.option("--detector", type=click.Choice(names()), default=DEFAULT, show_default=True, help="See docs/detect.md.")
 @click.option("--metric", "metrics", multiple=True, metavar="COLUMN", help="Of FILE: column to score; several are one.")
+@click.option("--counter", "counters", multiple=True, metavar="COLUMN", help=COUNTER_HELP)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, with every alert of every budget.")
 def budget(
     file: Path | None,
@@ -43,6 +45,7 @@ def budget(
     sizes: tuple[int, ...],
     detector: str,
     metrics: tuple[str, ...],
+    counters: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Show what alert budgets would have cost: how many alerts, when, in which series.
@@ -63,14 +66,14 @@ def budget(
     """
     if (file is None) == (since is None):
         raise click.UsageError("one of FILE and --since says which history is meant")
-    if metrics and file is None:
-        raise click.UsageError("--metric is for a FILE: --since takes what the pipeline scores")
+    if (metrics or counters) and file is None:
+        raise click.UsageError("--metric and --counter are for a FILE: --since takes what the pipeline scores")
     from stream_jobs.history.columns import MissingColumns
-    from stream_jobs.history.reading import UnreadableFile
+    from stream_jobs.history.reading import HistoryFile, UnreadableFile
 
     try:
         if file is not None:
-            costs, broken = _of_file(file, metrics, sizes, detector)
+            costs, broken = _of_file(HistoryFile(file, metrics, counters), sizes, detector)
         else:
             costs, broken = _of_pipeline(since or 0.0, sizes, detector), 0
     except (UnreadableFile, MissingColumns) as error:
@@ -81,12 +84,9 @@ def budget(
     sys.exit(EXIT_REFUSED if broken else 0)
 
 
-def _of_file(file: Path, metrics: tuple[str, ...], sizes: tuple[int, ...], detector: str) -> tuple[Costs, int]:
-    """The costs, and how many rows were broken. Raises UnreadableFile, MissingColumns."""
-    from stream_jobs.history.reading import HistoryFile
-
-    history = HistoryFile(file, metrics)
-    found = _scored(history, history.columns.metrics, sizes, str(file), detector, {})
+def _of_file(history: HistoryFile, sizes: tuple[int, ...], detector: str) -> tuple[Costs, int]:
+    """The costs, and how many rows were broken. Raises UnreadableFile."""
+    found = _scored(history, history.columns.metrics, sizes, str(history.path), detector, {})
     return found, history.broken.count
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from infra.columns import Texts
 from schemas.base import Reason
 from schemas.telemetry import Outcome
-from schemas.windows import HISTOGRAMS
+from schemas.windows import HISTOGRAMS, SPECIAL_TOKENS_BYTES
 from stream_jobs.request_arrays import OUTCOMES, RequestArrays
 
 Floats = NDArray[np.float64]
@@ -49,7 +49,8 @@ def rare_of(outcome: Ints, errors: Sequence[str], request_ids: Sequence[str], em
 
 def histogram_bins(requests: RequestArrays) -> dict[str, Ints]:
     """The bin of each request in each histogram, -1 for none: what has no tokens has no share of unknown ones either,
-    where confidence or norm is 0 the task has no such thing, and a script or direction of 0 is not told."""
+    where confidence or norm is 0 the task has no such thing, and a script or direction of 0 is not told. Tokens a byte
+    are of one input, and that whole: what the cache answers was tokenised as well, and counts."""
     answered, tokens = requests.outcome == 0, requests.tokens
     unknown_share, confidence, norm = requests.unknown_share, requests.confidence, requests.output_norm
     return {
@@ -59,6 +60,7 @@ def histogram_bins(requests: RequestArrays) -> dict[str, Ints]:
         "unknown_bins": _bins("unknown_bins", unknown_share, tokens > 0),
         "confidence_bins": _bins("confidence_bins", confidence, answered & (confidence > 0.0)),
         "norm_bins": _bins("norm_bins", norm, answered & (norm > 0.0)),
+        "fertility_bins": _fertility_bins(requests),
     }
 
 
@@ -66,6 +68,13 @@ def _bins(name: str, values: Floats | Ints, counted: Bools) -> Ints:
     from stream_jobs.compiled_window import bins_of  # numba takes a second to import
 
     return bins_of(values.astype(np.float64, copy=False), counted, _EDGES[name])
+
+
+def _fertility_bins(requests: RequestArrays) -> Ints:
+    from stream_jobs.compiled_window import fertility_bins_of  # numba takes a second to import
+
+    columns = requests.tokens, requests.input_bytes, requests.inputs, requests.truncated
+    return fertility_bins_of(*columns, SPECIAL_TOKENS_BYTES, _EDGES["fertility_bins"])
 
 
 def _of(codes: Sequence[str], numbers: Ints, wanted: frozenset[str], count: int) -> Bools:

@@ -89,6 +89,24 @@ def bins_of(values: Floats, counted: Bools, edges: Floats) -> Ints:
 
 
 @compiled
+def fertility_bins_of(
+    tokens: Ints, input_bytes: Ints, inputs: Ints, truncated: Bools, beside: int, edges: Floats
+) -> Ints:
+    """The bin of each request's tokens over its bytes and `beside`, as `bins_of` has it; -1 for what is no ratio of one
+    text: several inputs (of which one may be counted with each of the others), a truncated one, and none at all."""
+    found = np.full(len(tokens), -1, dtype=np.int64)
+    for row in range(len(tokens)):
+        if inputs[row] != 1 or truncated[row] or tokens[row] <= 0 or input_bytes[row] <= 0:
+            continue
+        ratio = tokens[row] / (input_bytes[row] + beside)
+        place = 0
+        while place < len(edges) and edges[place] <= ratio:
+            place += 1
+        found[row] = place
+    return found
+
+
+@compiled
 def count_bins(slots: Ints, bins: Ints, counts: Ints) -> None:
     """Count each row that has a bin: `counts` is (slots, bins)."""
     for row in range(len(slots)):

@@ -17,6 +17,8 @@ from stream_jobs.detectors.registry import DEFAULT, detector_named, names
 if TYPE_CHECKING:
     from stream_jobs.history.report import Report
 
+COUNTER_HELP = "As --metric, of what only grows and falls at a restart: its increase a second is scored."
+
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--detector", type=click.Choice(names()), default=DEFAULT, show_default=True, help="See docs/detect.md.")
 @click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="An option of the detector.")
 @click.option("--metric", "metrics", multiple=True, metavar="COLUMN", help="Column to score; several make one score.")
+@click.option("--counter", "counters", multiple=True, metavar="COLUMN", help=COUNTER_HELP)
 @click.option(
     "--budget", type=click.IntRange(min=1), metavar="N", help="Say which rows alert: at most N a week over all series."
 )
@@ -35,6 +38,7 @@ def detect(
     detector: str,
     settings: tuple[str, ...],
     metrics: tuple[str, ...],
+    counters: tuple[str, ...],
     budget: int | None,
     plot: Path | None,
     as_json: bool,
@@ -50,6 +54,7 @@ def detect(
       inferwatch detect history.parquet --out scores.parquet
       inferwatch detect history.csv --budget 5 --plot worst.png > scores.csv
       inferwatch detect hosts.csv --metric cpu --metric memory --detector half_space_trees --out scores.csv
+      inferwatch detect hosts.csv --counter requests_total --out scores.csv
       inferwatch detect latency.csv --detector fixed_threshold --set upper=250 --out scores.csv
 
     \b
@@ -68,7 +73,7 @@ def detect(
         if path is not None and not path.parent.is_dir():
             raise click.UsageError(f"{option} {path}: there is no folder {path.parent}")
     try:
-        report = _run(file, out, detector, dict(map(_setting, settings)), metrics, budget)
+        report = _run(file, out, detector, dict(map(_setting, settings)), metrics, counters, budget)
         if plot is not None:
             _plot(report, plot)
     except (UnreadableFile, MissingColumns) as error:
@@ -87,6 +92,7 @@ def _run(
     detector: str,
     settings: dict[str, float],
     metrics: tuple[str, ...],
+    counters: tuple[str, ...],
     budget: int | None,
 ) -> Report:
     """Score the file into `out`. Raises UnreadableFile, MissingColumns, and UsageError for options that cannot be."""
@@ -96,7 +102,7 @@ def _run(
     from stream_jobs.history.writing import ScoreSink
 
     began = time.monotonic()
-    history = HistoryFile(file, metrics)
+    history = HistoryFile(file, metrics, counters)
     channels = history.columns.metrics
     scorer = HistoryScorer(lambda: detector_named(detector, channels, **settings))
     try:
@@ -148,7 +154,7 @@ def _plot(report: Report, path: Path) -> None:
         click.echo("--plot: there is no series to draw", err=True)
         return
     (name, one), metrics = worst[0], report.file.columns.metrics
-    history = HistoryFile(report.file.path, metrics if metrics != ("value",) else ())
+    history = HistoryFile(report.file.path, metrics if metrics != ("value",) else (), report.file.counters)
     scorer = HistoryScorer(report.scorer.new_detector, only=name)
     thinned = Thinned(one.rows)
     with progress_bar("drawing") as move:

@@ -137,7 +137,7 @@ KINDS: tuple[Kind, ...] = (
         "`rare_rise`, counted: `oom_min` in a window and twice the usual. `open_windows` windows in a row "
         "open an alert; "
         "with the defaults five in one window open it at once.",
-        "Never: also a series' first window counts.",
+        "Never: also a series' first window counts ([why](decisions/0025-no-learning-for-memory.md)).",
         (
             "Find the requests: `tokens` and `inputs` of those with `error = 'out_of_memory'`.",
             "Lower the worker's limit of tokens, or give it more memory.",
@@ -183,15 +183,18 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         AnomalyKind.INPUT_DRIFT,
-        "Inputs are otherwise long than the version's first ones, hold otherwise many unknown tokens, or are written "
-        "in other writing systems: another language, mostly.",
+        "Inputs are otherwise long than the version's first ones, hold otherwise many unknown tokens, are cut into "
+        "otherwise many tokens a byte, or are written in other writing systems: another language, mostly.",
         _SERIES,
-        ("token_bins", "unknown_bins", "script_bins"),
+        ("token_bins", "unknown_bins", "fertility_bins", "script_bins"),
         "both",
         _DRIFT,
-        "Until the reference is frozen. A change inside one bin (an octave of tokens, languages of one writing system) "
-        "is not seen, nor are writing systems of a version whose reference was frozen before workers told them.",
+        "Until the reference is frozen. A change inside one bin (an octave of tokens, a quarter of one of tokens a "
+        "byte) is not seen, nor are tokens a byte and writing systems of a version whose reference was frozen without "
+        "them. Tokens a byte are of requests with one input that was not truncated; languages that the vocabulary cuts "
+        "alike are not told apart ([measured](decisions/0027-languages-by-tokens-a-byte.md)).",
         (
+            "Read the alert's summary: it says what moved most, and which way.",
             "Look at some requests from after the onset: another client, another language, another template.",
             "Decide whether the model was made for them; if so, deploy it as a new version to begin anew.",
         ),

@@ -12,7 +12,7 @@ from typing import Any
 
 from infra.log_clock import BEHIND_MS_MAX, LogClock
 from infra.up.request_heads import UNREADABLE
-from schemas.anomalies import AnomalyDetected, AnomalyKind, InputRange, Score
+from schemas.anomalies import AnomalyDetected, AnomalyKind, InputRange, Score, ScoreKind
 from schemas.owed import PartitionOwed, RequestsOwed
 from schemas.windows import SeriesKey
 from stream_jobs.anomaly_basis import AnomalyBasis
@@ -234,6 +234,7 @@ class LedgerWatch:
 def _told(judgement: Judgement, actual: float, metric: str, onset_ms: int, digest: str) -> ToldScore:
     return ToldScore(
         score=judgement.score,
+        score_kind=ScoreKind.STRENGTH,
         confidence=judgement.confidence,
         severity=judgement.score,
         actual=actual,

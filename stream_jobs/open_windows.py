@@ -12,6 +12,7 @@ from typing import Any
 from infra.log_clock import BEHIND_MS_MAX
 from schemas.windows import PartialWindowsClosed
 from stream_jobs.settings import WAITING_WINDOWS_MAX
+from stream_jobs.window_names import WindowNames
 from stream_jobs.window_rows import Share, WindowId, name_of
 from stream_jobs.window_shares import WindowShares, late_group, share_group, share_of, window_of
 
@@ -22,13 +23,6 @@ OPEN_SHARES_MAX, LATE_SHARES_MAX = 6_000, 2_000
 at about 75 bytes a page (a late window has one page more)."""
 OPEN_SERIES_MAX, LATE_SERIES_MAX = 100_000, 5_000
 """Partial series kept of open and of late windows; about 1.5 KB each. The last open window is always kept."""
-
-
-RENAMED_MS, NAMES_MAX = 30, 30
-"""A window gets its start moved by so much, once to `NAMES_MAX` times, where another may be stored under its name: beyond
-what `WindowCuts` adds, and together less than a second, the shortest window."""
-RENAMED_MAX = 500
-"""Windows of a topic remembered with the name that they got last, while a source may still bring its share of them."""
 
 
 @dataclass(slots=True)
@@ -50,8 +44,7 @@ class _Progress:
     def goes_back(self, event: PartialWindowsClosed) -> bool:
         """Whether the source's clock went back since, perhaps to be ahead again by the window's end."""
         is_same = event.next_offset == self.next_offset  # one more chunk of a window
-        before_ms = event.closed_through_ms if is_same else event.window_end_ms
-        return before_ms < self.closed_through_ms
+        return not is_same and event.window_end_ms <= self.closed_through_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +88,7 @@ class OpenWindows:
         self._sources: dict[str, dict[int, _Progress]] = {}
         self._closed_to: dict[str, int] = {}
         self._forgotten_to: dict[str, int] = {}
-        self._stored_to: dict[str, int] = {}
-        """The latest end of a window that was closed, though times may have gone back since."""
-        self._returns: dict[str, int] = {}
-        """How often a source's clock went back."""
-        self._renamed: dict[str, dict[tuple[int, int], int]] = {}
-        """Windows that got another name, the last last: by the bounds that sources give them, the name's number."""
+        self._names: dict[str, WindowNames] = {}
 
     def take(self, event: PartialWindowsClosed, appended_ms: int) -> tuple[WindowId, list[str]] | None:
         """Take a partial in; None when it was taken before. Returns its window and the series that it revises.
@@ -112,14 +100,16 @@ class OpenWindows:
         progress = self._sources_of(topic_id).setdefault(number, _Progress())
         if progress.has(event):
             return None
-        self._returns[topic_id] += progress.goes_back(event)
+        if progress.goes_back(event):
+            self._names[topic_id].went_back()
         progress.closed_through_ms, progress.chunk = event.closed_through_ms, event.chunk
         progress.next_offset = event.next_offset
         if event.chunk == event.chunks - 1:
             progress.complete_through_ms = event.closed_through_ms
         self._pass_time(appended_ms)
-        window = self._named(event)
-        if window.end_ms > self._closed_to[topic_id] and window not in self.late:
+        window = self._names[topic_id].named(event.window_start_ms, event.window_end_ms, self._is_known)
+        is_new = window.end_ms > self._closed_to[topic_id] and window not in self.late
+        if is_new or window in self._open:  # one of the same end, with another start, may have been closed
             self._opened.setdefault(window, self._waited_ms)
             self._touch(self._open.add(window, event))
             return window, []
@@ -136,7 +126,7 @@ class OpenWindows:
         complete_to = {topic_id: self._complete_to(sources) for topic_id, sources in self._sources.items()}
         for topic_id, through_ms in complete_to.items():
             self._closed_to[topic_id] = max(through_ms, self._closed_to[topic_id])
-            self._stored_to[topic_id] = max(through_ms, self._stored_to[topic_id])
+            self._names[topic_id].stored(through_ms)
         waiting: set[str] = set()
         for window in sorted(self._open, key=_by_time):
             complete = window.end_ms <= complete_to[window.topic_id]
@@ -151,9 +141,9 @@ class OpenWindows:
         """State of everything but the shares themselves, as rows of plain values."""
         rows: list[list[Any]] = [["dropped", "", self.late_dropped], ["clock", "", self._log_ms, self._waited_ms]]
         for topic_id, sources in self._sources.items():
-            kept = (self._closed_to, self._forgotten_to, self._stored_to, self._returns)
-            rows.append(["topic", topic_id, *(one[topic_id] for one in kept)])
-            rows.extend(["renamed", topic_id, *bounds, name] for bounds, name in self._renamed[topic_id].items())
+            names = self._names[topic_id]
+            rows.append(["topic", topic_id, self._closed_to[topic_id], self._forgotten_to[topic_id], *names.counts()])
+            rows.extend(["renamed", topic_id, *entry] for entry in names.entries())
             for number in sorted(sources):
                 one = sources[number]
                 rows.append(["source", topic_id, number, *astuple(one)])
@@ -182,12 +172,9 @@ class OpenWindows:
                 self._sources[topic_id] = {}
                 closed_to, forgotten_to, *more = numbers
                 self._closed_to[topic_id], self._forgotten_to[topic_id] = closed_to, forgotten_to
-                # A state of before has no more.
-                self._stored_to[topic_id], self._returns[topic_id] = more or (closed_to, 0)
-                self._renamed[topic_id] = {}
+                self._names[topic_id] = WindowNames(topic_id, *(more or [closed_to]))  # a state of before has no more
             elif kind == "renamed":
-                start_ms, end_ms, name = numbers
-                self._renamed[topic_id][start_ms, end_ms] = name
+                self._names[topic_id].restore(numbers)
             elif kind == "open":
                 start_ms, end_ms, opened_ms = numbers
                 window = WindowId(topic_id, start_ms, end_ms)
@@ -208,25 +195,6 @@ class OpenWindows:
             if window not in shelf:
                 raise ValueError(f"share of {window}: the window is neither open nor late")
             shelf.put(window, {number: share})
-
-    def _named(self, event: PartialWindowsClosed) -> WindowId:
-        """The event's window. Where clocks went back, one may be stored under its name that is not known any more."""
-        topic_id, start_ms, end_ms = event.source_topic_id, event.window_start_ms, event.window_end_ms
-        window = WindowId(topic_id, start_ms, end_ms)
-        returns = self._returns[topic_id]
-        if not returns or end_ms > self._stored_to[topic_id] or self._is_known(window):
-            return window
-        renamed = self._renamed[topic_id]
-        last = renamed.pop((start_ms, end_ms), None)
-        number = returns if last is None else last
-        named = _renamed(window, number)
-        if last is not None and not self._is_known(named):  # what is stored under that name would be replaced
-            number += 1
-            named = _renamed(window, number)
-        renamed[start_ms, end_ms] = number
-        if len(renamed) > RENAMED_MAX:
-            del renamed[next(iter(renamed))]
-        return named
 
     def _is_known(self, window: WindowId) -> bool:
         return window in self._open or window in self.late
@@ -260,8 +228,8 @@ class OpenWindows:
     def _close(self, window: WindowId, complete: bool, early: bool) -> Closed:
         del self._opened[window]
         shares = self._open.pop(window)
-        for to in (self._closed_to, self._stored_to):
-            to[window.topic_id] = max(window.end_ms, to[window.topic_id])
+        self._closed_to[window.topic_id] = max(window.end_ms, self._closed_to[window.topic_id])
+        self._names[window.topic_id].stored(window.end_ms)
         if complete:
             self._drop_pages(window, shares)
         elif shares:
@@ -274,9 +242,8 @@ class OpenWindows:
             if len(self._sources) >= TOPICS_MAX:
                 self._forget_topic(next(iter(self._sources)))
             sources = self._sources[topic_id] = {}
-            for to in (self._closed_to, self._forgotten_to, self._stored_to, self._returns):
-                to[topic_id] = 0
-            self._renamed[topic_id] = {}
+            self._closed_to[topic_id] = self._forgotten_to[topic_id] = 0
+            self._names[topic_id] = WindowNames(topic_id)
         return sources
 
     def _complete_to(self, sources: Mapping[int, _Progress]) -> int:
@@ -321,7 +288,7 @@ class OpenWindows:
             self._drop_pages(window, self._open.pop(window))
         for window in [one for one in self.late if one.topic_id == topic_id]:
             self._drop_late(window)
-        for kept in (self._sources, self._closed_to, self._forgotten_to, self._stored_to, self._returns, self._renamed):
+        for kept in (self._sources, self._closed_to, self._forgotten_to, self._names):
             del kept[topic_id]
 
     def _drop_late(self, window: WindowId) -> None:
@@ -339,11 +306,6 @@ class OpenWindows:
 
 def _by_time(window: WindowId) -> tuple[int, int, str]:
     return window.end_ms, window.start_ms, window.topic_id
-
-
-def _renamed(window: WindowId, number: int) -> WindowId:
-    shift_ms = (1 + number % NAMES_MAX) * RENAMED_MS
-    return WindowId(window.topic_id, min(window.start_ms + shift_ms, window.end_ms - 1), window.end_ms)
 
 
 def _name(window: WindowId) -> list[Any]:

@@ -21,6 +21,7 @@ from stream_jobs.decide import IncidentState, Observation, observe, unjudged
 from stream_jobs.detector_bank import DetectorBank
 from stream_jobs.detectors.borrowed_scale import FIRST_MIN
 from stream_jobs.detectors.forecast_residual import Judgement
+from stream_jobs.drift_words import drift_words
 from stream_jobs.scored_metric import Metric, Trigger, Value, actual_of, is_nothing
 from stream_jobs.stage import Limit
 from stream_jobs.told_score import (
@@ -28,6 +29,7 @@ from stream_jobs.told_score import (
     ToldScore,
     anomaly_event,
     anomaly_id,
+    causes_of,
     digest_of,
     of_detector,
     of_trigger,
@@ -155,9 +157,10 @@ class SeriesScoring:
         confirmed = metric.confirmed(look.found, judgement.expected, judgement.upper)
         fact = metric.is_fact(confirmed, actual)
         agreed = fact or look.point < 0 or self._agrees(watched, scores[look.point].score)
-        causes = look.found.causes if look.found is not None and metric.is_latency else None
+        causes = causes_of(metric, look.found)
+        cause = sentence(causes) or drift_words(judgement)
         where = look.key, window.start_ms, window.end_ms
-        seen = Observation(*where, actual, judgement, "", confirmed, agreed, sentence(causes))
+        seen = Observation(*where, actual, judgement, "", confirmed, agreed, cause)
         if seen.anomalous:
             seen = replace(seen, anomaly_id=anomaly_id(window, seen, metric.name))
         before = watched.incident.state() if seen.anomalous else {}

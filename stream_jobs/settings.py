@@ -62,7 +62,9 @@ class JobSettings(Settings):
         "some 4 KB of the state topic and of this process's scratch file (in TMPDIR), and 0.4 KB of memory.",
     )
     learning_windows: Annotated[int, Field(ge=3, le=1_000)] = Field(
-        default=6, description="Windows that a new series is only watched: no alarm, and its scores say that it learns."
+        default=6,
+        description="Windows that a new series is only watched: no alarm but for want of memory, and its scores say "
+        "that it learns.",
     )
     requests_min: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
         default=20, description="A window with fewer requests of a series is stored but not judged."

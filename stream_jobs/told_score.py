@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from schemas.anomalies import AnomalyDetected, Score
+from schemas.anomalies import AnomalyDetected, Score, ScoreKind
+from stream_jobs.attribution.regression import LatencyCauses
 from stream_jobs.attribution.sentence import contributors, effects
 from stream_jobs.decide import Observation
 from stream_jobs.detectors.base import Scores
@@ -45,6 +46,8 @@ class ToldScore:
 
     score: float
     """0 to 1: the share of the series' own past windows that were less severe; of a trigger alone its strength."""
+    score_kind: ScoreKind
+    """Which of the two."""
     confidence: float
     severity: float
     actual: float
@@ -65,6 +68,7 @@ def of_trigger(judgement: Judgement, metric: Metric, actual: float, digest: str)
     """The score of a metric that no detector scores beside its trigger."""
     return ToldScore(
         score=judgement.score,
+        score_kind=ScoreKind.STRENGTH,
         confidence=judgement.confidence,
         severity=judgement.score,
         actual=actual,
@@ -89,6 +93,7 @@ def of_detector(said: Said, judgement: Judgement, metric: Metric, actual: float,
         expected, lower, upper = judgement.expected, judgement.lower, judgement.upper
     return ToldScore(
         score=_number(said.score, 1.0),
+        score_kind=ScoreKind.RANK,
         confidence=_number(said.confidence, 1.0),
         severity=_number(said.severity, NUMBER_MAX),
         actual=actual,
@@ -118,7 +123,7 @@ def anomaly_event(
     seen: Observation, told: ToldScore, metric: Metric, onset_ms: int, found: SeriesWindow | None
 ) -> AnomalyDetected:
     """The event of an anomalous window; `found` is what the window held of the series."""
-    causes = found.causes if found is not None and metric.is_latency else None
+    causes = causes_of(metric, found)
     return AnomalyDetected.model_construct(
         anomaly_id=seen.anomaly_id,
         kind=metric.alert.kind,
@@ -137,6 +142,7 @@ def anomaly_event(
             detector=told.detector,
             config_digest=told.config_digest,
             severity=told.severity,
+            score_kind=told.score_kind,
         ),
         contributors=contributors(causes) or dict(told.contributors),
         effects=effects(causes) or effects_of(seen.judgement),
@@ -146,11 +152,17 @@ def anomaly_event(
     )
 
 
+def causes_of(metric: Metric, found: SeriesWindow | None) -> LatencyCauses | None:
+    """What explains a window's value, where the causes of latency do."""
+    return found.causes if found is not None and metric.is_latency else None
+
+
 def told_columns(told: ToldScore) -> dict[str, Any]:
     """The columns that `window_scores` and `anomalies` share."""
     names = ("score", "confidence", "severity", "actual", "expected", "lower", "upper", "strength", "detector")
     return {
         **{name: getattr(told, name) for name in (*names, "config_digest")},
+        "score_kind": told.score_kind.value,
         "contributors": list(told.contributors),
         "contributions": list(told.contributors.values()),
     }

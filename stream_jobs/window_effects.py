@@ -93,6 +93,8 @@ class WindowEffects:
                 "kind": event.kind.value,
                 "metric": event.metric,
                 "onset": event.onset_ms,
+                "contributors": list(event.contributors),
+                "contributions": list(event.contributors.values()),
                 "state_digest": event.state_digest,
                 "state": text.decode(),
                 "scored_input": basis.scored_input,

@@ -133,8 +133,9 @@ def memory_leak(settings: JobSettings) -> Metric:
 
 
 def input_drift(settings: JobSettings) -> Metric:
-    """Lengths, shares of unknown tokens, and writing systems, against the version's own first windows."""
-    return _drift(settings, AnomalyKind.INPUT_DRIFT, ("token_bins", "unknown_bins"), ("script_bins",))
+    """Lengths, unknown tokens, tokens a byte, and writing systems, against the version's own first windows."""
+    ordered = ("token_bins", "unknown_bins", "fertility_bins")
+    return _drift(settings, AnomalyKind.INPUT_DRIFT, ordered, ("script_bins",))
 
 
 def score_drift(settings: JobSettings) -> Metric:

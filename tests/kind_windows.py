@@ -42,6 +42,8 @@ class Service:
     requests: int = 250
     length: float = 12.0
     unknown: float = 0.02
+    fertility: float = 0.2
+    """Tokens a byte, in the middle."""
     sure: tuple = (8.0, 3.0)
     norm: float = 5.0
     memory: float = 900.0 * MIB
@@ -79,6 +81,7 @@ class Service:
             script_bins=trimmed(self.rng.multinomial(n, self.scripts).tolist()),
             direction_bins=trimmed([0, *self.rng.multinomial(n, self._ways()).tolist()]),
             total_ms=sketch_of(ms),
+            fertility_bins=bins_of("fertility_bins", self.rng.lognormal(np.log(self.fertility), 0.22, n)),
             **rare,
         )
 

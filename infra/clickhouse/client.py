@@ -129,8 +129,8 @@ class ClickHouse:
             settings=settings,
         )
 
-    def _ask(self, sql: str) -> list[tuple[object, ...]]:
-        return [tuple(row) for row in self._client().query(sql).result_rows]
+    def _ask(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        return [tuple(row) for row in self._client().query(sql, parameters=dict(parameters or {})).result_rows]
 
     def _insert_block(
         self, client: Client, table: str, names: list[str], block: bytes, settings: dict[str, Any]

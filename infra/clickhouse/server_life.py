@@ -6,17 +6,24 @@ See docs/decisions/0023-tokens-of-one-life.md.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from infra.ports import RetryLater
 
-Query = Callable[[str], list[tuple[object, ...]]]
 JITTER_SECONDS = 1
 """Two answers of one life differ by so much: both clocks are cut to seconds."""
 BEGAN_SQL = "SELECT toUnixTimestamp(now()) - uptime()"
-ENGINE_SQL = "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = '{table}'"
+ENGINE_SQL = "SELECT engine FROM system.tables WHERE database = currentDatabase() AND name = {table:String}"
 SHARED = ("Replicated", "Shared")
 """Engines that keep tokens together with parts, in Keeper: their tokens hold across servers and lives."""
+
+
+class Query(Protocol):
+    """Asks the server; see `TableReader.query`, but for the names of columns."""
+
+    def __call__(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows."""
 
 
 class ServerLife:
@@ -45,7 +52,7 @@ class ServerLife:
 
     def _look(self, query: Query) -> int:
         (row,) = query(BEGAN_SQL)
-        began = int(str(row[0]))
+        began = int(row[0])
         with self._lock:
             if self._began is None or abs(began - self._began) > JITTER_SECONDS:
                 self._began = began
@@ -53,7 +60,7 @@ class ServerLife:
 
     def _engine(self, query: Query, table: str) -> str:
         if table not in self._engines:
-            found = query(ENGINE_SQL.format(table=table.replace("\\", "\\\\").replace("'", "\\'")))
+            found = query(ENGINE_SQL, {"table": table})
             if not found:
                 return ""  # the insert says that there is no such table
             self._engines[table] = str(found[0][0])

@@ -34,6 +34,8 @@ ASK_EVERY_SECONDS = 1.0
 
 Progress = Callable[[int, int], None]
 """Called with (records read, records to read)."""
+Fold = Callable[[list[Record]], None]
+"""Called with the next records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,11 @@ class Audit:
     def balanced(self) -> bool:
         """Whether the books balance: by the account, and offset by offset."""
         return self.account.balanced and not self.differences
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is wrong, and the table was not asked."""
+        return self.account.is_unknown and not self.differences
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ def audit(
 
     def is_done() -> bool:
         found = account()
-        return books.is_observed(ends) and (found.balanced or (found.table_rows is None and found.agrees_in_kafka))
+        return books.is_observed(ends) and (found.balanced or found.is_unknown)
 
     read = (topics.PREDICTIONS.name, REQUEST_DEAD_LETTERS, topics.TELEMETRY.name)
     # Their ends are asked for after the requests' ends: what was answered until then is in.
@@ -111,7 +118,7 @@ def audit(
         traffic.fold(records, clock.monotonic())
 
     reader.read(wanted, fold, progress)
-    reader.read_on(wanted, fold, Patience(is_done, wait_seconds))
+    reader.read_on(wanted, fold, is_done, wait_seconds)
     result = account()
     again, found = _explained(reader, books, ends, clock)
     found += sight.differences(words, NAMED_MAX)
@@ -214,14 +221,6 @@ def _request_offset(record: Record) -> int | None:
     return event.requests.offset[-1] if isinstance(event, InferenceServed) else None
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to go on reading after the end: until `is_done`, asked every second, at most `seconds`."""
-
-    is_done: Callable[[], bool]
-    seconds: float
-
-
 class _Reader:
     """Reads ranges of topics to their ends, and on from there."""
 
@@ -229,7 +228,7 @@ class _Reader:
         self._kafka, self._clock = kafka, clock
         self._reader = KafkaRangeReader(kafka, clock, client_id=CLIENT_ID)
 
-    def read(self, ranges: Ranges, fold: Callable[[list[Record]], None], progress: Progress) -> None:
+    def read(self, ranges: Ranges, fold: Fold, progress: Progress) -> None:
         """Every record of the ranges, in order within a partition. Raises RetryLater."""
         done, total = 0, sum(after - first for first, after in ranges.values())
         for records in self._reader.read(ranges):
@@ -237,10 +236,11 @@ class _Reader:
             done += len(records)
             progress(done, total)
 
-    def read_on(self, ranges: Ranges, fold: Callable[[list[Record]], None], patience: Patience) -> None:
-        """What follows the ranges, as it comes. Raises RetryLater."""
-        deadline = self._clock.monotonic() + patience.seconds
-        if not ranges or patience.seconds <= 0 or patience.is_done():
+    def read_on(self, ranges: Ranges, fold: Fold, is_done: Callable[[], bool], seconds: float) -> None:
+        """What follows the ranges, as it comes: until `is_done`, asked every second, at most `seconds`. Raises
+        RetryLater."""
+        deadline = self._clock.monotonic() + seconds
+        if not ranges or seconds <= 0 or is_done():
             return
         starts = {place: after for place, (_, after) in ranges.items()}
         tail = KafkaTail(self._kafka, (), start=starts, client_id=CLIENT_ID)
@@ -248,7 +248,7 @@ class _Reader:
             ask_at = self._clock.monotonic() + ASK_EVERY_SECONDS
             while (now := self._clock.monotonic()) < deadline:
                 if now >= ask_at:
-                    if patience.is_done():
+                    if is_done():
                         return
                     ask_at = now + ASK_EVERY_SECONDS
                 fold(tail.poll(POLL_RECORDS, POLL_SECONDS))

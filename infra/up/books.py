@@ -77,9 +77,13 @@ class Account:
         table was not asked: it is not known then."""
         return self.agrees_in_kafka and self.answered == self.table_rows and self.rows_unlike == 0
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether only the table could say that they do not balance, and it was not asked."""
+        return self.table_rows is None and self.agrees_in_kafka
+
     def as_json(self) -> dict[str, int | bool | None]:
-        """For a program. `balanced` is null where only the table could say no, and was not asked."""
-        is_known = self.table_rows is not None or not self.agrees_in_kafka
+        """For a program. `balanced` is null where it `is_unknown`."""
         return {
             "sent": self.sent,
             "answered": self.answered,
@@ -90,7 +94,7 @@ class Account:
             "telemetry_rows": self.telemetry_rows,
             "table_rows": self.table_rows,
             "other_outcomes": self.unlike,
-            "balanced": self.balanced if is_known else None,
+            "balanced": None if self.is_unknown else self.balanced,
         }
 
 
@@ -263,7 +267,8 @@ class Books:
             if silent:
                 found.append(f"partition {number}: no telemetry for {in_words(silent, limit)}")
             for (said, told), count, offsets in self.unlike(number):
-                found.append(f"partition {number}: {other_outcome(said, told, offsets, count, limit)}")
+                text = other_outcome(said, f"{told} by telemetry", ranges_of(offsets), count, limit)
+                found.append(f"partition {number}: {text}")
         return found
 
 
@@ -272,6 +277,6 @@ def answers_in(rows: Rows) -> int:
     return sum(one.get(ANSWERED, 0) for one in rows.values())
 
 
-def other_outcome(said: str, told: str, offsets: Sequence[int], count: int, limit: int) -> str:
-    """In words: requests of which telemetry tells another outcome."""
-    return f"{said} by the first answer and {told} by telemetry: {in_words(ranges_of(offsets), limit)}: {count:,}"
+def other_outcome(said: str, other: str, ranges: Sequence[tuple[int, int]], count: int, limit: int) -> str:
+    """In words: requests of which another place tells another outcome; `other` says which and where."""
+    return f"{said} by the first answer and {other}: {in_words(ranges, limit)}: {count:,}"

@@ -81,18 +81,13 @@ def exit_code(found: Audit) -> int:
     """0, EXIT_TRY_AGAIN or EXIT_INTERNAL, see `books`."""
     if found.balanced:
         return 0
-    return EXIT_TRY_AGAIN if found.account.owed or _is_unknown(found) else EXIT_INTERNAL
-
-
-def _is_unknown(found: Audit) -> bool:
-    """Whether nothing is wrong, and the table was not asked."""
-    return found.account.table_rows is None and found.account.agrees_in_kafka and not found.differences
+    return EXIT_TRY_AGAIN if found.account.owed or found.is_unknown else EXIT_INTERNAL
 
 
 def as_object(found: Audit) -> dict[str, Any]:
     """The audit for a program."""
     return found.account.as_json() | {
-        "balanced": None if _is_unknown(found) else found.balanced,
+        "balanced": None if found.is_unknown else found.balanced,
         "repeated_answers": found.account.repeats,
         "dead_letters": dict(sorted(found.dead_letters.items())),
         "unreadable": found.unreadable,
@@ -133,6 +128,6 @@ def as_text(found: Audit) -> str:
 
 
 def _verdict(found: Audit) -> str:
-    if _is_unknown(found):
+    if found.is_unknown:
         return "balanced in Kafka; the table is not known"
     return "balanced" if found.balanced else "NOT BALANCED"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-Place = tuple[str, int]
-"""Topic and partition."""
+from infra.ports import Place, Ranges
+
 SAMPLES_MAX = 720
 """Ends remembered of a partition: two hours of looks in 10 s. Above, every other one is forgotten, and ages are told a
 little too low."""
@@ -20,11 +20,9 @@ class CommitLag:
         self._samples_max = samples_max
         self._ends: dict[Place, deque[tuple[float, int]]] = {}
 
-    def look(
-        self, committed: Mapping[Place, int], ranges: Mapping[Place, tuple[int, int]], now: float
-    ) -> tuple[int, float]:
-        """Records not committed, and seconds that the oldest of them has been there. `ranges`: first and next offsets
-        by partition; what was removed from the log before it was committed does not wait any more."""
+    def look(self, committed: Mapping[Place, int], ranges: Ranges, now: float) -> tuple[int, float]:
+        """Records not committed, and seconds that the oldest of them has been there. `ranges`: of the whole log; what
+        was removed from it before it was committed does not wait any more."""
         for gone in self._ends.keys() - ranges.keys():
             del self._ends[gone]
         behind, oldest = 0, now

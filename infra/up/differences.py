@@ -90,9 +90,9 @@ def log_differences(books: Books, ends: Mapping[int, int], limit: int) -> list[D
             text = f"answered again (the first counts): {in_words(ranges, limit)}"
             found.append(Difference("answered_again", number, len(again), ranges, text))
         for (said, seen), count, offsets in books.unlike(number):
-            more = {"first_answer": said, "telemetry": seen}
-            text = other_outcome(said, seen, offsets, count, limit)
-            found.append(Difference("other_outcome", number, count, ranges_of(offsets), text, more))
+            more, ranges = {"first_answer": said, "telemetry": seen}, ranges_of(offsets)
+            text = other_outcome(said, f"{seen} by telemetry", ranges, count, limit)
+            found.append(Difference("other_outcome", number, count, ranges, text, more))
     return found
 
 
@@ -118,14 +118,13 @@ def row_differences(
                 alone.add((kind, ""), first + np.flatnonzero(is_so))
             unlike.add_unlike(np.arange(first, after), said, rows)
         for (kind, _), count, offsets in alone:
-            words_of = f"{_ROWS[kind]} {in_words(ranges_of(offsets), limit)}: {count:,}"
-            found.append(Difference(kind, number, count, ranges_of(offsets), words_of))
+            ranges = ranges_of(offsets)
+            text = f"{_ROWS[kind]} {in_words(ranges, limit)}: {count:,}"
+            found.append(Difference(kind, number, count, ranges, text))
         for (before, now), count, offsets in unlike:
-            text = (
-                f"{before} by the first answer and {now} in the table: {in_words(ranges_of(offsets), limit)}: {count:,}"
-            )
-            more = {"first_answer": before, "row": now}
-            found.append(Difference("row_other_outcome", number, count, ranges_of(offsets), text, more))
+            more, ranges = {"first_answer": before, "row": now}, ranges_of(offsets)
+            text = other_outcome(before, f"{now} in the table", ranges, count, limit)
+            found.append(Difference("row_other_outcome", number, count, ranges, text, more))
     return found
 
 

@@ -10,8 +10,9 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from infra.kafka.group_members import GroupSeen
-from infra.ports import Clock
-from infra.up.commit_lag import CommitLag, Place
+from infra.ports import Clock, Place, RangeReader
+from infra.up.commit_lag import CommitLag
+from infra.up.held_ends import HeldEnds
 from infra.up.watchdog import Health, Seen
 
 HEALTH_SECONDS = 3.0
@@ -38,11 +39,14 @@ class Cluster(Protocol):
 class GroupSight:
     """Looks at one group. One call of `look_at_kafka` serves all of its processes of this machine."""
 
-    def __init__(self, cluster: Cluster, group: str, clock: Clock, ask_health: AskHealth | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, reader: RangeReader, group: str, clock: Clock, ask_health: AskHealth | None = None
+    ) -> None:
+        """`reader` should not wait for long: it says whether a record follows where the group stands still."""
         self.name = group
         self._cluster, self._clock, self._ask_health = cluster, clock, ask_health or ask_port
         self._host = socket.gethostname()
-        self._lag = CommitLag()
+        self._lag, self._ends = CommitLag(), HeldEnds(reader)
         self._group: GroupSeen = GroupSeen(False, {}, {})
         self._committed: dict[Place, int] = {}
         self._ranges: dict[Place, tuple[int, int]] = {}
@@ -55,8 +59,9 @@ class GroupSight:
         assigned = {place for places in group.assignments.values() for place in places}
         topics = sorted({topic for topic, _ in (*committed, *assigned)})
         ranges = {(topic, number): both for topic in topics for number, both in self._cluster.ranges(topic).items()}
-        self._group, self._committed, self._ranges = group, committed, ranges
-        self.behind, self.lag_seconds = self._lag.look(committed, ranges, self._clock.monotonic())
+        self._group, self._committed = group, committed
+        self._ranges = self._ends.of(committed, ranges)
+        self.behind, self.lag_seconds = self._lag.look(committed, self._ranges, self._clock.monotonic())
 
     def seen(self, pids: Collection[int], url: str) -> Seen:
         """What the last look says of a process: `pids` are its own and its children's; `url` is of its health port."""

@@ -17,7 +17,7 @@ from typing import Protocol
 import psutil
 
 from infra.clickhouse import ClickHouse
-from infra.kafka import KafkaCluster, KafkaPublisher
+from infra.kafka import KafkaCluster, KafkaPublisher, KafkaRangeReader
 from infra.metrics import (
     WATCHDOG_COUNTED_LOOKS,
     WATCHDOG_LAG_RECORDS,
@@ -34,6 +34,8 @@ from infra.up.watchdog import Seen, Verdict, Watchdog, WatchdogPolicy
 
 LOG = logging.getLogger(__name__)
 LOOK_SECONDS = 10.0
+READ_SECONDS = 5.0
+"""Longest wait for a record where a group stands still; a look must not take longer than looks lie apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,8 @@ def guard_of(
 ) -> Guard:
     """A guard of members of `group` on real servers, not started yet. Raises ConnectionError without addresses."""
     client_id = f"inferwatch-watchdog-{socket.gethostname()}-{os.getpid()}"
-    sight = GroupSight(KafkaCluster(kafka, client_id=client_id), group, clock)
+    reader = KafkaRangeReader(kafka, clock, client_id=client_id, silence_seconds=READ_SECONDS, seconds=READ_SECONDS)
+    sight = GroupSight(KafkaCluster(kafka, client_id=client_id), reader, group, clock)
     teller = Teller(KafkaPublisher(kafka, client_id=client_id), ClickHouse(clickhouse))
     alert = LagAlert(lag or LagPolicy(), group)
     return Guard(sight, targets, policy or WatchdogPolicy(), alert, teller, clock, look_seconds)

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from schemas.alerts import PIPELINE, AlertChanged, AlertStatus
-from schemas.anomalies import AnomalyDetected, AnomalyKind, Score
+from schemas.anomalies import AnomalyDetected, AnomalyKind, Score, ScoreKind
 from schemas.windows import SeriesKey
 
 METRIC = "commit_lag_seconds"
@@ -123,6 +123,7 @@ class LagAlert:
             detector=DETECTOR,
             config_digest=_id(repr(self._policy))[:16],
             severity=change.score,
+            score_kind=ScoreKind.STRENGTH,
         )
         return AnomalyDetected(
             anomaly_id=change.anomaly_id,

@@ -49,7 +49,7 @@ class Teller:
         self._events: deque[_Waiting] = deque()
         self._rows: deque[_Waiting] = deque()
         for what, waiting in (("alert_events", self._events), ("alert_rows", self._rows)):
-            HELD.labels(what).follow(partial(_count, waiting))
+            HELD.labels(what).follow(partial(len, waiting))
             HELD_MAX.labels(what).set(float(PENDING_MAX))
             for reason in ("too_many", "refused"):  # what must stay 0 is shown as 0, too
                 WATCHDOG_ALERTS_DROPPED.labels(what, reason)
@@ -108,10 +108,6 @@ class Teller:
 
     def _store(self, one: _Waiting) -> None:
         self._writer.insert(one.table, {name: [value] for name, value in one.row.items()}, token=one.name)
-
-
-def _count(waiting: deque[_Waiting]) -> float:
-    return float(len(waiting))
 
 
 def _of_anomaly(event: AnomalyDetected | None) -> list[_Waiting]:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-Place = tuple[str, int]
-"""Topic and partition."""
+from infra.ports import Place
+
 KAFKA = "kafka"
 """What a process may wait for without being excused by it: a look counts only while Kafka answers, and a client that
 it does not answer then is broken for good."""

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_jobs.detectors.compiled import compiled, part
+from stream_jobs.detectors import clock as clock_rule
+from stream_jobs.detectors.compiled import compiled, part, stamp_of
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 VARIABLES = 7
 FACTORS = VARIABLES - 1
-SEEN_MS, WINDOWS, REQUESTS, SCALE, MIX = 0, 1, 2, 3, 4
-"""Time of the last window; windows learnt, requests remembered, usual size of the residual, usual part of workers. All
-but the time is kept as exactly as float32 is."""
-MEAN, COVARIANCE = 5, 5 + VARIABLES
+SEEN_MS = clock_rule.LAST_MS
+"""Time of the last window, -1: there was none. The first numbers are the clock's (`detectors.clock`), kept exact."""
+WINDOWS = clock_rule.NUMBERS
+REQUESTS, SCALE, MIX = WINDOWS + 1, WINDOWS + 2, WINDOWS + 3
+"""Windows learnt, requests remembered, usual size of the residual, usual part of workers. They and all behind them are
+kept as exactly as float32 is."""
+MEAN, COVARIANCE = WINDOWS + 4, WINDOWS + 4 + VARIABLES
 WORKER = COVARIANCE + VARIABLES * VARIABLES
 WORKERS = 8
 ID, OFFSET, LEARNT, LAST = 0, 1, 2, 3
@@ -32,7 +37,7 @@ TOLD = 4 + 2 * FACTORS
 MEMORY_MS = 6 * 3_600_000.0
 """Of the usual values and of the coefficients: a shift becomes usual in hours, after its alert was read."""
 GAP_MS_MAX = 60_000.0
-"""Time without windows counts for at most so much: it is no evidence."""
+"""Time without windows counts for at most so much: it is no evidence. To the clock it is how long no news is usual."""
 RIDGE = 1e-3
 """Collinear factors share what they explain: a share of each factor's variance is added to it."""
 RIDGE_REQUESTS = 12.0
@@ -52,6 +57,8 @@ YOUNG = 5
 SCALE_MIN_MS = 0.1
 LARGE_SHARE = 0.2
 """Of the requests: what a worker with fewer does is not what all do."""
+
+_passed_ms = part(clock_rule.passed_ms)
 
 
 @part
@@ -208,53 +215,70 @@ def _learn_workers(state: Floats, workers: Floats, counts: Floats, excess: Float
         state[at + LAST] = state[WINDOWS]
 
 
-@compiled
-def explain_then_learn(
-    states: Floats, rows: Ints, time_ms: Ints, first: Ints, workers: Floats, counts: Floats, sums: Floats,
-    products: Floats, told: Floats, excess: Floats, learn: bool,
-) -> None:  # fmt: skip
-    """Explain window i by the state in row `rows[i]`, then, where `learn`, learn it there, for each i in turn.
+def _entry(stamp: int) -> Callable[..., None]:
+    """The loop, with the stamp of the rule's source in it: numba keeps machine code by what a function closes over."""
 
-    Its workers are those from `first[i]` to `first[i + 1]`, with `counts` requests and `sums` (workers, VARIABLES) in
-    the units of `FLOOR`; `products` is (n, VARIABLES, VARIABLES). `told` is (n, TOLD) and comes filled with NaN, as
-    it stays for a window without requests, in the first window of a series, and one not after the last; `excess`,
-    (workers,), is how much slower each worker was than usual work of its kind.
-    """
-    mean, within, ridge = np.zeros(VARIABLES), np.zeros((VARIABLES, VARIABLES)), np.zeros(FACTORS)
-    for i in range(len(rows)):
-        state, a, b = states[rows[i]], first[i], first[i + 1]
-        total = 0.0
-        mean[:] = 0.0
-        for w in range(a, b):
-            total += counts[w]
-            mean += sums[w]
-        if total <= 0.0 or not (time_ms[i] > state[SEEN_MS]):
-            continue
-        mean /= total
-        means = np.zeros((b - a, VARIABLES))
-        for w in range(a, b):
-            if counts[w] > 0.0:
-                means[w - a] = sums[w] / counts[w]
-        residual, usual = 0.0, 0.0
-        if state[WINDOWS] > 0.0:
-            more = RIDGE + RIDGE_REQUESTS / (state[REQUESTS] + 1.0)
-            for f in range(FACTORS):
-                floor = FLOOR[f] * FLOOR[f] * (RIDGE + FLOOR_REQUESTS / (state[REQUESTS] + 1.0))
-                ridge[f] = more * state[COVARIANCE + (f + 1) * (VARIABLES + 1)] + floor
-            usual = _explain(state, ridge, workers[a:b], counts[a:b], means, mean, excess[a:b], told[i])
-            residual = told[i, LEFT] + told[i, OF_WORKERS]
-        if not learn:
-            continue
-        for p in range(VARIABLES):
-            for q in range(VARIABLES):
-                within[p, q] = products[i, p, q] / total - mean[p] * mean[q]
-        passed = min(float(time_ms[i]) - state[SEEN_MS], GAP_MS_MAX) if state[WINDOWS] > 0.0 else 0.0
-        share = max(1.0 / (state[WINDOWS] + 1.0), passed / (passed + MEMORY_MS))
-        started = state[WINDOWS] > 0.0
-        _learn(state, mean, within, total, residual, share)
-        if started:
-            _learn_workers(state, workers[a:b], counts[a:b], excess[a:b], usual, share)
-        # Half as many bytes to keep, and what is kept is what was learnt with.
-        for k in range(WINDOWS, WIDTH):
-            state[k] = np.float64(np.float32(state[k]))
-        state[SEEN_MS] = float(time_ms[i])
+    def explain_then_learn(
+        states: Floats, rows: Ints, time_ms: Ints, first: Ints, workers: Floats, counts: Floats, sums: Floats,
+        products: Floats, told: Floats, excess: Floats, learn: bool,
+    ) -> None:  # fmt: skip
+        """Explain window i by the state in row `rows[i]`, then, where `learn`, learn it there, for each i in turn.
+
+        Its workers are those from `first[i]` to `first[i + 1]`, with `counts` requests and `sums` (workers, VARIABLES)
+        in the units of `FLOOR`; `products` is (n, VARIABLES, VARIABLES). `told` is (n, TOLD) and comes filled with NaN,
+        as it stays for a window without requests, in the first window of a series, and where its time is not believed;
+        `excess`, (workers,), is how much slower each worker was than usual work of its kind.
+        """
+        if not stamp:
+            return
+        mean, within, ridge = np.zeros(VARIABLES), np.zeros((VARIABLES, VARIABLES)), np.zeros(FACTORS)
+        for i in range(len(rows)):
+            state, a, b = states[rows[i]], first[i], first[i + 1]
+            total = 0.0
+            mean[:] = 0.0
+            for w in range(a, b):
+                total += counts[w]
+                mean += sums[w]
+            if total <= 0.0:
+                continue
+            clock, passed = state[: clock_rule.NUMBERS].copy(), 0.0
+            if clock[SEEN_MS] < 0.0:
+                clock[SEEN_MS] = float(time_ms[i])
+            else:
+                passed = float(_passed_ms(clock, GAP_MS_MAX, float(time_ms[i])))
+            if learn:
+                state[: clock_rule.NUMBERS] = clock
+            if passed == clock_rule.NOT_BELIEVED:
+                continue
+            mean /= total
+            means = np.zeros((b - a, VARIABLES))
+            for w in range(a, b):
+                if counts[w] > 0.0:
+                    means[w - a] = sums[w] / counts[w]
+            residual, usual = 0.0, 0.0
+            if state[WINDOWS] > 0.0:
+                more = RIDGE + RIDGE_REQUESTS / (state[REQUESTS] + 1.0)
+                for f in range(FACTORS):
+                    floor = FLOOR[f] * FLOOR[f] * (RIDGE + FLOOR_REQUESTS / (state[REQUESTS] + 1.0))
+                    ridge[f] = more * state[COVARIANCE + (f + 1) * (VARIABLES + 1)] + floor
+                usual = _explain(state, ridge, workers[a:b], counts[a:b], means, mean, excess[a:b], told[i])
+                residual = told[i, LEFT] + told[i, OF_WORKERS]
+            if not learn:
+                continue
+            for p in range(VARIABLES):
+                for q in range(VARIABLES):
+                    within[p, q] = products[i, p, q] / total - mean[p] * mean[q]
+            passed = min(passed, GAP_MS_MAX)
+            share = max(1.0 / (state[WINDOWS] + 1.0), passed / (passed + MEMORY_MS))
+            started = state[WINDOWS] > 0.0
+            _learn(state, mean, within, total, residual, share)
+            if started:
+                _learn_workers(state, workers[a:b], counts[a:b], excess[a:b], usual, share)
+            # Half as many bytes to keep, and what is kept is what was learnt with.
+            for k in range(WINDOWS, WIDTH):
+                state[k] = np.float64(np.float32(state[k]))
+
+    return explain_then_learn
+
+
+explain_then_learn = compiled(_entry(stamp_of(clock_rule)))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from schemas.windows import FACTOR_UNITS, FACTORS, LatencySums
 from stream_jobs.attribution.factors import VARIABLES, vectors_of
+from stream_jobs.detectors.clock import BELIEVED_AT, JUMP_COUNT, NUMBERS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -27,6 +28,9 @@ LEARNING_WINDOWS = 12
 """Two minutes of windows of ten seconds: what is said before is not told."""
 CAUSES: tuple[str, ...] = (*FACTORS, "worker", "unexplained")
 """What a rise is laid to: the factors, workers that differ, and the same work taking longer."""
+_WITH_DOUBTS = b"\x01"
+"""Ends a state that tells what the clock doubts; all other states are a multiple of four bytes long."""
+_DOUBTS_BYTES = 8 * (NUMBERS - 1) + len(_WITH_DOUBTS)
 _UNITS = np.array(FACTOR_UNITS)
 _UNIT_PAIRS = np.outer(_UNITS, _UNITS)
 _UPPER = np.triu_indices(VARIABLES)
@@ -74,8 +78,8 @@ def explain_many(
 ) -> list[LatencyCauses | None]:
     """Explain each window by the state in its row, and with `learn` learn it there before the next.
 
-    None: nothing can be said, because the window has no requests, is its series' first, or is not after the last. Bit
-    for bit what the windows one by one give.
+    None: nothing can be said, because the window has no requests, is its series' first, or its time is not believed:
+    see `clock.passed_ms`. Bit for bit what the windows one by one give.
     """
     from stream_jobs.attribution import compiled_regression as at  # numba takes a second to import
 
@@ -113,30 +117,37 @@ class LatencyRegression:
         return explain_many(self._states.copy(), [0], [time_ms], [window], learn=False)[0]
 
     def explain_then_learn(self, window: LatencySums, time_ms: int) -> LatencyCauses | None:
-        """What explains a window; then it is learnt. A time at or before the last one's is ignored."""
+        """What explains a window; then it is learnt. One whose time is not believed is neither: see `explain_many`."""
         return explain_many(self._states, [0], [time_ms], [window], learn=True)[0]
 
     def state(self) -> bytes:
-        """Everything learnt: the time as little-endian float64, the rest as float32, workers that there are."""
+        """Everything learnt: the time as little-endian float64, the rest as float32, workers that there are. Where the
+        clock has more to tell than the time, it is behind that as float64, and a byte more."""
         row = self._states[0]
         kept = row[_kept()]
         there = np.flatnonzero(kept)
         learnt = kept[: there[-1] + 1] if len(there) else kept[:0]
         state: bytes = row[:1].astype("<f8").tobytes() + learnt.astype("<f4").tobytes()
-        return state
+        doubts = row[1:NUMBERS]
+        return state + doubts.astype("<f8").tobytes() + _WITH_DOUBTS if doubts.any() else state
 
     def restore(self, state: bytes) -> None:
         """Take over what `state` gave. Raises ValueError when it is broken or not finite."""
         from stream_jobs.attribution import compiled_regression as at
 
         try:
-            seen_ms, taken = np.frombuffer(state[:8], dtype="<f8"), np.frombuffer(state[8:], dtype="<f4")
-        except (TypeError, ValueError) as error:
+            has_doubts = len(state) % 4 == len(_WITH_DOUBTS) and state.endswith(_WITH_DOUBTS)
+            end = len(state) - _DOUBTS_BYTES if has_doubts else len(state)
+            clock = np.frombuffer(state[:8] + state[end:-1], dtype="<f8")
+            taken = np.frombuffer(state[8:end], dtype="<f4")
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(f"latency regression: {error}") from None
-        if len(seen_ms) != 1 or len(taken) > len(_kept()) or not np.isfinite([*seen_ms, *taken]).all():
+        if len(clock) not in (1, NUMBERS) or len(taken) > len(_kept()) or not np.isfinite([*clock, *taken]).all():
             raise ValueError(f"latency regression: {len(state)} bytes, or a number that is not finite")
         row = np.zeros(at.WIDTH)
-        row[0] = seen_ms[0]
+        row[: len(clock)] = clock
+        if not 0 <= row[JUMP_COUNT] < BELIEVED_AT:
+            raise ValueError(f"latency regression: {row[JUMP_COUNT]} windows in a row not believed")
         row[_kept()[: len(taken)]] = taken
         cov = row[at.COVARIANCE : at.WORKER].reshape(VARIABLES, VARIABLES)
         cov += np.triu(cov, 1).T
@@ -219,11 +230,13 @@ def _causes(told: list[float], workers: list[str], excess: list[float], learning
 
 @lru_cache(maxsize=1)
 def _kept() -> Ints:
-    """Which numbers of a row, after the time, the state keeps: of symmetric ones the upper half."""
+    """Which numbers of a row, after the clock's, the state keeps: of symmetric ones the upper half."""
     from stream_jobs.attribution import compiled_regression as at
 
     upper = at.COVARIANCE + np.ravel_multi_index(_UPPER, (VARIABLES, VARIABLES))
-    return np.concatenate((np.arange(1, at.COVARIANCE), upper, np.arange(at.WORKER, at.WIDTH))).astype(np.int64)
+    return np.concatenate((np.arange(at.WINDOWS, at.COVARIANCE), upper, np.arange(at.WORKER, at.WIDTH))).astype(
+        np.int64
+    )
 
 
 @lru_cache(maxsize=4_096)

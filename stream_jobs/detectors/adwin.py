@@ -22,6 +22,17 @@ class Adwin(RiverChannels):
     that called one value a change would call every outlier one. It fails on rhythms slower than its window, which are
     changes to it.
 
+    A level that moves after 400 minutes:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.adwin import Adwin
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> values = 100.0 + 5.0 * np.r_[noise, noise + 3.0]
+    >>> scores = Adwin(["value"]).run(60_000 * np.arange(800), values[:, None])
+    >>> moved = np.flatnonzero(scores.severity > 0.0)
+    >>> int(moved[0]), round(float(scores.severity[moved[0]]), 1)
+    (431, 0.1)
+
     Source: Bifet and Gavalda, SIAM SDM 2007. The numbers that it keeps are given out by River's own `__getstate__`,
     a flat row of them: no code is in it.
     """

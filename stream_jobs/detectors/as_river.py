@@ -15,6 +15,16 @@ class RiverDetector(base.AnomalyDetector):
     """A selectable detector of one series. Time is a feature, `time_ms`; a point without it is not learnt.
 
     `score_one` gives the severity, and 0.0 for a point that cannot be scored: River's models always give a number.
+
+    In a pipeline as any of River's:
+
+    >>> import math
+    >>> from stream_jobs.detectors.as_river import RiverDetector
+    >>> model = RiverDetector("gaussian_scorer")
+    >>> for minute in range(400):
+    ...     model.learn_one({"time_ms": 60_000 * minute, "value": 100.0 + 5.0 * math.sin(minute**2)})
+    >>> round(model.score_one({"time_ms": 60_000 * 400, "value": 180.0}), 1)
+    22.6
     """
 
     def __init__(self, name: str = DEFAULT, channels: tuple[str, ...] = (VALUE_KEY,)) -> None:

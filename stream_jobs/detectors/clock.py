@@ -33,6 +33,8 @@ def passed_ms(clock: MutableSequence[Any] | Floats, usual_ms: float, time_ms: fl
     a clock that was ahead. The first step after a jump is the one from the jump's point before.
 
     It fails on a clock that is set back for good by less than FAR: its points are late for as long.
+
+    What time it is by a log's records is another question, with a rule of its own: `infra.log_clock.LogClock` says why.
     """
     step = time_ms - clock[LAST_MS]
     far = max(FAR_MS, FAR_INTERVALS * usual_ms)

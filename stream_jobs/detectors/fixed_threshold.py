@@ -22,6 +22,16 @@ class FixedThreshold(SeriesModel):
     `first_points` values. The usual is the mean of those. It fails on everything that moves: daily rhythms, growth, a
     new version; and on limits learnt while something was wrong.
 
+    Limits of the first 100 values, and a spike after 400 minutes:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.fixed_threshold import FixedThreshold
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> values = np.r_[100.0 + 5.0 * noise, 180.0]
+    >>> scores = FixedThreshold(["value"]).run(60_000 * np.arange(401), values[:, None])
+    >>> round(float(scores.severity[-1]), 1), round(float(scores.lower[-1, 0]), 1), round(float(scores.upper[-1, 0]), 1)
+    (7.6, 89.7, 110.7)
+
     Source: the three-sigma control chart with limits from a first phase (Shewhart, Economic Control of Quality of
     Manufactured Product, 1931).
     """

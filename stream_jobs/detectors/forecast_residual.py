@@ -105,6 +105,19 @@ class ForecastResidual:
 
     `x` holds `value` (missing, None or not finite: no judgement, nothing learnt) and `time_ms`, the window's end,
     which is believed as `passed_ms` says.
+
+    Windows of ten seconds with a usual latency, and two that it is asked about:
+
+    >>> import math
+    >>> from stream_jobs.detectors.forecast_residual import ForecastResidual, ResidualPolicy
+    >>> policy = ResidualPolicy(direction=1, deviation_min=20.0, deviation_share_min=0.5, unit_min=20.0)
+    >>> trigger = ForecastResidual(policy)
+    >>> for number in range(60):
+    ...     trigger.learn(100.0 + 5.0 * math.sin(number**2), 10_000 * number)
+    >>> [round(trigger.score_one({"value": value, "time_ms": 600_000}), 2) for value in (105.0, 400.0)]
+    [0.1, 0.86]
+    >>> round(trigger.judge(400.0, 600_000).upper)
+    150
     """
 
     def __init__(self, policy: ResidualPolicy) -> None:

@@ -22,6 +22,16 @@ class GaussianScorer(RiverChannels):
     values; None: all of it. The standard deviation is at least 5 % of the channel's usual one (a window may be flat).
     It fails on levels that move, on rhythms, and on distributions with long tails.
 
+    A spike after 400 minutes, in standard deviations:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.gaussian_scorer import GaussianScorer
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> values = np.r_[100.0 + 5.0 * noise, 180.0]
+    >>> scores = GaussianScorer(["value"]).run(60_000 * np.arange(401), values[:, None])
+    >>> round(float(scores.severity[-1]), 1), round(float(scores.score[-1]), 3), round(float(scores.upper[-1, 0]), 1)
+    (22.6, 1.0, 110.7)
+
     Source: River's `anomaly.GaussianScorer`; the running variance is Welford's, Technometrics 4, 1962.
     """
 

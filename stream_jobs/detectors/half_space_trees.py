@@ -26,6 +26,16 @@ class HalfSpaceTrees:
     A row scores high where few rows of the previous `window_size` fell near it. It fails on anomalies that come in
     crowds: once a window is full of them they are usual. `learn_one` moves `score_one` only at the end of a window;
     until the first one is over every score is 0 and `learning` is true.
+
+    Rows of one feature that lie in the middle, and one that does not:
+
+    >>> import math
+    >>> from stream_jobs.detectors.half_space_trees import HalfSpaceTrees
+    >>> trees = HalfSpaceTrees(["load"], window_size=100)
+    >>> for number in range(200):
+    ...     trees.learn_one({"load": 0.5 + 0.1 * math.sin(number**2)})
+    >>> round(trees.score_one({"load": 0.5}), 3), round(trees.score_one({"load": 0.95}), 3)
+    (0.886, 0.997)
     """
 
     def __init__(

@@ -79,6 +79,17 @@ class HistogramDrift:
     Kolmogorov-Smirnov test confirms it. Fails where the reference was no usual time (a test run, a night), on
     changes within a bin, and where both ends grow at the middle's cost: the delta is near 0 then. Bins that are names
     have no such order: there it is the share of requests that moved to other bins, and the chi-squared test.
+
+    Requests of mostly few tokens, which become mostly long:
+
+    >>> from stream_jobs.detectors.histogram_drift import DriftPolicy, HistogramDrift
+    >>> trigger, said = HistogramDrift(DriftPolicy(reference_windows=30)), []
+    >>> for number in range(60):
+    ...     bins = {"tokens": [70, 20, 10]} if number < 45 else {"tokens": [10, 20, 70]}
+    ...     said.append(trigger.judge(bins, 10_000 * number))
+    ...     trigger.learn(bins, 10_000 * number)
+    >>> [(round(one.actual, 2), one.anomalous) for one in said if one is not None]
+    [(0.0, False), (1.57, True)]
     """
 
     # There are thousands of them.

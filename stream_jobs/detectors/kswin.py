@@ -22,6 +22,17 @@ class Kswin(RiverChannels):
     millions. No forecast and no band. It fails on spikes, however high:
     one value of 30 moves the test by a thirtieth at most. It fails on rhythms longer than its window of `window_size`.
 
+    A level that moves after 400 minutes:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.kswin import Kswin
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> values = 100.0 + 5.0 * np.r_[noise, noise + 3.0]
+    >>> scores = Kswin(["value"]).run(60_000 * np.arange(800), values[:, None])
+    >>> moved = np.flatnonzero(scores.severity >= 1.0)
+    >>> int(moved[0]), round(float(scores.severity[moved[0]]), 1)
+    (412, 1.1)
+
     Source: Raab, Heusinger, Schleif, Neurocomputing 416, 2020.
     """
 

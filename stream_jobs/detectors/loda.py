@@ -26,6 +26,18 @@ class Loda(SeriesModel):
     together that no sparse projection shows, and it never forgets: after a change it takes as long again as it had
     learnt before. It takes a tenth of a millisecond a point and keeps about 13 KB.
 
+    Two metrics of which one has a spike after 400 minutes:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.loda import Loda
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> hosts = np.c_[np.r_[50.0 + 5.0 * noise, 50.0], np.r_[9.0 + noise[::-1], 40.0]]
+    >>> scores = Loda(["cpu", "memory"]).run(60_000 * np.arange(401), hosts)
+    >>> round(float(scores.severity[-1]), 1), round(float(np.median(scores.severity[300:-1])), 1)
+    (14.2, 0.6)
+    >>> round(float(scores.score[-1]), 3), [round(float(share), 2) for share in scores.contributions[-1]]
+    (0.985, [0.0, 1.0])
+
     Source: Pevny, Machine Learning 102, 2016.
     """
 

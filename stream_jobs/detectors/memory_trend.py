@@ -68,6 +68,18 @@ class MemoryTrend:
 
     `x` holds `value`, bytes (missing, None, not above 0 or not finite: nothing is known), and `time_ms`. A bucket's
     time is believed as `passed_ms` says: a clock that jumps, in its third bucket.
+
+    Three hours in which a process of 1 GiB grows by 100 MiB an hour, minute by minute:
+
+    >>> from stream_jobs.detectors.memory_trend import MemoryTrend, TrendPolicy
+    >>> trigger, said = MemoryTrend(TrendPolicy()), []
+    >>> for minute in range(180):
+    ...     used = 2**30 + minute * 100 * 2**20 / 60
+    ...     said.append(trigger.judge(used, 60_000 * minute))
+    ...     trigger.learn(used, 60_000 * minute)
+    >>> judged = [one for one in said if one is not None][-1]
+    >>> round(judged.actual / 2**20), round(judged.upper / 2**20), judged.anomalous
+    (100, 48, True)
     """
 
     __slots__ = ("_at", "_bucket", "_clock", "_floor", "_floors", "policy")  # there are thousands of them

@@ -19,6 +19,17 @@ class PageHinkley(RiverChannels):
     counts as at most 10 deviations, of the 50 that make a change. It fails on rhythms slower than the sums are long,
     which it calls a change every time.
 
+    A level that moves after 400 minutes:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.page_hinkley import PageHinkley
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> values = 100.0 + 5.0 * np.r_[noise, noise + 3.0]
+    >>> scores = PageHinkley(["value"]).run(60_000 * np.arange(800), values[:, None])
+    >>> moved = np.flatnonzero(scores.severity >= 1.0)
+    >>> int(moved[0]), round(float(scores.severity[moved[0]]), 1)
+    (414, 1.0)
+
     Source: Page, Biometrika 41, 1954; Sebastiao and Fernandes, IbPRIA 2017.
     """
 

@@ -26,6 +26,16 @@ class PredictiveAnomalyDetection(SeriesModel):
     levels that are wrong but steady: it says when they began, not that they last. Its errors are never forgotten: one
     huge error widens the band for as long as there were points before it.
 
+    A spike after 400 minutes:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.predictive_anomaly_detection import PredictiveAnomalyDetection
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> values = np.r_[100.0 + 5.0 * noise, 180.0]
+    >>> scores = PredictiveAnomalyDetection(["value"]).run(60_000 * np.arange(401), values[:, None])
+    >>> round(float(scores.severity[-1]), 1), round(float(scores.score[-1]), 3), round(float(scores.expected[-1, 0]))
+    (8.1, 1.0, 99)
+
     Source: Laptev, Amizadeh, Flint, KDD 2015 (EGADS); Holt, ONR memorandum 52, 1957.
     """
 

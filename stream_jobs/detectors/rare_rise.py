@@ -61,6 +61,16 @@ class RareRise:
 
     `x` holds `value`, a number or `Cases` (missing, None, negative or not finite: no judgement, nothing learnt), and
     `time_ms`, which is believed as `passed_ms` says. Of cases the value is their share.
+
+    Sixty windows without a timeout, then 30 of 100 requests:
+
+    >>> from stream_jobs.detectors.rare_rise import RareRise, RisePolicy
+    >>> trigger = RareRise(RisePolicy(deviation_min=0.05))
+    >>> for number in range(60):
+    ...     trigger.learn((0, 100), 10_000 * number)
+    >>> judged = trigger.judge((30, 100), 600_000)
+    >>> round(judged.score, 2), round(judged.upper, 2), judged.anomalous
+    (0.86, 0.05, True)
     """
 
     __slots__ = ("_clock", "_count", "_usual", "policy")  # there are thousands of them

@@ -23,6 +23,18 @@ class SeriesTrees(SeriesModel):
     Of one channel it is a weak detector; it earns its place where several metrics are unusual together only. It fails
     on anomalies that fill a window, and it says nothing until the first one is over.
 
+    Two metrics of which one has a spike after 400 minutes:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.series_trees import SeriesTrees
+    >>> noise = np.sin(np.arange(400.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> hosts = np.c_[np.r_[50.0 + 5.0 * noise, 50.0], np.r_[9.0 + noise[::-1], 40.0]]
+    >>> scores = SeriesTrees(["cpu", "memory"]).run(60_000 * np.arange(401), hosts)
+    >>> round(float(scores.severity[-1]), 2), round(float(np.median(scores.severity[300:-1])), 2)
+    (0.96, 0.71)
+    >>> [round(float(share), 2) for share in scores.contributions[-1]]
+    [0.0, 1.0]
+
     Source: Tan, Ting, Liu, IJCAI 2011.
     """
 

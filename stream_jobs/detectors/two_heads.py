@@ -152,6 +152,20 @@ class TwoHeads:
     deviations, one above 1e30 never. A point without any usable value or time is as if it had never come, and so is one
     that is not after the last; a clock that jumps is believed at the third point in a row (`clock.passed_ms`). Points
     without `time_ms` count as one minute apart.
+
+    A spike after 2,000 minutes, as River asks and with one call for all:
+
+    >>> import numpy as np
+    >>> from stream_jobs.detectors.two_heads import TwoHeads
+    >>> noise = np.sin(np.arange(2000.0) ** 2)  # looks like noise, and is the same everywhere
+    >>> detector = TwoHeads()
+    >>> scores = detector.run(60_000 * np.arange(2000), 100.0 + 5.0 * noise[:, None])
+    >>> point = {"time_ms": 60_000 * 2000, "value": 180.0}
+    >>> round(detector.score_one(point), 1)
+    6.2
+    >>> told = detector.run(np.array([point["time_ms"]]), np.array([[point["value"]]]))
+    >>> round(float(told.severity[0]), 1), round(float(told.score[0]), 3), round(float(told.alarm[0]), 1)
+    (6.2, 0.999, 2.2)
     """
 
     name = NAME

@@ -1,4 +1,4 @@
-"""Which columns of a file are what: the series, the time, the value or the metrics."""
+"""Which columns of a file are what: the series, the time, the value or the metrics; and how many series are kept."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ TIMES = ("ts", "timestamp")
 VALUE = "value"
 NOT_METRICS = frozenset({"label", "labels", "split", "anomaly", "is_anomaly"})
 """Columns of labelled data: what people said about a row is no measurement, and a score must not see it."""
+
+SERIES_MAX = 100_000
+"""Some kilobytes each. Rows of further series get no score, and are counted."""
 
 
 class MissingColumns(ValueError):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stream_jobs.history.cells import Floats, TimeReader, is_number, mostly_numbers, numbers, readable
 from stream_jobs.history.columns import VALUE, Columns, choose
+from stream_jobs.history.counters import Counters
 
 BATCH_ROWS = 500_000
 CSV_BLOCK_BYTES = 16_000_000
@@ -57,18 +58,21 @@ class Batch:
     time_ms: Floats
     """(n,) NaN: no usable time."""
     values: Floats
-    """(n, metrics) NaN: no usable value."""
+    """(n, metrics) NaN: no usable value. Of counters increases a second."""
 
 
 class HistoryFile:
     """A file to score. Iterating reads it once, from its start; `broken` is about the last time."""
 
-    def __init__(self, path: Path, metrics: Sequence[str] = ()) -> None:
-        """Looks at the columns. Raises UnreadableFile, MissingColumns."""
-        self.path = path
+    def __init__(self, path: Path, metrics: Sequence[str] = (), counters: Sequence[str] = ()) -> None:
+        """Looks at the columns. `counters` are metrics that are read as what they grow by in a second, see `Counters`.
+
+        Raises UnreadableFile, MissingColumns.
+        """
+        self.path, self.counters = path, tuple(dict.fromkeys(counters))
         self.broken = Broken()
         self.done_share = 0.0
-        """How much of the file was read, 0 to 1."""
+        """How much of the file was read, 0 to 1; with a batch in hand, that batch included."""
         ending = path.suffix.lower()
         if ending not in PARQUET + CSV:
             raise UnreadableFile(f"{path.name}: its ending must be one of {', '.join(PARQUET + CSV)}")
@@ -79,14 +83,16 @@ class HistoryFile:
             kind = "Parquet" if self._is_parquet else "CSV"
             raise UnreadableFile(f"{path.name} cannot be read as {kind}: {_first_line(error)}") from None
         # Text is read as numbers only where it was asked for.
-        numeric = [one.name for one in schema if is_number(one.type) or one.name in (VALUE, *metrics)]
-        self.columns: Columns = choose(schema.names, numeric, metrics)
+        wanted = (*metrics, *self.counters)
+        numeric = [one.name for one in schema if is_number(one.type) or one.name in (VALUE, *wanted)]
+        self.columns: Columns = choose(schema.names, numeric, wanted)
+        self._growth = self._new_growth()
         self.types = (pa.string(), pa.string())
         if self._is_parquet:
             self.types = (schema.field(self.columns.series).type, schema.field(self.columns.time).type)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.broken, self.done_share = Broken(), 0.0
+        self.broken, self.done_share, self._growth = Broken(), 0.0, self._new_growth()
         times = TimeReader()
         try:
             for table, where in self._parquet() if self._is_parquet else self._csv():
@@ -113,7 +119,15 @@ class HistoryFile:
             time_ms[row] = np.nan
         for row, (reason, detail) in sorted(broken.items()):
             self.broken.add(f"{word} {where[row]}", reason, detail)
-        return Batch(series, time, time_ms, values)
+        return Batch(series, time, time_ms, self._growth.increases(series, time_ms, values))
+
+    def restarts(self) -> dict[str, int]:
+        """How often each counter fell, over all series read so far."""
+        found = self._growth.restarts()
+        return {name: found[self.columns.metrics.index(name)] for name in self.counters}
+
+    def _new_growth(self) -> Counters:
+        return Counters([self.columns.metrics.index(name) for name in self.counters])
 
     def _schema(self) -> Any:
         if self._is_parquet:
@@ -130,9 +144,9 @@ class HistoryFile:
         with pa.parquet.ParquetFile(self.path) as file:
             rows, at = max(1, file.metadata.num_rows), 0
             for batch in file.iter_batches(BATCH_ROWS, columns=self.columns.all):
-                yield batch, np.arange(at + 1, at + 1 + len(batch))
                 at += len(batch)
                 self.done_share = at / rows
+                yield batch, np.arange(at + 1 - len(batch), at + 1)
 
     def _csv(self) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         """Batches of text, and the line of each row. Lines with too few or too many fields are counted and left out."""
@@ -161,8 +175,8 @@ class HistoryFile:
                 there = np.zeros(len(batch), dtype=np.bool_)
                 for column in batch.columns:  # a row of nothing is an empty line
                     there |= pa.compute.not_equal(column, "").to_numpy(zero_copy_only=False)
-                yield batch.filter(pa.array(there)), lines[there]
                 self.done_share = min(1.0, raw.tell() / size)
+                yield batch.filter(pa.array(there)), lines[there]
 
 
 def _skipping(skip: Any) -> Any:

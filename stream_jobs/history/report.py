@@ -28,13 +28,14 @@ class Report:
     alerts: list[Alert]
 
     def as_json(self) -> dict[str, Any]:
-        """For programs. Times in ms since 1970; rows of alerts from 0, as written."""
+        """For programs. Times in ms since 1970; rows of alerts from 0, as written; counters with their restarts."""
         counts, names = self.scorer.counts, list(self.scorer.series)
         return {
             "file": str(self.file.path),
             "detector": self.detector,
             "configuration": self.digest,
             "metrics": list(self.file.columns.metrics),
+            "counters": self.file.restarts(),
             "series": len(names),
             "rows": counts["rows"],
             "scored": counts["scored"],
@@ -79,6 +80,7 @@ class Report:
         ):
             if counts[name]:
                 said.append(f"no score: {counts[name]:,} rows {words}")
+        said += [f"counter {name}: restarted {count:,} times" for name, count in self.file.restarts().items()]
         worst = [(name, one) for name, one in self.scorer.worst(WORST) if one.alarm > 0.0]
         if worst:
             said.append("most anomalous: " + ", ".join(f"{name} at {moment(one.time_ms)}" for name, one in worst))

@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
 from stream_jobs.history.candidates import Candidates, FirstWeek
 from stream_jobs.history.cells import names
+from stream_jobs.history.columns import SERIES_MAX
 from stream_jobs.history.reading import Batch
-
-SERIES_MAX = 100_000
-"""Some kilobytes each. Rows of further series get no score, and are counted."""
-
 
 SCORES = ("score", "severity", "alarm", "expected", "lower", "upper")
 

@@ -190,4 +190,4 @@ def _seen(stored: AnomalyRow, taken: ScoredInput) -> SeriesWindow | None:
     values = {}
     if stored.metric.confirmed_by is not None and taken.confirming is not None:
         values[stored.metric.confirmed_by] = taken.confirming
-    return SeriesWindow(stored.key, 0, 0, values, {}, stored.inputs)
+    return SeriesWindow(stored.key, 0, 0, values, {}, stored.inputs, causes=taken.causes)

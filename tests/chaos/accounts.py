@@ -28,9 +28,7 @@ def check_books(told: dict[str, Any], log: Log, ends: dict[int, int], verdict: V
     The ledger's account begins where its book does and knows what expired; that of `inferwatch books` begins with the
     first request that is still there.
     """
-    rows = (told["ledger"] or {"partitions": []})["partitions"]
-    ledger = _by_partition(rows)
-    starts = {row["partition"]: row["first_offset"] for row in rows}
+    ledger, starts = _ledger(told)
     differing = []
     for number, end in sorted(ends.items()):
         if number not in ledger:
@@ -57,8 +55,7 @@ def check_books(told: dict[str, Any], log: Log, ends: dict[int, int], verdict: V
 
 def is_whole(told: dict[str, Any], ends: dict[int, int]) -> bool:
     """Whether the ledger has read all there is: it tells of it a moment later."""
-    ledger = _by_partition((told["ledger"] or {"partitions": []})["partitions"])
-    starts = {row["partition"]: row["first_offset"] for row in (told["ledger"] or {"partitions": []})["partitions"]}
+    ledger, starts = _ledger(told)
     return ledger.keys() == ends.keys() and all(
         not one["owed"] and one["asked"] == ends[number] - starts[number] for number, one in ledger.items()
     )
@@ -78,8 +75,11 @@ def account(log: Log, partition: int, start: int, end: int) -> Counter[str]:
     return found
 
 
-def _by_partition(rows: list[dict[str, Any]]) -> dict[int, Counter[str]]:
-    found: dict[int, Counter[str]] = defaultdict(Counter)
-    for row in rows:
-        found[row["partition"]].update({name: row[name] for name in LEDGER_COUNTS})
-    return found
+def _ledger(told: dict[str, Any]) -> tuple[dict[int, Counter[str]], dict[int, int]]:
+    """The ledger's counts over all scenarios, and where its books begin, by partition."""
+    counts: dict[int, Counter[str]] = defaultdict(Counter)
+    starts = {}
+    for row in (told["ledger"] or {"partitions": []})["partitions"]:
+        counts[row["partition"]].update({name: row[name] for name in LEDGER_COUNTS})
+        starts[row["partition"]] = row["first_offset"]
+    return counts, starts

@@ -102,9 +102,12 @@ class Verdict:
         setattr(self, what, getattr(self, what) + len(cases))
         self.named[what] += cases[: max(0, NAMED_MAX - len(self.named[what]))]
 
+    def counts(self) -> dict[str, int]:
+        """What must be 0, by name."""
+        return {name: getattr(self, name) for name in self.FAULTS}
+
     def as_dict(self) -> dict:
-        faults = {name: getattr(self, name) for name in self.FAULTS}
-        return {**faults, "audit_agrees": self.audit_agrees, **self.figures, "named": dict(self.named)}
+        return {**self.counts(), "audit_agrees": self.audit_agrees, **self.figures, "named": dict(self.named)}
 
 
 @dataclass

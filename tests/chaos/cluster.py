@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tests.chaos.disks import Disk
@@ -129,36 +130,29 @@ class Cluster:
 
     def inferwatch(self, *arguments: str, **more: str) -> None:
         """Run a command of ours; it must succeed."""
-        for attempt in range(3):
+        self._command(arguments, more, 60.0, lambda done: done.returncode == 0)
+
+    def ask(self, *arguments: str) -> dict:
+        """What a command of ours prints as JSON, however it ends. Raises RuntimeError when it prints none."""
+        return json.loads(
+            self._command(arguments, {"CHAOS_PATCHES": ""}, 120.0, lambda done: done.stdout.lstrip().startswith("{"))
+        )
+
+    def _command(self, arguments: Sequence[str], more: dict[str, str], seconds: float, is_good: Callable) -> str:
+        """What a command of ours prints, tried up to three times. Raises RuntimeError when none of them is good."""
+        said = ""
+        for _ in range(3):
             done = subprocess.run(
                 [sys.executable, "-m", "tests.chaos.child", "inferwatch", *arguments],
                 cwd=ROOT,
                 env=self.environment | more,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=seconds,
                 check=False,
             )
-            if done.returncode == 0:
-                return
-            if attempt == 2:
-                raise RuntimeError(f"{arguments} ended with {done.returncode}: {done.stderr[-2_000:]}")
-
-    def ask(self, *arguments: str) -> dict:
-        """What a command of ours prints as JSON, however it ends. Raises RuntimeError when it prints none."""
-        said = ""
-        for _ in range(3):
-            done = subprocess.run(
-                [sys.executable, "-m", "tests.chaos.child", "inferwatch", *arguments],
-                cwd=ROOT,
-                env=self.environment | {"CHAOS_PATCHES": ""},
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            if done.stdout.lstrip().startswith("{"):
-                return json.loads(done.stdout)
+            if is_good(done):
+                return done.stdout
             said = f"{arguments} ended with {done.returncode}: {done.stderr[-2_000:]}"
         raise RuntimeError(said)
 
@@ -171,11 +165,13 @@ class Cluster:
         """Whether one did."""
         return (self.folder / f"{name}.mark").exists()
 
-    def continue_stopped(self) -> None:
-        """Continue a job that stopped itself."""
-        for job in self.jobs:
-            if job.alive and Path(f"/proc/{job.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-                job.signal(signal.SIGCONT)
+    def continue_stopped(self) -> Callable[[], bool]:
+        """Continue jobs that stopped themselves. Returns a question: whether these processes, if any, have
+        ended."""
+        stopped = [(job, job.starts) for job in self.jobs if job.alive and job.stands_still]
+        for job, _ in stopped:
+            job.signal(signal.SIGCONT)
+        return lambda: bool(stopped) and all(job.starts > start or not job.alive for job, start in stopped)
 
     def look(self) -> None:
         for one in self.everything:

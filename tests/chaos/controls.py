@@ -18,7 +18,7 @@ from tests.chaos.workload import Workload
 
 SHORT_DRAIN_SECONDS = 6.0
 """What is lost does not come, and what is not there yet is not counted as lost: see `finish`."""
-AT_A_TIME = 2
+AT_A_TIME = 3
 """Controls that run side by side: each mostly waits for sessions to end."""
 TRIES = 3
 """Of each control: whether its fault hits what is unprotected depends on the moment."""

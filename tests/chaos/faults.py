@@ -24,14 +24,18 @@ class Run:
     def kill(self, kind: str, one: Managed) -> None:
         if not one.alive:
             return
-        peers = {"worker": self.cluster.workers, "job": self.cluster.jobs}.get(kind)
-        if peers is not None and not any(peer.works for peer in peers if peer is not one):
+        peers = self.peers(kind)
+        if peers and not any(peer.works for peer in peers if peer is not one):
             kind += ", the last one"
         self.kills.append((kind, time.time_ns() // 1_000_000))
         if kind == "kafka" and one.facts is not None:
             self.signal_server(kind, signal.SIGKILL)
         else:
             one.kill()
+
+    def peers(self, kind: str) -> list[Managed]:
+        """Workers or jobs, one of which takes over from another; of all else there is one."""
+        return {"worker": self.cluster.workers, "job": self.cluster.jobs}.get(kind, [])
 
     def signal_server(self, kind: str, number: int) -> None:
         """To the process that serves: Kafka's is a child of ours."""
@@ -77,9 +81,8 @@ class Kill(Fault):
         return f"Kill {self.kind}"
 
     def start(self, run: Run) -> None:
-        peers = {"worker": run.cluster.workers, "job": run.cluster.jobs}.get(self.kind, [])
         # How long one takes that has a peer left is a figure; both at once, and the last one, come in other faults.
-        run.cluster.until(lambda: all(one.works for one in peers), f"each {self.kind} works", 60.0)
+        run.cluster.until(lambda: all(one.works for one in run.peers(self.kind)), f"each {self.kind} works", 60.0)
         run.cluster.wait(run.random.uniform(0.0, 1.0))
         run.kill(self.kind, run.one_of(self.kind))
 
@@ -140,17 +143,18 @@ class Precise(Fault):
 
 
 class ZombieBeforeManifest(Fault):
-    """A job stands still inside its snapshot, between the pages and the manifest that names them, and ends it when
-    another has long owned its partitions. Then the owner dies, so that the next one reads what the zombie wrote."""
+    """A job stands still inside its snapshot, between the pages and the manifest that names them. When another has long
+    owned its partitions it writes the manifest, or ends. Then the owner dies: the next one reads what there is."""
 
     def start(self, run: Run) -> None:
         cluster, name = run.cluster, "stand_still_before_manifest"
-        (cluster.folder / "zombie-wrote").unlink(missing_ok=True)
+        wrote = cluster.folder / "zombie-wrote"
+        wrote.unlink(missing_ok=True)
         cluster.arm(name)
         cluster.until(lambda: cluster.is_marked(name), name, 60.0)
         cluster.wait(SESSION_MS / 1000 + 6.0)
-        cluster.continue_stopped()
-        cluster.until(lambda: (cluster.folder / "zombie-wrote").exists(), "the zombie writes", 30.0)
+        has_ended = cluster.continue_stopped()
+        cluster.until(lambda: wrote.exists() or has_ended(), "the zombie writes, or ends", 30.0)
         for job in cluster.jobs:
             run.kill("every job", job)
 

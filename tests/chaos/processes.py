@@ -42,6 +42,11 @@ class Managed:
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def stands_still(self) -> bool:
+        """Whether a SIGSTOP holds it, its own or another's."""
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
     def start(self) -> None:
         self.wanted, self.facts, self._asked, self._stopped = True, None, False, False
         self.starts += 1

@@ -20,15 +20,14 @@ REPLAYED_TABLES = {
     "anomalies": "anomaly_id",
     "alerts": "incident_id",
 }
+OF_METRICS = ("window_scores", "anomalies", "alerts")
+"""Those of the tables whose rows are of a metric."""
 REPLAYED_EVENTS = ("anomaly.events", "alerts")
 OF_THE_BOOKS = ("stalled_seconds", "oldest_owed_seconds", "commit_lag_seconds")
 """Metrics that the ledger and the watchdog judge, by what they saw and when: the telemetry does not hold that."""
 LEDGER_PAGE = "ledger."
 """Pages of what the ledger told of the workers."""
 STATES = ("jobs.score.requests.state", "jobs.score.windows.state")
-
-
-OF_METRICS = ("window_scores", "anomalies", "alerts")
 
 
 def check_replay(servers: Servers, verdict: Verdict, database: str, prefix: str) -> None:

@@ -9,6 +9,8 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -32,7 +34,10 @@ def fills_disks(options: argparse.Namespace) -> bool:
     )
 
 
-def main_run(folder: Path, seed: int, options: argparse.Namespace, with_disks: bool) -> tuple[Verdict, dict]:
+def main_run(
+    folder: Path, seed: int, options: argparse.Namespace, with_disks: bool, after_faults: Callable[[], object]
+) -> tuple[Verdict, dict]:
+    """`after_faults` is called when they are over and times do not matter any more."""
     random = Random(seed)
     cluster = Cluster(folder / "run", ledgers=1, patches=PRECISE, with_disks=with_disks)
     for number, step_ms in enumerate((600_000, -600_000)):
@@ -49,6 +54,7 @@ def main_run(folder: Path, seed: int, options: argparse.Namespace, with_disks: b
         say("rows arrive; the faults begin")
         done, slow, idle = break_it(run, options)
         say("the faults are over: drain, stop, replay, check")
+        after_faults()
         verdict = finish(cluster, workload)
         told, never = recovery(run.kills, work_done(cluster, workload))
         verdict.found("never_recovered", never)
@@ -99,24 +105,29 @@ def work_done(cluster: Cluster, workload: Workload) -> Work:
     return Work(answer_times(servers), window_times(windows), report_times(windows), workload.last_asked_ms)
 
 
-def with_controls(summary: dict, options: argparse.Namespace, folder: Path, seed: int) -> bool:
-    """Run them and note what they showed; whether all came out as they must."""
+def controls_run(options: argparse.Namespace, folder: Path, seed: int) -> dict:
+    """What the controls showed, for the summary."""
     chosen = [options.only] if options.only in CONTROLS else list(CONTROLS)
     found = run_controls(chosen, folder, seed)
-    summary["controls"] = found
-    summary["controls_caught"] = sum(one["as_it_must"] for one in found.values())
-    summary["controls_total"] = len(found)
-    as_they_must = summary["controls_caught"] == len(found)
+    told: dict = {"controls": found, "controls_caught": in_order(found), "controls_total": len(found)}
     if options.positive or options.seconds is not None or options.kills is not None:
         found = run_controls(chosen, folder, seed, positive=True)
-        summary["positives"] = found
-        summary["positives_clean"] = sum(one["as_it_must"] for one in found.values())
-        summary["positives_total"] = len(found)
-        as_they_must = as_they_must and summary["positives_clean"] == len(found)
-    return as_they_must
+        told |= {"positives": found, "positives_clean": in_order(found), "positives_total": len(found)}
+    return told
 
 
-def main() -> int:
+def in_order(found: dict[str, dict]) -> int:
+    """How many came out as they must."""
+    return sum(one["as_it_must"] for one in found.values())
+
+
+def are_caught(told: dict) -> bool:
+    """Whether all controls came out as they must."""
+    negative = told["controls_caught"] == told["controls_total"]
+    return negative and told.get("positives_clean") == told.get("positives_total")
+
+
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make chaos ARGS=...",
         description=__doc__,
@@ -138,7 +149,11 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="keep the folder of logs and data")
     parser.add_argument("--folder", type=Path, help="where logs and data go; by default a temporary folder")
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> int:
+    options = options_of()
     wants_disks = fills_disks(options)
     no_disks = disks.enter() if wants_disks else None
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
@@ -150,12 +165,22 @@ def main() -> int:
         say(f"LEFT OUT: the fault DiskFull, because {no_disks}")
         summary["left_out"] = {"DiskFull": no_disks}
     clean = True
-    if options.only in (None, "run"):
-        verdict, figures = main_run(folder, seed, options, wants_disks and no_disks is None)
-        summary |= verdict.as_dict() | figures
-        clean = verdict.is_clean and not figures["not_recovered_in_60_s"]
-    if options.only != "run":
-        clean = with_controls(summary, options, folder, seed) and clean
+    controls: list[Future[dict]] = []
+    with ThreadPoolExecutor(1) as beside:
+
+        def begin_controls() -> None:
+            if options.only != "run" and not controls:
+                controls.append(beside.submit(controls_run, options, folder, seed))
+
+        if options.only in (None, "run"):
+            verdict, figures = main_run(folder, seed, options, wants_disks and no_disks is None, begin_controls)
+            summary |= verdict.as_dict() | figures
+            clean = verdict.is_clean and not figures["not_recovered_in_60_s"]
+            say(f"the run is {'clean' if clean else 'NOT clean'}: {json.dumps(verdict.counts())}")
+        begin_controls()
+        for one in controls:
+            summary |= one.result()
+            clean = are_caught(summary) and clean
     summary["seconds"] = round(time.monotonic() - began)
     print(json.dumps(summary, indent=2))
     if clean and not options.keep and options.folder is None:

@@ -78,19 +78,17 @@ class Servers:
 
     def first_offsets(self, topic: str) -> dict[int, int]:
         """The first offset that is still there, of each partition."""
-        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "chaos-checker"})
-        try:
-            known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-            return {one: consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=20)[0] for one in known}
-        finally:
-            consumer.close()
+        return {number: first for number, (first, _) in self._ranges(topic).items()}
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """The next offset of each partition."""
+        return {number: after for number, (_, after) in self._ranges(topic).items()}
+
+    def _ranges(self, topic: str) -> dict[int, tuple[int, int]]:
         consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "chaos-checker"})
         try:
             known = consumer.list_topics(topic, timeout=20).topics[topic].partitions
-            return {one: consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=20)[1] for one in known}
+            return {one: consumer.get_watermark_offsets(TopicPartition(topic, one), timeout=20) for one in known}
         finally:
             consumer.close()
 

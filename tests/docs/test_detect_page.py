@@ -56,7 +56,8 @@ def test_an_example_runs(example, tmp_path, monkeypatch):
     times = {"series": ["a"] * 300, "ts": np.arange(300) * 60 + 1_700_000_000}
     pq.write_table(pa.table({**times, "value": values[:, 0]}), "history.parquet")
     pa.csv.write_csv(pa.table({**times, "value": values[:, 0]}), "history.csv")
-    pa.csv.write_csv(pa.table({**times, "cpu": values[:, 0], "memory": values[:, 1]}), "hosts.csv")
+    hosts = {"cpu": values[:, 0], "memory": values[:, 1], "requests_total": np.abs(values[:, 0]).cumsum()}
+    pa.csv.write_csv(pa.table({**times, **hosts}), "hosts.csv")
     command, _, to = example.partition(" > ")
     result = CliRunner().invoke(detect, shlex.split(command))
     assert result.exit_code == 0, result.output

@@ -93,6 +93,10 @@ class Pipeline:
         except (OSError, http.client.HTTPException):
             return None
 
+    def change(self, sql: str) -> None:
+        """A statement that the server itself must take."""
+        urllib.request.urlopen(urllib.request.Request(self.stack()["clickhouse_url"], sql.encode()), timeout=20).close()
+
     def children(self, words: str) -> list[psutil.Process]:
         """Living processes below `up` whose command line has these words, oldest first."""
         try:

@@ -141,6 +141,21 @@ def test_broken_records_on_every_topic_that_is_read_become_dead_letters(pipeline
     rows_flow(pipeline)
 
 
+def test_rows_that_the_table_refuses_are_put_back_after_the_fix_and_nothing_else_waits(pipeline):
+    pipeline.change("ALTER TABLE requests_stored ADD CONSTRAINT no_hats CHECK scenario != 'hats'")
+    assert pipeline.json("ask", "grey hat", "--scenario", "hats", "--no-row", "--json")
+    named = ("dead-letters", "list", "--reason", "refused_by_table", "--json")
+    letter = json.loads(pipeline.until(lambda: pipeline.run(*named).stdout, "the refused row's dead letter"))
+    assert "no_hats" in letter["detail"]
+    rows_flow(pipeline)
+    hats = "SELECT offset FROM requests WHERE scenario = 'hats'"
+    assert pipeline.query(hats) == []
+    pipeline.change("ALTER TABLE requests_stored DROP CONSTRAINT no_hats")
+    for counts in ({"requeued": 1}, {"requeued_before": 1}):
+        assert pipeline.json("dead-letters", "requeue", letter["name"], "--yes", "--json")["counts"] == counts
+    assert len(pipeline.until(lambda: pipeline.query(hats), "the row, put back")) == 1
+
+
 def alerts(pipeline):
     return (
         pipeline.query(

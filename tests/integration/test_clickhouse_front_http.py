@@ -179,6 +179,7 @@ def test_a_read_ends_when_its_client_goes(front):
         leaving.sendall(head.encode() + SLOW)
         wait_until(lambda: slow_reads(front) == 1, "the read runs")
     wait_until(lambda: slow_reads(front) == 0, "the read is stopped")
+    assert front.ask(b"SELECT 1")[2] == b"1\n"
 
 
 def test_too_many_queries_are_told_to_come_back(tmp_path):

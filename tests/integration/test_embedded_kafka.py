@@ -218,6 +218,7 @@ def test_foreground_ends_with_the_parent_it_was_told(tmp_path, runtime):
         java = json.loads(mother.stdout.readline())["java_pid"]
         mother.kill()
     wait_for(lambda: is_gone(child) and is_gone(java), "broker and Java ended after their parent")
+    assert javas_on(tmp_path) == []
 
 
 def test_a_failed_start_shows_the_log_and_leaves_nothing(tmp_path, runtime):

@@ -102,6 +102,27 @@ def test_rows_from_before_a_column_was_added_are_read_on(clickhouse, unique):
     admin.close()
 
 
+def test_scores_from_before_their_kind_was_told_say_which_they_are(clickhouse, unique):
+    admin = ClickHouse(clickhouse)
+    admin.command(f"CREATE DATABASE {unique}")
+    older = ClickHouse(clickhouse.model_copy(update={"database": unique}))
+    migrations = read_migrations()
+    Migrator(older, SystemClock()).apply(migrations[:17], say=lambda text: None)
+    for table in (tables.WINDOW_SCORES, tables.ANOMALIES):
+        for detector in ("two_heads", "rare_rise", "ledger", "watchdog"):
+            row = {name: value for name, value in values(table).items() if name != "score_kind"}
+            row |= {name: detector for name in ("detector", "metric", "anomaly_id") if name in row}
+            older.insert(table.name, {name: [value] for name, value in row.items()}, token=table.name + detector)
+    Migrator(older, SystemClock()).apply(migrations, say=lambda text: None)
+    for table in (tables.WINDOW_SCORES, tables.ANOMALIES):
+        found = older.query(f"SELECT detector, score_kind FROM {table.view} ORDER BY detector")[1]
+        of_triggers = [(name, "strength") for name in ("ledger", "rare_rise")]
+        assert [tuple(row) for row in found] == [*of_triggers, ("two_heads", "rank"), ("watchdog", "strength")]
+    older.close()
+    admin.command(f"DROP DATABASE {unique}")
+    admin.close()
+
+
 def test_the_first_answer_wins(client, unique):
     row = values(tables.REQUESTS) | {"cluster_id": unique}
     for offset, worker in ((7, "late"), (3, "first"), (9, "later")):

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from infra.clickhouse import ClickHouse
@@ -64,6 +65,16 @@ class Watched:
         for number in range(count):
             self.publisher.publish(self.name, str(number).encode(), partition=0)
         assert self.publisher.flush(20) == 0
+        self.sent += count
+
+    def send_in_a_transaction(self, count):
+        """Records and, at the end of the log, the transaction's marker, which nobody commits."""
+        producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "transactional.id": self.name})
+        producer.init_transactions(20)
+        producer.begin_transaction()
+        for number in range(count):
+            producer.produce(self.name, str(number).encode(), partition=0)
+        producer.commit_transaction(20)
         self.sent += count
 
     def start(self, *job, port=0):
@@ -181,6 +192,11 @@ def test_a_job_that_idles_or_waits_for_storage_is_left_alone(watched, until):
     assert watched.child().pid == child.pid
     away.unlink()
     all_committed(watched, until)
+    watched.send_in_a_transaction(100)
+    all_committed(watched, until)
+    looks = looks_of(port)
+    until(lambda: looks_of(port) > looks + LOOKS + 10, "more looks at a marker than would end it", 60.0)
+    assert watched.child().pid == child.pid
     assert watched.finish()["restarts"] == 0
 
 

@@ -47,6 +47,7 @@ def quiet(seed, windows, window_seconds=10.0):
     for number in range(windows):
         length = 0.9 * length + rng.normal(0.0, 0.03)  # other callers come and go
         one.length, one.unknown = 12.0 * math.exp(length), 0.02 * math.exp(2 * length)
+        one.fertility = 0.2 * math.exp(0.4 * length)  # as far as lengths, of its own spread
         one.requests = int(250 * (1.0 + 0.5 * math.sin(number / 60.0)))
         one.memory = (900.0 + 0.05 * (number % 700) + 40.0 * (number % 13) + rng.normal(0.0, 20.0)) * MIB
         one.shares = {"timed_out": 0.01 * rng.random() ** 3, "repeated": 0.3 if number % 97 == 50 else 0.0}

@@ -15,7 +15,8 @@ from stream_jobs.attribution.regression import (
     new_states,
 )
 from stream_jobs.attribution.window_sums import WindowSums
-from tests.latency_windows import add
+from stream_jobs.detectors.clock import FAR_MS
+from tests.latency_windows import Work, add
 
 ANY = st.one_of(st.floats(0.0, 500.0), st.floats(), st.just(0.0))
 ROWS = st.lists(st.tuples(st.sampled_from("abcdefghijkl"), st.tuples(*[ANY] * 7)), min_size=1, max_size=30)
@@ -83,7 +84,44 @@ def test_a_batch_of_many_series_is_the_loop_and_a_state_comes_back_exact(windows
     assert repr(together) == repr(alone)
     assert all(state.tobytes() == model._states[0].tobytes() for state, model in zip(states, models, strict=True))
     assert np.isfinite(states).all()
-    assert all(len(model.state()) <= 384 for model in models)
+    assert all(len(model.state()) <= 384 for model in models)  # and 33 more where the clock has something to tell
+
+
+JUMP = st.one_of(st.integers(FAR_MS + 10**7, 100 * 366 * 86_400_000), st.just(3_653 * 86_400_000))
+
+
+def minutes(model, count, since_ms=10**13, seed=1):
+    """What is said of usual windows, a minute apart."""
+    rng = np.random.default_rng(seed)
+    return [model.explain_then_learn(Work().sums(rng), since_ms + 60_000 * number) for number in range(count)]
+
+
+@given(st.lists(st.tuples(JUMP, st.sampled_from([1, -1])), min_size=1, max_size=2), ROWS)
+@settings(deadline=None, max_examples=30)
+def test_a_clock_that_jumps_for_a_moment_is_as_if_it_had_never_come(jumps, rows):
+    plain, moment = LatencyRegression(), LatencyRegression()
+    minutes(plain, 20)
+    minutes(moment, 20)
+    for jump, sign in jumps:
+        assert moment.explain_then_learn(summed(rows), 10**13 + sign * jump) is None
+        restored = LatencyRegression()
+        restored.restore(moment.state())
+        assert restored.state() == moment.state() != plain.state()
+        moment = restored
+    after = 10**13 + 60_000 * 20
+    assert repr(minutes(moment, 5, after, seed=2)) == repr(minutes(plain, 5, after, seed=2))
+    assert moment.state() == plain.state()
+
+
+@given(JUMP, st.sampled_from([1, -1]))
+@settings(deadline=None, max_examples=30)
+def test_a_clock_that_jumps_for_good_costs_two_windows(jump, sign):
+    model = LatencyRegression()
+    minutes(model, 20)
+    found = minutes(model, 6, 10**13 + sign * jump, seed=2)
+    assert [one is None for one in found] == [True, True, False, False, False, False]
+    assert not any(one.learning for one in found[2:])
+    assert found[2].usual_ms == pytest.approx(found[2].actual_ms, rel=0.2), "what was learnt is known on"
 
 
 @given(st.lists(ROWS, min_size=1, max_size=4))
@@ -113,7 +151,10 @@ def test_a_window_that_is_not_after_the_last_or_has_no_requests_is_as_if_it_had_
     assert model.state() == before
 
 
-@pytest.mark.parametrize("broken", [None, 7, b"", b"\0" * 3, "AAAAAAAA", b"\0" * 6 + b"\xf8\x7f", b"\0" * 600, [0.0]])
+@pytest.mark.parametrize(
+    "broken",
+    [None, 7, b"", b"\x01", b"\0" * 12 + b"\x01", b"\0" * 3, "AAAAAAAA", b"\0" * 6 + b"\xf8\x7f", b"\0" * 600, [0.0]],
+)
 def test_a_broken_state_is_refused_and_changes_nothing(broken):
     model = LatencyRegression()
     model.explain_then_learn(summed([("a", (1.0,) * 7)]), 1_000)

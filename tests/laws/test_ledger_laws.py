@@ -10,6 +10,7 @@ from infra.up.traffic import REQUEST_DEAD_LETTERS
 from schemas.topics import PREDICTIONS
 from stream_jobs.ledger import partition_ledger
 from stream_jobs.ledger.partition_ledger import BookStart, PartitionLedger
+from tests.draws import any_of
 from tests.ledger_records import CLUSTER, T0, TOPIC, asked, dead_letter, predicted
 
 SCENARIOS = st.sampled_from(["search", "ads", "feed", None])
@@ -77,7 +78,7 @@ def read(ledger, logs, data, restarts=True):
         left = [log for log, place in zip(logs, places(ledger), strict=True) if any(r.offset >= place for r in log)]
         if not left:
             return ledger
-        log = data.draw(st.sampled_from(left))
+        log = any_of(data, left)
         place = places(ledger)[[one is log for one in logs].index(True)]
         waiting = [record for record in log if record.offset >= place]
         ledger.fold(waiting[: data.draw(st.integers(1, 6))])

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from infra.log_clock import AGREEING_RECORDS, AHEAD_MS_MAX, BEHIND_MS_MAX, LATEST_MS, LogClock
 from schemas.base import DecodeError
+from tests.draws import Log, any_of
 from tests.laws.test_stage_laws import SETTINGS, _store, plain, request_stage, run, window_stage
 from tests.telemetry_events import T0, as_record, record, served, stored, ticked
 
@@ -36,7 +37,7 @@ def jumping(draw, partition=0, events_max=40):
         message = served(range(requests, requests + count), partition=partition, scenario=lambda o: o % 3 - 1)
         records.append(record(message, offset, at_ms, partition=partition))
         requests += count
-    return records
+    return Log(records)
 
 
 def partials(effects):
@@ -133,8 +134,7 @@ def test_stage_2_stores_all_of_it_once_and_a_cut_changes_nothing(logs, data):
         queues.append([(event, at_ms) for event, at_ms in said if event.topic == "inference.windows"])
     mixed = []
     while any(queues):
-        waiting = [queue for queue in queues if queue]
-        event, at_ms = waiting[data.draw(st.integers(0, len(waiting) - 1))].pop(0)
+        event, at_ms = any_of(data, [queue for queue in queues if queue]).pop(0)
         mixed.append(as_record(event, len(mixed), at_ms))
     total, dropped = 0, 0
     for target in (0, 1):

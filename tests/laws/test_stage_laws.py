@@ -12,6 +12,7 @@ from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_stage import WindowStage
+from tests.draws import Log, any_of
 from tests.telemetry_events import T0, as_record, record, served, stored, ticked
 
 SETTINGS = JobSettings(window_seconds=1, row_window=40, requests_min=5, series_max=3, row_models_max=2)
@@ -62,7 +63,7 @@ def telemetry(draw, partition=0, events_min=1, events_max=30):
             next_request += count * step - draw(st.sampled_from([0, 0, 3]))
             next_request = max(next_request, 0)
         records.append(record(message, offset, now, partition=partition))
-    return records
+    return Log(records)
 
 
 def run(stage, records):
@@ -144,7 +145,7 @@ def test_stage_2_goes_on_from_a_snapshot_as_if_nothing_had_happened(lateness, lo
     queues = [_events(run(request_stage(p), log), 0) for p, log in enumerate(logs)]
     partials, now = [], LATER
     while any(queues):
-        queue = data.draw(st.sampled_from([queue for queue in queues if queue]))
+        queue = any_of(data, [queue for queue in queues if queue])
         now += data.draw(st.sampled_from([0, 100, 1_000, 60_000, -500]))
         partials.append(as_record(queue.pop(0), len(partials), now))
     cut = data.draw(st.integers(0, len(partials)))
@@ -168,10 +169,9 @@ def test_the_order_between_source_partitions_changes_no_window(logs, data):
     queues = [list(source) for source in sources]
     mixed = []
     while any(queues):
-        queue = data.draw(st.sampled_from([queue for queue in queues if queue]))
-        mixed.append(queue.pop(0))
+        mixed.append(any_of(data, [queue for queue in queues if queue]).pop(0))
         if data.draw(st.integers(0, 4)) == 0:
-            mixed.append(data.draw(st.sampled_from(mixed)))  # a repeat, as a restarted stage 1 sends it
+            mixed.append(any_of(data, mixed))  # a repeat, as a restarted stage 1 sends it
     assert _windows(window_stage(sources=3, lateness=86_400), mixed) == expected
 
 

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infra.columns import Texts
+from schemas.windows import HISTOGRAMS, SPECIAL_TOKENS_BYTES
 from stream_jobs import compiled_window as loops
 from stream_jobs.compiled_requests import hashes_of
 from stream_jobs.features import SCALES, features_of
@@ -72,6 +73,24 @@ def test_outcomes_and_bins_are_counted(given_rows):
     assert all(
         found[slot, place] == ((slots == slot) & (bins == place)).sum() for slot in range(6) for place in range(4)
     )
+
+
+COUNTS = st.one_of(st.integers(0, 60), st.integers(0, 2**32 - 1))
+
+
+@given(told=st.lists(st.tuples(COUNTS, COUNTS, st.integers(0, 3), st.booleans()), max_size=40), data=st.data())
+def test_tokens_a_byte_are_binned_request_by_request(told, data):
+    tokens, size, inputs = (np.array([one[n] for one in told], dtype=np.int64) for n in range(3))
+    truncated = np.array([one[3] for one in told], dtype=np.bool_)
+    edges = np.array(HISTOGRAMS["fertility_bins"])
+    found = loops.fertility_bins_of(tokens, size, inputs, truncated, SPECIAL_TOKENS_BYTES, edges)
+    whole = (inputs == 1) & ~truncated & (tokens > 0) & (size > 0)
+    expected = np.searchsorted(edges, tokens / (size + SPECIAL_TOKENS_BYTES), side="right")
+    assert found.tolist() == np.where(whole, expected, -1).tolist()
+    if told:  # and whatever the others are
+        row = data.draw(st.integers(0, len(told) - 1))
+        alone = (column[row : row + 1] for column in (tokens, size, inputs, truncated))
+        assert loops.fertility_bins_of(*alone, SPECIAL_TOKENS_BYTES, edges).tolist() == [found[row]]
 
 
 @given(codes=st.lists(st.one_of(st.integers(0, 5), st.integers(0, 10**6)), max_size=60))

@@ -18,6 +18,7 @@ def make(tmp_path):
     shutil.copy(MAKEFILE, tmp_path)
     hidden = ("MAKE", "MFLAGS", "ARGS", "INFERWATCH_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
 
     def run(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [program("make"), target, *arguments]
@@ -65,6 +66,16 @@ def test_the_doctor_says_what_comes_first(make):
     done = make("doctor")
     assert done.returncode != 0
     assert "run make setup" in done.stderr
+
+
+@pytest.mark.parametrize(("target", "times"), [("test", 3), ("chaos", 1), ("up", 1)])
+def test_python_keeps_what_it_compiled_though_the_environment_forbids_it(make, tmp_path, target, times):
+    for name in ("python", "inferwatch"):
+        program = tmp_path / ".venv" / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text('#!/bin/sh\necho "forbidden: ${PYTHONDONTWRITEBYTECODE:-no}"\n')
+        program.chmod(0o755)
+    assert make(target, "PYTHON=true").stdout.splitlines() == ["forbidden: no"] * times
 
 
 def test_tests_run_in_three_parts_and_what_is_asked_for_in_one(make):

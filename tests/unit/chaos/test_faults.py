@@ -40,7 +40,7 @@ class Cluster:
         self.folder, self.environment = folder, {"CHAOS_PATCHES": "some"}
         self.workers, self.jobs, self.ledgers = ([Process(f"{kind}-{n}") for n in (1, 2)] for kind in ("w", "j", "l"))
         self.kafka, self.clickhouse = Process("kafka"), Process("clickhouse")
-        self.armed, self.given = [], {}
+        self.armed, self.given, self.zombies_write = [], {}, True
 
     def wait(self, seconds):
         for one in [*self.workers, *self.jobs, *self.ledgers]:
@@ -57,7 +57,9 @@ class Cluster:
         return name in self.armed
 
     def continue_stopped(self):
-        (self.folder / "zombie-wrote").touch()
+        if self.zombies_write:
+            (self.folder / "zombie-wrote").touch()
+        return lambda: not self.zombies_write
 
     def new_worker(self, number, **more):
         return Process(f"w-{number}")
@@ -95,6 +97,12 @@ def test_kills_inside_other_faults_are_noted_too(run):
     assert killed(run, f.KillTwo()) == ["worker", "job"]
     run.kills.clear()
     run.cluster.wait(1.0)
+    assert killed(run, f.ZombieBeforeManifest()) == ["every job"] * 2
+
+
+def test_a_zombie_that_ends_and_does_not_write_is_over_too(run):
+    run.cluster.wait(1.0)
+    run.cluster.zombies_write = False
     assert killed(run, f.ZombieBeforeManifest()) == ["every job"] * 2
 
 

@@ -108,7 +108,7 @@ def nothing(member):
 
 def records(member):
     for _ in range(500):
-        member.broker.append(*PLACE[:1], b"x", partition=0)
+        member.broker.append("t", b"x", partition=0)
 
 
 def troubles(member):

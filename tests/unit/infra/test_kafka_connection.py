@@ -150,3 +150,5 @@ def test_librdkafka_takes_the_settings(protocol):
     )
     config = client_config(settings, "me") | {"group.id": "g", "log_level": 0}
     connection.Consumer(config, logger=connection.LOG).close()
+    with pytest.raises(KafkaException, match="No such configuration property"):  # so what it does not take is seen
+        connection.Consumer(config | {"sasl.user": "u"}, logger=connection.LOG)

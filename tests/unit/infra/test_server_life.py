@@ -10,7 +10,7 @@ class Server:
     def __init__(self, engine="ReplacingMergeTree", began=1_000):
         self.engine, self.began, self.asked = engine, began, 0
 
-    def query(self, sql):
+    def query(self, sql, parameters=None):
         if "engine" in sql:
             return [(self.engine,)] if self.engine else []
         self.asked += 1

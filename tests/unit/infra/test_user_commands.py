@@ -172,7 +172,7 @@ def lines(topic, show, *records, count=None, seconds=1.0, as_json=False):
 def test_lines_for_people():
     tombstone = Record(ALERTS.name, 0, 1, 0, b"k", None)
     (alert,) = lines(ALERTS, _alert_line, record(ALERTS.name, ALERT), tombstone)
-    for words in ("open", "latency_shift", "search/mini/1", "812, expected 21 to 40", "score 0.98", "[i-1]"):
+    for words in ("open", "latency_shift", "search/mini/1", "812, expected 21 to 40", "strength 0.98", "[i-1]"):
         assert words in alert
     assert "\n" not in alert
     (answer,) = lines(PREDICTIONS, _prediction_line, record(PREDICTIONS.name, SHED))

@@ -59,6 +59,9 @@ def test_bins_hold_what_their_edges_say_and_nothing_where_there_is_nothing():
         output_norm=np.array([0.0, 5.0, 5.0, 0.0]),
         script=np.array([0, 2, 13, 0]),
         direction=np.array([0, 16, 3, 0]),
+        inputs=np.array([1, 1, 1, 1]),
+        input_bytes=np.array([15, 19, 80_000, 20]),
+        truncated=np.array([False] * 4),
     )
     found = histogram_bins(requests)
     assert found["script_bins"].tolist() == [-1, 2, 13, -1]
@@ -66,10 +69,41 @@ def test_bins_hold_what_their_edges_say_and_nothing_where_there_is_nothing():
     assert found["token_bins"].tolist() == [1, 4, 15, -1]
     assert found["unknown_bins"].tolist() == [0, 4, 7, -1]
     assert found["confidence_bins"].tolist() == [9, -1, -1, -1]
+    assert found["fertility_bins"].tolist() == [0, 6, 10, -1]
     assert [one >= 0 for one in found["norm_bins"].tolist()] == [False, True, False, False]
     for name, edges in HISTOGRAMS.items():
         assert list(edges) == sorted(set(edges))
         assert found[name].max() <= len(edges)
+
+
+@pytest.mark.parametrize(
+    ("told", "found"),
+    [
+        pytest.param({}, 6, id="one text"),
+        pytest.param({"cached": 1.0, "batch": -1}, 6, id="from the cache: tokenised all the same"),
+        pytest.param({"outcome": FAILED}, 6, id="failed after it was tokenised"),
+        pytest.param({"truncated": True}, -1, id="truncated: the tokens are not all there"),
+        pytest.param({"inputs": 2}, -1, id="two inputs: a query may be counted with each of them"),
+        pytest.param({"inputs": 0}, -1, id="none"),
+        pytest.param({"tokens": 0, "outcome": SHED}, -1, id="shed before it was tokenised"),
+        pytest.param({"input_bytes": 0}, -1, id="an image or a vector: no text"),
+        pytest.param({"tokens": 1, "input_bytes": 4_000_000_000}, 0, id="least"),
+        pytest.param({"tokens": 4_000_000_000, "input_bytes": 1}, 11, id="most"),
+    ],
+)
+def test_tokens_a_byte_are_those_of_one_whole_text_or_not_counted(told, found):
+    one = {
+        "inputs": 1,
+        "input_bytes": 19,
+        "tokens": 8,
+        "truncated": False,
+        "outcome": ANSWERED,
+        "cached": 0.0,
+        "batch": 0,
+    }
+    names = {"unknown_share": 0.0, "confidence": 0.0, "output_norm": 0.0, "script": 0, "direction": 0}
+    requests = SimpleNamespace(**{name: np.array([value]) for name, value in (one | names | told).items()})
+    assert histogram_bins(requests)["fertility_bins"].tolist() == [found]
 
 
 class Pipeline:
@@ -158,6 +192,10 @@ def test_what_is_counted_is_in_the_row_and_over_a_restart():
     assert (rows["schema_broken"][unread], rows["schema_share"][unread]) == (4, pytest.approx(4 / 120))
     assert sum(rows["token_bins"][at]) == 53 + 56
     assert sum(rows["confidence_bins"][at]) == 50 + 56
+    # Every fifth is truncated.
+    assert sum(rows["fertility_bins"][at]) == sum(o % 5 != 0 for o in range(7, 60)) + sum(
+        o % 5 != 0 for o in range(64, 120)
+    )
 
 
 def test_a_worker_that_does_not_tell_how_sure_an_answer_is_gives_no_empty_ones():

@@ -41,7 +41,7 @@ def test_latencies_of_a_window_are_those_of_computed_answers(hits, computed):
     stage.apply(record(event_with_hits(hits, computed, computed_ms=500.0), 0, T0))
     found = partials(stage.apply(record(ticked(), 1, T0 + 20_000)))
     [partial] = [one for event in found for one in event.series]
-    assert found[0].MINOR == WINDOW_KINDS[0].MINOR == 3
+    assert found[0].MINOR == WINDOW_KINDS[0].MINOR == 4
     assert (partial.answered, partial.uncomputed) == (hits + computed, hits)
     assert sum(partial.total_ms.count) == sum(partial.compute_ms.count) == computed
     values = window_of(partial).values

@@ -118,6 +118,8 @@ def test_windows_with_few_requests_do_not_say_that_a_share_rose():
 def test_running_out_of_memory_is_told_from_the_first_windows_on():
     watch = Watch().run(service(5, counts={"out_of_memory": 1}), 3)
     assert watch.opened("oom") == [1]
+    first = Watch().run(service(7, counts={"out_of_memory": 5, "timed_out": 50}), 1)
+    assert (first.opened("oom"), first.kinds) == ([0], {"oom"})  # what others watch at first is no alert yet
     at_once = Watch().run(service(5), 3).run(service(6, counts={"out_of_memory": 5}), 1)
     assert at_once.opened("oom") == [3]
 
@@ -216,6 +218,8 @@ def test_memory_that_is_nearly_a_leak_is_none(memory):
         ("input_drift", {"length": 30.0}, "token_bins", 1),
         ("input_drift", {"length": 5.0}, "token_bins", -1),
         ("input_drift", {"unknown": 0.25}, "unknown_bins", 1),
+        ("input_drift", {"fertility": 0.3}, "fertility_bins", 1),
+        ("input_drift", {"fertility": 0.14}, "fertility_bins", -1),
         ("score_drift", {"sure": (3.0, 3.0)}, "confidence_bins", -1),
         ("score_drift", {"norm": 8.0}, "norm_bins", 1),
     ],
@@ -271,12 +275,14 @@ def test_languages_that_change_with_the_hour_and_nights_with_fewer_requests_are_
 def test_what_workers_of_before_did_not_tell_is_no_drift_when_they_begin_to():
     watch, one = Watch(), service(1)
     for _ in range(REFERENCE + 30):
-        watch(one.window().model_copy(update={"script_bins": [], "direction_bins": []}))
+        watch(one.window().model_copy(update={"script_bins": [], "direction_bins": [], "fertility_bins": []}))
     watch.run(one, 100)
     assert watch.changes == []
 
 
-@pytest.mark.parametrize("changed", [{"length": 13.0}, {"unknown": 0.025}, {"sure": (7.5, 3.0)}, {"norm": 5.1}])
+@pytest.mark.parametrize(
+    "changed", [{"length": 13.0}, {"unknown": 0.025}, {"fertility": 0.21}, {"sure": (7.5, 3.0)}, {"norm": 5.1}]
+)
 def test_a_small_change_of_a_distribution_is_none(changed):
     watch = Watch().run(service(1), REFERENCE + 30).run(service(2, **changed), 300)
     assert watch.changes == []

@@ -69,6 +69,7 @@ def test_a_worker_that_stops_answering_is_called_out_within_two_windows(phase_ms
     assert anomaly.anomaly_id == alert.anomaly_id
     assert anomaly.inputs[0].next_offset == 100_000
     assert watch.rows[-1]["anomalies_stored"]["kind"] == ["stall"]
+    assert watch.rows[-1]["anomalies_stored"]["score_kind"] == [anomaly.score.score_kind.value] == ["strength"]
     assert json.loads(watch.rows[-1]["anomalies_stored"]["state"][0])["books"][0][1] == "w9"
     watch.healthy(60)
     assert watch.told == [("stall", "open"), ("stall", "resolved")]

@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from schemas.anomalies import ANOMALY_KINDS, DetectorsRenewed
+from schemas.anomalies import ANOMALY_KINDS, DetectorsRenewed, ScoreKind
 from schemas.base import decode
+from schemas.tables import WINDOW_SCORES
 from schemas.windows import SeriesKey
 from stream_jobs.detectors.registry import detector_named
 from stream_jobs.detectors.two_heads import TwoHeads
@@ -18,6 +19,7 @@ from stream_jobs.settings import JobSettings
 from stream_jobs.stage import Effects, Limit
 from stream_jobs.window_effects import WindowEffects
 from stream_jobs.window_rows import SeriesWindow, WindowId, name_of
+from tests.anomaly_rows import faulty_run, rows_of
 
 KEY = SeriesKey(model="mini", version="1", scenario="search")
 T0 = 1_700_000_000_000
@@ -99,6 +101,21 @@ def test_a_score_is_the_share_of_its_own_past_and_names_its_onset():
     onset = {scores(one)["onset"] for one in slow}
     assert onset == {T0 + 700 * 10_000}
     assert all(scores(one)["score"] > 0.99 and scores(one)["anomalous"] for one in slow)
+
+
+def test_a_score_says_whether_it_is_a_share_of_the_past_or_a_trigger_s_strength():
+    run = faulty_run()
+    rows = [row for effects in run.effects for row in rows_of(effects, WINDOW_SCORES)]
+    of_detector = {"total_ms_p95", "error_share", "requests_per_second"}
+    assert {(row["metric"] in of_detector, row["score_kind"]) for row in rows} == {(True, "rank"), (False, "strength")}
+    assert all(row["score"] == row["strength"] == row["severity"] for row in rows if row["score_kind"] == "strength")
+    told = [event for effects in run.effects for event in events(effects)]
+    assert {event.metric for event in told if event.score.score_kind is ScoreKind.RANK} == of_detector
+    assert {event.metric for event in told if event.score.score_kind is ScoreKind.STRENGTH} == {
+        "out_of_memory",
+        "empty_share",
+    }
+    assert [row["score_kind"] for row in run.anomalies()] == [event.score.score_kind.value for event in told]
 
 
 def test_a_fault_is_not_learnt_while_it_lasts():

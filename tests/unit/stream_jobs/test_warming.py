@@ -12,6 +12,7 @@ def test_all_loops_are_compiled_before_the_first_record():
         *(compiled_window.count_outcomes, compiled_window.add_at),
         *(compiled_window.raise_at, compiled_window.sketch_rows),
         *(compiled_window.bins_of, compiled_window.count_bins, compiled_window.squashed, compiled_window.sorted_codes),
+        compiled_window.fertility_bins_of,
         *(compiled_two_heads.score_then_learn, compiled_regression.explain_then_learn),
         *(compiled_sums.fill_vectors, compiled_sums.add_vectors),
     ]

@@ -10,7 +10,7 @@ from infra.up.guard import Guard, Target
 from infra.up.lag_alert import LagAlert, LagPolicy
 from infra.up.teller import PENDING_MAX, Teller
 from infra.up.watchdog import Health, WatchdogPolicy
-from tests.fakes import FakeClock
+from tests.fakes import FakeBroker, FakeClock, FakeRangeReader
 
 POLICY = WatchdogPolicy(stalled_looks=3, silent_looks=2, dead_looks=2)
 
@@ -22,6 +22,9 @@ class Cluster:
         self.client_ids, self.assignments = client_ids, {}
         self.commits = {("t", 0): 5, ("t", 1): 5}
         self.end, self.away = 10, False
+        self.log = FakeBroker()
+        for number in range(2 * 1_000):
+            self.log.append("t", b"x", partition=number % 2)
 
     def group(self, group):
         if self.away:
@@ -61,10 +64,10 @@ class Watched:
         self.clock, self.cluster, self.outside = FakeClock(), cluster, Outside()
         self.health = Health(True, "", waiting_for)
         self.target = Target("jobs", os.getpid(), "http://127.0.0.1:1")
-        sight = GroupSight(cluster, "g", self.clock, lambda url: self.health)
+        self.sight = GroupSight(cluster, FakeRangeReader(cluster.log), "g", self.clock, lambda url: self.health)
         teller = Teller(self.outside, self.outside)
         alert = LagAlert(LagPolicy(30.0, 2), "g")
-        self.guard = Guard(sight, lambda: [self.target], POLICY, alert, teller, self.clock)
+        self.guard = Guard(self.sight, lambda: [self.target], POLICY, alert, teller, self.clock)
 
     def looks(self, count):
         found = []
@@ -192,3 +195,14 @@ def test_what_is_refused_is_counted_and_holds_up_nothing_behind_it():
     teller.tell(changes(1)[0])
     assert [row[0] for row in outside.rows] == ["alerts_stored"]
     assert dropped("alert_rows", "refused") == before + 1
+
+
+def test_offsets_that_hold_no_record_are_nothing_to_be_behind_of():
+    """What a transaction leaves behind its records: nobody gets it, so nobody commits it."""
+    watched = Watched(member())
+    for number in (0, 1):
+        for offset in range(5, 10):
+            watched.cluster.log.delete("t", number, offset)
+    assert watched.looks(20) == [[]] * 20
+    assert (watched.sight.behind, watched.sight.lag_seconds) == (0, 0.0)
+    assert watched.outside.events == []

@@ -8,7 +8,7 @@ from infra.up.commit_lag import CommitLag
 from infra.up.lag_alert import LagAlert, LagPolicy
 from infra.up.watchdog import Health, Seen, State, Watchdog, WatchdogPolicy
 from schemas.alerts import AlertStatus
-from schemas.anomalies import AnomalyKind, anomaly_row
+from schemas.anomalies import AnomalyKind, ScoreKind, anomaly_row
 from schemas.tables import ANOMALIES
 
 POLICY = WatchdogPolicy(stalled_looks=5, silent_looks=3, dead_looks=2)
@@ -148,5 +148,7 @@ def test_what_it_saw_is_an_anomaly_as_any_other():
     assert (anomaly.score.actual, anomaly.score.upper, anomaly.strength) == (71.0, 60.0, pytest.approx(71 / 131))
     row = anomaly_row(anomaly)
     assert set(row) == set(ANOMALIES.column_names)
+    assert (anomaly.score.score_kind, row["score_kind"]) == (ScoreKind.STRENGTH, "strength")
+    assert anomaly.score.score == anomaly.strength
     # A replay finds the anomalies of an alert by these.
     assert change.onset_ms <= row["window_start"] <= row["window_end"] <= change.changed_ms

@@ -10,9 +10,10 @@ import pytest
 from schemas.alerts import ALERT_KINDS
 from schemas.anomalies import ANOMALY_KINDS
 from schemas.base import decode
-from schemas.tables import ALERTS, LATENCY_CAUSES, WINDOW_SCORES
+from schemas.tables import ALERTS, ANOMALIES, LATENCY_CAUSES, WINDOW_SCORES
 from schemas.windows import WINDOW_KINDS, PartialSeries, PartialWindowsClosed, SeriesKey
 from stream_jobs.entry_pages import pack_entries, unpack_entries
+from stream_jobs.replay.recompute import AnomalyRow, NotReproducible, recompute
 from stream_jobs.request_log import AnyRequests
 from stream_jobs.request_stage import RequestStage
 from stream_jobs.settings import JobSettings
@@ -88,6 +89,40 @@ def test_an_alert_on_latency_says_why_and_so_do_event_and_tables():
     assert len(rows) == 65  # all but the first
     assert rows[-1]["queue_ms"] == pytest.approx(380.0, rel=0.2)
     assert not rows[-1]["learning"]
+
+
+def test_the_row_of_a_slow_window_says_what_made_it_slow_and_a_replay_comes_to_the_same():
+    pipeline = Pipeline().run(60).run(6, queue=400.0, tokens=600.0)
+    events = [decode(one.headers, one.value, (*ANOMALY_KINDS, *ALERT_KINDS)).data for one in pipeline.events]
+    told = {one.anomaly_id: one.contributors for one in events if hasattr(one, "contributors")}
+    rows = json.loads(json.dumps(pipeline.rows[ANOMALIES.name]))
+    assert {row["metric"] for row in rows} == {"total_ms_p95"}
+    (alert, *_) = pipeline.rows[ALERTS.name]
+    for row in rows:
+        assert dict(zip(row["contributors"], row["contributions"], strict=True)) == told[row["anomaly_id"]]
+        assert row["contributors"][:2] == ["queue", "tokens"]
+        again = recompute(AnomalyRow(row))
+        assert again.differences == ()
+        assert again.alert is None or again.alert.summary == alert["summary"]
+    altered = {**rows[0], "contributions": rows[0]["contributions"][::-1]}
+    assert [one.column for one in recompute(AnomalyRow(altered)).differences] == ["contributions"]
+
+
+def test_a_row_of_a_release_that_kept_no_causes_is_still_reproduced():
+    row = Pipeline().run(60).run(6, queue=400.0).rows[ANOMALIES.name][-1]
+    taken = json.loads(row["scored_input"])
+    del taken["causes"]
+    text = json.dumps(taken, sort_keys=True, separators=(",", ":"))
+    before = {**row, "scored_input": text, "contributors": [row["metric"]], "contributions": [1.0]}
+    assert recompute(AnomalyRow(before)).differences == ()
+
+
+@pytest.mark.parametrize("causes", [{}, [], {"parts_ms": {}, "actual_ms": 1.0, "usual_ms": 1.0, "slowest_worker": ""}])
+def test_causes_that_are_broken_in_a_row_are_refused(causes):
+    row = Pipeline().run(60).run(6, queue=400.0).rows[ANOMALIES.name][-1]
+    text = json.dumps({**json.loads(row["scored_input"]), "causes": causes})
+    with pytest.raises(NotReproducible, match="scored_input is broken"):
+        AnomalyRow({**row, "scored_input": text})
 
 
 def test_the_residual_is_scored_and_opens_no_incident_of_its_own():

@@ -81,7 +81,8 @@ def test_broken_rows_are_said_and_change_the_exit_code(history):
     [
         ((), "one of FILE and --since"),
         (("{file}", "--since", "1d"), "one of FILE and --since"),
-        (("--since", "1d", "--metric", "x"), "--metric is for a FILE"),
+        (("--since", "1d", "--metric", "x"), "--metric and --counter are for a FILE"),
+        (("--since", "1d", "--counter", "x"), "--metric and --counter are for a FILE"),
         (("--since", "soon"), "duration"),
         (("{file}", "--size", "0"), "--size"),
         (("{file}", "--metric", "none"), "none"),
