@@ -31,6 +31,7 @@ HOOKS = (
     "inference_workers.batching.compute:directions_of",
     "inference_workers.batching.compute:MemoryLooks.memory_of",
     "inference_workers.worker.loop:batch_facts",
+    "inference_workers.worker.loop:InferenceWork._tell",
     "inference_workers.worker.loop:InferenceWork._turned",
     "inference_workers.telemetry.observer:Observer.turned",
     "inference_workers.telemetry.observer:Observer.folded",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -16,10 +17,6 @@ class Receipt:
     def settle(self) -> None:
         """One of the record's deliveries is durable."""
         self.progress.settle(self.offset)
-
-    def owes(self) -> int:
-        """How many of its deliveries are not durable yet."""
-        return self.progress.owed_of(self.offset)
 
     def is_alive(self) -> bool:
         """False when the partition was given up since: the record is somebody else's, answer nothing."""
@@ -66,9 +63,9 @@ class Progress:
             del self._owed[done]
             self._next_offset = done + 1
 
-    def owed_of(self, offset: int) -> int:
-        """Deliveries that an offset still owes; 0 for one that is done."""
-        return self._owed.get(offset, 0)
+    def owes_all_of_any(self, offsets: Iterable[int]) -> bool:
+        """Whether of any of these offsets no delivery is durable yet."""
+        return self._deliveries in map(self._owed.get, offsets)
 
     @property
     def unfinished(self) -> int:

@@ -164,7 +164,7 @@ class InferenceWork:
         for event, receipts in self._untold:
             if not receipts[0].is_alive():
                 continue  # who has the partition now finds what was answered, and tells of it
-            if any(receipt.owes() == DELIVERIES_PER_RECORD for receipt in receipts):
+            if receipts[0].progress.owes_all_of_any(event.column("offset").tolist()):
                 waiting.append((event, receipts))
                 continue
             outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)

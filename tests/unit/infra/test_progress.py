@@ -54,3 +54,14 @@ def test_the_oldest_that_is_not_done_has_its_age():
     assert progress.oldest_ms == 5_000
     receipts[0].settle()
     assert progress.oldest_ms is None
+
+
+def test_an_offset_owes_all_until_its_first_delivery():
+    progress = Progress("t", 0, 2)
+    receipts = [progress.begin(offset) for offset in range(3)]
+    receipts[0].settle()
+    receipts[2].settle()
+    assert progress.owes_all_of_any([0, 1, 2])
+    assert not progress.owes_all_of_any([0, 2])
+    receipts[0].settle()
+    assert not progress.owes_all_of_any([0, 2]), "one that is done owes nothing"
