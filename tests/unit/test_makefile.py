@@ -18,6 +18,7 @@ def make(tmp_path):
     shutil.copy(MAKEFILE, tmp_path)
     hidden = ("MAKE", "MFLAGS", "ARGS", "INFERWATCH_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
 
     def run(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [program("make"), target, *arguments]
@@ -65,6 +66,14 @@ def test_the_doctor_says_what_comes_first(make):
     done = make("doctor")
     assert done.returncode != 0
     assert "run make setup" in done.stderr
+
+
+def test_tests_keep_what_python_compiled_though_the_environment_forbids_it(make, tmp_path):
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "forbidden: ${PYTHONDONTWRITEBYTECODE:-no}"\n')
+    python.chmod(0o755)
+    assert make("test", "PYTHON=true").stdout.splitlines() == ["forbidden: no"] * 3
 
 
 def test_tests_run_in_three_parts_and_what_is_asked_for_in_one(make):
