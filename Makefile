@@ -31,10 +31,11 @@ up: setup  ## start everything on this machine, with live traffic and a live vie
 	@$(BIN)/inferwatch up $(ARGS)
 
 # First what needs a processor, on several of them; then what starts servers of its own, two at a time (each is given
-# ports and memory of its own); then what watches the whole pipeline and its times, alone on the machine.
+# ports and memory of its own); then what watches the whole pipeline and its times, alone on the machine. Where each core has
+# a process already, torch's own threads would wait for each other in loops, which takes longer than what they compute.
 test: setup  ## run the tests; ARGS go to pytest, which then runs once
 ifeq ($(strip $(ARGS)),)
-	@$(BIN)/python -m pytest $(SPREAD) --maxprocesses 4 $(PURE_TESTS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD) --maxprocesses 4 $(PURE_TESTS)
 	@$(BIN)/python -m pytest $(SPREAD) --maxprocesses 2 $(SERVER_TESTS)
 	@$(BIN)/python -m pytest $(addprefix --ignore=,$(PURE_TESTS) $(SERVER_TESTS))
 else
