@@ -116,11 +116,11 @@ def anomaly_row(event: AnomalyDetected) -> dict[str, Any]:
     """An anomaly as a row of the table `anomalies`, where nothing is kept that could recompute it."""
     names = ("anomaly_id", "metric", "strength", "state_digest")
     scores = ("score", "confidence", "severity", "actual", "expected", "lower", "upper", "detector", "config_digest")
-    kind = event.score.score_kind
+    kind = event.score.score_kind or ScoreKind.STRENGTH  # whoever told none, before 1.3, was no selected detector
     return {
         **{name: getattr(event, name) for name in names},
         **{name: getattr(event.score, name) for name in scores},
-        "score_kind": "" if kind is None else kind.value,
+        "score_kind": kind.value,
         "kind": event.kind.value,
         "source_topic_id": "",
         "window_start": event.window_start_ms,

@@ -153,14 +153,16 @@ class SingleBank(DetectorBank):
 
     def borrow(self, row: int, elder: int, time_ms: NDArray[np.int64], first: Floats) -> bool:
         """See `DetectorBank.borrow`. What these detectors learnt cannot be moved to another level: the heir takes it
-        over as it is where the first values are usual by it. What only tells of changes (`adwin`, `kswin`) has no such
-        opinion, and begins from nothing."""
+        over as it is, without the first values, where those are usual by it and no unusual run goes on. What only tells
+        of changes (`adwin`, `kswin`) has no such opinion, and begins from nothing, as after a pause of days."""
         state, heir, judge = self._detectors[elder].state(), self._make(), self._make()
         judge.restore(state)
         # After the last value of the elder, which may answer on beside the new version until now.
         after_ms = time_ms + (time_ms[-1] - time_ms[0]) + np.median(np.diff(time_ms)).astype(np.int64)
         said = judge.run(after_ms, first.reshape(-1, 1))
-        if not ((said.confidence > 0.0).all() and 0.0 < np.median(said.score) <= USUAL_SCORE):
+        in_a_run = (said.onset_ms >= 0) & (said.onset_ms < after_ms[0])  # which is not the new version's
+        usual = 0.0 < np.median(said.score) <= USUAL_SCORE
+        if in_a_run.any() or not usual or not (said.confidence > 0.0).all():
             return False
         heir.restore(state)
         self._detectors[row] = heir

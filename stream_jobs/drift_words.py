@@ -5,7 +5,7 @@ from __future__ import annotations
 from stream_jobs.detectors.forecast_residual import Judgement
 from stream_jobs.detectors.histogram_drift import DriftJudgement
 
-_CUT = "inputs are cut into {} pieces than the version's reference: another language or kind of text?"
+_CUT = "inputs are cut into {} pieces than the version's reference, as another language or kind of text would be"
 WORDS: dict[str, tuple[str, str]] = {
     "token_bins": ("inputs are longer", "inputs are shorter"),
     "unknown_bins": ("inputs hold more unknown tokens", "inputs hold fewer unknown tokens"),

@@ -43,6 +43,8 @@ class _Progress:
 
     def goes_back(self, event: PartialWindowsClosed) -> bool:
         """Whether the source's clock went back since, perhaps to be ahead again by the window's end."""
+        if self.next_offset < 0:
+            return event.closed_through_ms < self.closed_through_ms
         is_same = event.next_offset == self.next_offset  # one more chunk of a window
         return not is_same and event.window_end_ms <= self.closed_through_ms
 

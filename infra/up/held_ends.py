@@ -27,10 +27,15 @@ class HeldEnds:
     def of(self, committed: Mapping[Place, int], ranges: Ranges) -> dict[Place, tuple[int, int]]:
         """First and next offsets, the next one being the committed one where no record follows it. A partition of which
         the log does not tell in time keeps its end."""
-        found = {}
+        found, tells = {}, True
         for place, (first, after) in ranges.items():
             done = max(first, committed.get(place, first))
-            is_over = done < after and self._committed.get(place) == done and self._holds_nothing(place, done, after)
+            is_over = False
+            if tells and done < after and self._committed.get(place) == done:
+                try:
+                    is_over = self._holds_nothing(place, done, after)
+                except RetryLater:  # it is asked for the others at the next look: one look waits for one answer at most
+                    tells = False
             found[place] = (first, done) if is_over else (first, after)
             self._committed[place] = done
         for gone in self._committed.keys() - ranges.keys():
@@ -44,13 +49,8 @@ class HeldEnds:
             return False
         start, known = self._empty.get(place, (-1, -1))
         asked_from = known if start == done and known <= after else done
-        if asked_from < after:
-            try:
-                record = first_record(self._reader, *place, asked_from, after)
-            except RetryLater:
-                return False
-            if record is not None:
-                self._held[place] = done
-                return False
+        if asked_from < after and first_record(self._reader, *place, asked_from, after) is not None:
+            self._held[place] = done
+            return False
         self._empty[place] = (done, after)
         return True

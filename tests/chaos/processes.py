@@ -45,7 +45,10 @@ class Managed:
     @property
     def stands_still(self) -> bool:
         """Whether a SIGSTOP holds it, its own or another's."""
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (FileNotFoundError, ProcessLookupError):  # it ended just now
+            return False
 
     def start(self) -> None:
         self.wanted, self.facts, self._asked, self._stopped = True, None, False, False

@@ -109,19 +109,19 @@ def controls_run(options: argparse.Namespace, folder: Path, seed: int) -> dict:
     """What the controls showed, for the summary."""
     chosen = [options.only] if options.only in CONTROLS else list(CONTROLS)
     found = run_controls(chosen, folder, seed)
-    told: dict = {"controls": found, "controls_caught": in_order(found), "controls_total": len(found)}
+    told: dict = {"controls": found, "controls_caught": as_they_must(found), "controls_total": len(found)}
     if options.positive or options.seconds is not None or options.kills is not None:
         found = run_controls(chosen, folder, seed, positive=True)
-        told |= {"positives": found, "positives_clean": in_order(found), "positives_total": len(found)}
+        told |= {"positives": found, "positives_clean": as_they_must(found), "positives_total": len(found)}
     return told
 
 
-def in_order(found: dict[str, dict]) -> int:
+def as_they_must(found: dict[str, dict]) -> int:
     """How many came out as they must."""
     return sum(one["as_it_must"] for one in found.values())
 
 
-def are_caught(told: dict) -> bool:
+def all_as_they_must(told: dict) -> bool:
     """Whether all controls came out as they must."""
     negative = told["controls_caught"] == told["controls_total"]
     return negative and told.get("positives_clean") == told.get("positives_total")
@@ -180,7 +180,7 @@ def main() -> int:
         begin_controls()
         for one in controls:
             summary |= one.result()
-            clean = are_caught(summary) and clean
+            clean = all_as_they_must(summary) and clean
     summary["seconds"] = round(time.monotonic() - began)
     print(json.dumps(summary, indent=2))
     if clean and not options.keep and options.folder is None:

@@ -179,6 +179,17 @@ def test_a_state_of_before_is_taken_over():
         assert windows.progress()[2:] == [["topic", "t", T0, 0, *counts]]
 
 
+def test_one_more_message_of_a_window_is_no_clock_that_went_back_for_a_source_of_a_state_of_before():
+    """Which does not say what the source's last message was."""
+    windows = OpenWindows(2, 60_000, 30_000)
+    source = ["source", "telemetry-1", 0, T0 + 1_000, 0, 0]
+    windows.restore([["clock", "", T0, 0], ["topic", "telemetry-1", 0, 0], source], {})
+    windows.take(said(0, (0, 1_000), 1_000, 7, chunk=1, chunks=2), T0 + 1_000)
+    assert ["topic", "telemetry-1", 0, 0, 0, 0] in windows.progress()
+    windows.take(said(0, (-5_000, -4_000), -4_000, 9), T0 + 1_000)
+    assert ["topic", "telemetry-1", 0, 0, 0, 1] in windows.progress()
+
+
 def test_renamed_windows_are_in_the_state_the_last_last():
     names = WindowNames("t", 10_000, 1)
     for start_ms in (0, 1_000, 0):

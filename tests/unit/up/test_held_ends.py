@@ -1,8 +1,5 @@
 """Ends of partitions where nothing but transactions' markers follows what is committed."""
 
-import pytest
-
-from infra.ports import RetryLater
 from infra.up.held_ends import HeldEnds
 from tests.fakes import FakeBroker, FakeRangeReader
 
@@ -84,11 +81,18 @@ def test_partitions_that_are_gone_are_forgotten():
     assert world.look(9) == (0, 10)  # nothing is known of it any more
 
 
-@pytest.mark.parametrize("trouble", [RetryLater("away")])
-def test_a_log_that_does_not_tell_leaves_the_end_as_it_is(trouble):
+def test_a_log_that_does_not_tell_leaves_the_ends_as_they_are_and_is_asked_once_a_look():
     world = World()
-    world.look(4)
-    world.reader.fail = [trouble]
-    assert world.look(4) == (0, 10)
-    assert world.look(4) == (0, 10)
-    assert world.reader.opened == 2
+    places = [("t", 0), ("u", 0), ("v", 0)]
+    for topic in ("u", "v"):
+        for _ in range(10):
+            world.broker.append(topic, b"x", partition=0)
+    committed, ranges = dict.fromkeys(places, 4), dict.fromkeys(places, (0, 10))
+    world.ends.of(committed, ranges)
+    world.reader.silent = set(places)
+    for look in (1, 2):
+        assert world.ends.of(committed, ranges) == ranges
+        assert world.reader.opened == look
+    world.reader.silent.clear()
+    assert world.ends.of(committed, ranges) == ranges
+    assert world.reader.opened == 5
