@@ -12,10 +12,13 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicColle
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, sorted_error
+from infra.kafka.connection import LOG, REQUEST_SECONDS, Electing, client_config, sorted_error
 from infra.kafka.group_members import REBALANCING, GroupSeen, assigned
 from infra.ports import RetryLater
 from infra.settings import KafkaSettings
+
+ELECTING_SECONDS, ELECTING_PAUSE_SECONDS = 5.0, 0.1
+"""How long offsets are asked for again while a partition's leader is not settled, as after a broker's start."""
 
 
 class KafkaCluster:
@@ -100,6 +103,16 @@ class KafkaCluster:
     def _listed(self, asked: dict[TopicPartition, OffsetSpec]) -> dict[tuple[str, int], int]:
         if not asked:
             return {}
+        deadline = time.monotonic() + ELECTING_SECONDS
+        while True:
+            try:
+                return self._listed_now(asked)
+            except Electing:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(ELECTING_PAUSE_SECONDS)
+
+    def _listed_now(self, asked: dict[TopicPartition, OffsetSpec]) -> dict[tuple[str, int], int]:
         futures = self.admin.list_offsets(
             asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
         )

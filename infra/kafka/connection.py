@@ -74,6 +74,20 @@ def groupless_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
     }
 
 
+ELECTING = (
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+)
+"""What a broker that has just started says of a partition: over in a moment."""
+
+
+class Electing(RetryLater):
+    """A partition's leader is not settled yet."""
+
+
 def sorted_error(error: KafkaException, where: str) -> Exception:
     """The fate of a failure: InvalidRecord when the data is refused for good, Fatal when the client is of no more
     use, RetryLater for the rest."""
@@ -83,7 +97,7 @@ def sorted_error(error: KafkaException, where: str) -> Exception:
         return Fatal(text)
     if inner.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD):
         return InvalidRecord(text)
-    return RetryLater(text)
+    return Electing(text) if inner.code() in ELECTING else RetryLater(text)
 
 
 def consume(consumer: Consumer, count_max: int, timeout_seconds: float) -> list[Record]:

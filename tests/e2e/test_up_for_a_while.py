@@ -22,6 +22,6 @@ def test_the_books_of_a_run_balance_and_the_folder_serves_again(start):
         assert books["answered"] == books["telemetry_rows"] == books["table_rows"]
         assert books["dead_lettered"] > 0
         assert books["owed"] == 0
-        assert set(summary["restarts"].values()) == {0}
+        assert set(summary["restarts"].values()) == {0}, f"{summary['restarts']}\n{pipeline.log()[-4_000:]}"
         assert summary["first_prediction_seconds"] > 0
         assert not (pipeline.folder / "stack" / "stack.json").exists()

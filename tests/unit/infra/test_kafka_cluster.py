@@ -1,0 +1,58 @@
+"""Questions to a broker that has just started: what is over in a moment is asked again."""
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from infra.kafka import KafkaCluster, cluster
+from infra.ports import RetryLater
+from infra.settings import KafkaSettings
+
+
+class Admin:
+    """Answers with these errors first, one a question, and then with the offset 7."""
+
+    def __init__(self, *codes):
+        self.codes, self.asked = list(codes), 0
+
+    def list_offsets(self, asked, **more):
+        self.asked += 1
+        code, answers = (self.codes.pop(0) if self.codes else None), {}
+        for pair in asked:
+            answers[pair] = Future()
+            if code is None:
+                answers[pair].set_result(SimpleNamespace(offset=7))
+            else:
+                answers[pair].set_exception(KafkaException(KafkaError(code)))
+        return answers
+
+
+def asking(monkeypatch, admin, seconds):
+    monkeypatch.setattr(cluster, "ELECTING_SECONDS", seconds)
+    monkeypatch.setattr(cluster, "ELECTING_PAUSE_SECONDS", 0.0)
+    asked = KafkaCluster(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+    asked.admin = admin
+    return asked
+
+
+@pytest.mark.parametrize("code", [KafkaError.UNKNOWN_LEADER_EPOCH, KafkaError.NOT_LEADER_FOR_PARTITION])
+def test_ends_are_asked_for_again_while_a_leader_is_not_settled(monkeypatch, code):
+    admin = Admin(code, code)
+    assert asking(monkeypatch, admin, 60.0).ends({"t": 2}) == {"t": {0: 7, 1: 7}}
+    assert admin.asked == 3
+
+
+def test_a_leader_that_is_never_settled_is_tried_again_later(monkeypatch):
+    admin = Admin(*[KafkaError.UNKNOWN_LEADER_EPOCH] * 1_000)
+    with pytest.raises(RetryLater, match="UNKNOWN_LEADER_EPOCH"):
+        asking(monkeypatch, admin, -1.0).ends({"t": 1})
+    assert admin.asked == 1
+
+
+def test_other_errors_are_told_at_once(monkeypatch):
+    admin = Admin(KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(RetryLater, match="TOPIC_AUTHORIZATION_FAILED"):
+        asking(monkeypatch, admin, 60.0).ends({"t": 1})
+    assert admin.asked == 1
