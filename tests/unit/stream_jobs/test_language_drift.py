@@ -119,7 +119,7 @@ def test_english_that_turns_into_another_language_is_drift_and_says_so(tokeniser
     shop.run(40, language)
     (alert,) = shop.opened
     assert alert["kind"] == "input_drift"
-    assert "inputs are cut into more pieces than the version's reference: another language" in alert["summary"]
+    assert "inputs are cut into more pieces than the version's reference, as another language" in alert["summary"]
     assert "(Cliff's delta +" in alert["summary"]
     event = next(one for one in shop.events["anomaly.events"] if one.get("kind") == "input_drift")
     assert max(event["contributors"], key=event["contributors"].get) == "fertility_bins"
