@@ -15,6 +15,7 @@ from schemas.anomalies import AnomalyKind
 from stream_jobs.attribution.regression import CAUSES, LatencyCauses
 from stream_jobs.decide import AlertPolicy, IncidentState
 from stream_jobs.scored_metric import Metric, Value
+from stream_jobs.told_score import causes_of
 from stream_jobs.window_rows import SeriesWindow
 
 SCORING_FORMAT = 2
@@ -62,8 +63,8 @@ def input_text(
         "learnt": learnt,
         "incident": incident,
     }
-    if metric.is_latency and found is not None and found.causes is not None and not found.causes.learning:
-        causes = found.causes
+    causes = causes_of(metric, found)
+    if causes is not None and not causes.learning:
         taken["causes"] = {name: getattr(causes, name) for name in _CAUSES}
     return orjson.dumps(taken, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
 

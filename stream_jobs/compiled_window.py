@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stream_jobs.detectors.compiled import compiled
+from stream_jobs.detectors.compiled import compiled, part
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -69,40 +69,41 @@ def sketch_rows(
     return count
 
 
+@part
+def _bin_of(value: float, edges: Floats) -> int:
+    """How many of the rising edges are not above the value."""
+    low, high = 0, len(edges)
+    while low < high:
+        middle = (low + high) >> 1
+        if edges[middle] <= value:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 @compiled
 def bins_of(values: Floats, counted: Bools, edges: Floats) -> Ints:
-    """The bin of each value that `counted` has, -1 for the others: bin i holds what is below edge i and not below edge
-    i-1."""
+    """The bin of each value, (n,), that `counted`, (n,), has, -1 for the others: bin i holds what is below edge i and
+    not below edge i-1."""
     found = np.full(len(values), -1, dtype=np.int64)
     for row in range(len(values)):
-        if not counted[row]:
-            continue
-        low, high = 0, len(edges)
-        while low < high:
-            middle = (low + high) >> 1
-            if edges[middle] <= values[row]:
-                low = middle + 1
-            else:
-                high = middle
-        found[row] = low
+        if counted[row]:
+            found[row] = _bin_of(values[row], edges)
     return found
 
 
 @compiled
 def fertility_bins_of(
-    tokens: Ints, input_bytes: Ints, inputs: Ints, truncated: Bools, beside: int, edges: Floats
+    tokens: Ints, input_bytes: Ints, inputs: Ints, truncated: Bools, special_bytes: int, edges: Floats
 ) -> Ints:
-    """The bin of each request's tokens over its bytes and `beside`, as `bins_of` has it; -1 for what is no ratio of one
-    text: several inputs (of which one may be counted with each of the others), a truncated one, and none at all."""
+    """The bin of each request's tokens over its bytes and `special_bytes`, as `bins_of` has it; columns are (n,),
+    `edges` tokens a byte. -1 for what is no ratio of one text: several inputs (of which one may be counted with each
+    of the others), a truncated one, and none at all."""
     found = np.full(len(tokens), -1, dtype=np.int64)
     for row in range(len(tokens)):
-        if inputs[row] != 1 or truncated[row] or tokens[row] <= 0 or input_bytes[row] <= 0:
-            continue
-        ratio = tokens[row] / (input_bytes[row] + beside)
-        place = 0
-        while place < len(edges) and edges[place] <= ratio:
-            place += 1
-        found[row] = place
+        if inputs[row] == 1 and not truncated[row] and tokens[row] > 0 and input_bytes[row] > 0:
+            found[row] = _bin_of(tokens[row] / (input_bytes[row] + special_bytes), edges)
     return found
 
 

@@ -74,10 +74,11 @@ class DetectorBank(ABC):
         are not such."""
         self.restore(row, numbers)
 
+    @abstractmethod
     def borrow(self, row: int, elder: int, time_ms: NDArray[np.int64], first: Floats) -> bool:
-        """Begin `row` anew from the elder's state and its own `first` values, (n,), `FIRST_MIN` of them. False, and
-        nothing changed: this detector cannot, or the elder has nothing to lend yet."""
-        return False
+        """Begin `row` anew from the elder's state and its own `first` values, (n,), `FIRST_MIN` of them, whose times
+        `time_ms`, (n,), rise. False, and nothing changed: the elder has nothing to lend yet, or nothing that holds at
+        the level of the first values."""
 
     @abstractmethod
     def _clear(self, row: int) -> None:

@@ -144,7 +144,7 @@ class OpenWindows:
         rows: list[list[Any]] = [["dropped", "", self.late_dropped], ["clock", "", self._log_ms, self._waited_ms]]
         for topic_id, sources in self._sources.items():
             names = self._names[topic_id]
-            rows.append(["topic", topic_id, self._closed_to[topic_id], self._forgotten_to[topic_id], *names.counts()])
+            rows.append(["topic", topic_id, self._closed_to[topic_id], self._forgotten_to[topic_id], *names.numbers()])
             rows.extend(["renamed", topic_id, *entry] for entry in names.entries())
             for number in sorted(sources):
                 one = sources[number]
@@ -174,7 +174,8 @@ class OpenWindows:
                 self._sources[topic_id] = {}
                 closed_to, forgotten_to, *more = numbers
                 self._closed_to[topic_id], self._forgotten_to[topic_id] = closed_to, forgotten_to
-                self._names[topic_id] = WindowNames(topic_id, *(more or [closed_to]))  # a state of before has no more
+                stored_to, first = more or (closed_to, 0)  # a state of before has no more
+                self._names[topic_id] = WindowNames(topic_id, stored_to, first)
             elif kind == "renamed":
                 self._names[topic_id].restore(numbers)
             elif kind == "open":

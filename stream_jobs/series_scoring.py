@@ -190,7 +190,7 @@ class SeriesScoring:
         look.watched.trigger.learn(look.value, window.end_ms)
 
     def _inherit(self, look: Look, window: WindowId) -> None:
-        """What is usual for a version that begins is known from its predecessor: how much it varies, not where."""
+        """A version that begins borrows what was usual for its predecessor, see `DetectorBank.borrow`."""
         watched, elder = look.watched, look.elder
         if watched.first is None or look.value is None:
             return

@@ -61,7 +61,7 @@ class WindowNames:
         self._remember(start_ms, end_ms, number)
         return renamed
 
-    def counts(self) -> tuple[int, int]:
+    def numbers(self) -> tuple[int, int]:
         """The state, beside `entries`: `stored_to_ms` and `first`, as the constructor takes them."""
         return self._stored_to_ms, self._first
 

@@ -36,7 +36,7 @@ _passed_ms = part(clock_rule.passed_ms)
 
 
 @part
-def _evidence(clock: Floats, passed: float) -> float:
+def evidence(clock: Floats, passed: float) -> float:
     """Learn the interval; what of it is evidence."""
     if clock[INTERVALS] > 0:
         passed = min(passed, GAP_INTERVALS * clock[INTERVAL_MS])
@@ -73,7 +73,7 @@ def _entry(stamp: int) -> Callable[..., None]:
             passed = _passed_ms(clock, clock[INTERVAL_MS], when)
             keep[i] = passed > 0.0
             if keep[i]:
-                elapsed_ms[i] = _evidence(clock, passed)
+                elapsed_ms[i] = evidence(clock, passed)
 
     return usable_points
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,6 +95,19 @@ def names(column: pa.Array) -> pa.DictionaryArray:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     return pc.dictionary_encode(column)
+
+
+def rows_by_name(column: pa.Array, wanted: NDArray[np.bool_]) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+    """The names of a column of n cells, each with its rows in their order, of those that are `wanted`, (n,). Rows
+    without a name are left out."""
+    coded = names(column)
+    codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    order = np.argsort(codes, kind="stable")
+    order = order[(wanted & (codes >= 0))[order]]
+    starts = np.flatnonzero(np.diff(codes[order], prepend=-2))
+    for start, end in itertools.pairwise([*starts.tolist(), len(order)]):
+        at = order[start:end]
+        yield coded.dictionary[int(codes[at[0]])].as_py(), at
 
 
 def readable(column: pa.Array) -> pa.Array:

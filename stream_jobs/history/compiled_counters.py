@@ -8,24 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_jobs.detectors import clock as clock_rule
+from stream_jobs.detectors import compiled_scaling
 from stream_jobs.detectors.clock import LAST_MS
 from stream_jobs.detectors.compiled import compiled, part, stamp_of
+from stream_jobs.detectors.compiled_scaling import CLOCK_NUMBERS, INTERVAL_MS, evidence
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-INTERVAL_MS, INTERVALS = clock_rule.NUMBERS, clock_rule.NUMBERS + 1
-"""Behind the rule's own numbers: the usual interval between rows, and how many it is the mean of."""
-INTERVALS_MAX = 100.0
-PAUSE_INTERVALS = 4.0
-"""A longer pause says as little of the usual interval as so many of them."""
 
 _passed_ms = part(clock_rule.passed_ms)
 
 
 def new_clock() -> Floats:
     """The clock of a series of which no row was read."""
-    clock = np.zeros(clock_rule.NUMBERS + 2)
+    clock = np.zeros(CLOCK_NUMBERS)
     clock[LAST_MS] = -np.inf
     return clock
 
@@ -42,15 +38,12 @@ def _believed(clock: Floats, when: float, last_values: Floats) -> bool:
         return False
     if passed != when - before:
         last_values[:] = np.nan
-    if clock[INTERVALS] > 0.0:
-        passed = min(passed, PAUSE_INTERVALS * clock[INTERVAL_MS])
-    clock[INTERVALS] = min(clock[INTERVALS] + 1.0, INTERVALS_MAX)
-    clock[INTERVAL_MS] += (passed - clock[INTERVAL_MS]) / clock[INTERVALS]
+    evidence(clock, passed)
     return True
 
 
 def _entry(stamp: int) -> Callable[..., None]:
-    """The loop, with the stamp of the rule's source in it: numba keeps machine code by what a function closes over."""
+    """The loop, with the stamp of its parts' sources in it: numba keeps machine code by what a function closes over."""
 
     def increases_of(
         time_ms: Floats, values: Floats, columns: Ints, clock: Floats, last_values: Floats, last_ms: Floats, falls: Ints
@@ -80,4 +73,4 @@ def _entry(stamp: int) -> Callable[..., None]:
     return increases_of
 
 
-increases_of = compiled(_entry(stamp_of(clock_rule)))
+increases_of = compiled(_entry(stamp_of(clock_rule, compiled_scaling)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream_jobs.detectors.base import Floats
-from stream_jobs.history.cells import names
+from stream_jobs.history.cells import rows_by_name
 from stream_jobs.history.columns import SERIES_MAX
 
 
@@ -51,19 +50,14 @@ class Counters:
         increases = values.copy()
         if not self.columns:
             return increases
-        coded, columns = names(series), np.array(self.columns, dtype=np.int64)
-        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        order = np.argsort(codes, kind="stable")
-        starts = np.flatnonzero(np.diff(codes[order], prepend=-2))
-        for start, end in itertools.pairwise([*starts.tolist(), len(order)]):
-            at = order[start:end]
-            one = None if codes[at[0]] < 0 else self._of(coded.dictionary[int(codes[at[0]])].as_py())
-            if one is None:
-                increases[np.ix_(at, columns)] = np.nan
-                continue
-            found = np.ascontiguousarray(values[at])
-            increases_of(time_ms[at], found, columns, one.clock, one.values, one.times_ms, one.restarts)
-            increases[at] = found
+        columns = np.array(self.columns, dtype=np.int64)
+        increases[:, columns] = np.nan
+        for name, at in rows_by_name(series, np.ones(len(values), dtype=np.bool_)):
+            one = self._of(name)
+            if one is not None:
+                found = np.ascontiguousarray(values[at])
+                increases_of(time_ms[at], found, columns, one.clock, one.values, one.times_ms, one.restarts)
+                increases[at] = found
         return increases
 
     def restarts(self) -> Counter[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from stream_jobs.detectors.base import Floats, Scores, SeriesDetector
 from stream_jobs.history.candidates import Candidates, FirstWeek
-from stream_jobs.history.cells import names
+from stream_jobs.history.cells import rows_by_name
 from stream_jobs.history.columns import SERIES_MAX
 from stream_jobs.history.reading import Batch
 
@@ -90,17 +89,10 @@ class HistoryScorer:
     def score(self, batch: Batch) -> ScoredColumns:
         """Scores of the batch's rows, in their order."""
         scored = ScoredColumns.empty(len(batch.time_ms))
-        coded = names(batch.series)
-        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         usable = ~np.isnan(batch.time_ms) & np.isfinite(batch.values).any(axis=1)
-        self.counts["rows"] += len(codes)
+        self.counts["rows"] += len(batch.time_ms)
         self.counts["missing"] += int((~usable).sum())
-        order = np.argsort(codes, kind="stable")
-        order = order[usable[order]]
-        starts = np.flatnonzero(np.diff(codes[order], prepend=-2))
-        for start, end in itertools.pairwise([*starts.tolist(), len(order)]):
-            at = order[start:end]
-            name = coded.dictionary[int(codes[at[0]])].as_py()
+        for name, at in rows_by_name(batch.series, usable):
             if self.only is not None and name != self.only:
                 continue
             if (one := self._series(name)) is None:

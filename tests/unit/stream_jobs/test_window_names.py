@@ -179,6 +179,12 @@ def test_a_state_of_before_is_taken_over():
         assert windows.progress()[2:] == [["topic", "t", T0, 0, *counts]]
 
 
+@pytest.mark.parametrize("more", [[T0], [T0, 1, 2]])
+def test_a_topic_s_state_that_was_cut_or_has_more_is_refused(more):
+    with pytest.raises(ValueError, match="values to unpack"):
+        OpenWindows(2, 60_000, 30_000).restore([["topic", "t", T0, 0, *more]], {})
+
+
 def test_one_more_message_of_a_window_is_no_clock_that_went_back_for_a_source_of_a_state_of_before():
     """Which does not say what the source's last message was."""
     windows = OpenWindows(2, 60_000, 30_000)
@@ -195,7 +201,7 @@ def test_renamed_windows_are_in_the_state_the_last_last():
     for start_ms in (0, 1_000, 0):
         names.named(start_ms, 2_000, lambda window: False)
     assert names.entries() == [[1_000, 2_000, 1], [0, 2_000, 2]]
-    again = WindowNames("t", *names.counts())
+    again = WindowNames("t", *names.numbers())
     for entry in names.entries():
         again.restore(entry)
     assert again.entries() == names.entries()
