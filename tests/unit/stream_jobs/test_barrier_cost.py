@@ -1,11 +1,13 @@
-"""The barrier counts its own processor time, and blocks are counted beside rows."""
+"""The barrier counts its own processor time and says how long it took, and blocks are counted beside rows."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import pytest
+
 from infra.clock import thread_cpu_seconds
-from infra.metrics import BARRIER_CPU_SECONDS, BLOCKS_STORED, ROWS_STORED
+from infra.metrics import BARRIER_CPU_SECONDS, BARRIER_SECONDS, BLOCKS_STORED, ROWS_STORED
 from infra.ports import Record, RetryLater
 from stream_jobs.barrier import Barrier
 from stream_jobs.partition_runner import Cut
@@ -91,3 +93,26 @@ def test_blocks_are_counted_beside_rows():
 
     asyncio.run(main())
     assert (ROWS_STORED.labels("counted").read(), BLOCKS_STORED.labels("counted").read()) == (12, 3)
+
+
+def test_how_long_a_barrier_took_is_a_metric_and_one_with_nothing_to_do_is_none():
+    class Waiting(Runner):
+        async def delivered(self):
+            clock.advance(0.25)  # of the clock that the barrier reads
+
+    async def main():
+        sink = RowSink(FakeTable(), threads=1)
+        with ThreadPoolExecutor(1) as threads:
+            barrier = Barrier(SimpleNamespace(runners=lambda: runners), Group(), sink, threads, clock)
+            found = []
+            for given in ([Waiting()], []):
+                runners[:] = given
+                counts, seconds = BARRIER_SECONDS.labels().read()
+                assert await barrier.run()
+                after, whole = BARRIER_SECONDS.labels().read()
+                found.append((after[-1] - counts[-1], whole - seconds))
+        sink.close()
+        return found
+
+    clock, runners = FakeClock(), []
+    assert asyncio.run(main()) == [(1, pytest.approx(0.25)), (0, 0.0)]

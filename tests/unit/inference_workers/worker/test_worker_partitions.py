@@ -40,3 +40,27 @@ def test_what_was_not_paused_is_not_resumed_when_it_is_assigned():
     world.run()
     assert len(world.predictions()) == 1
     assert resumed == []
+
+
+def test_what_was_computed_when_a_partition_is_taken_away_is_answered_told_and_committed_before_it_goes():
+    """Its next owner begins behind that, and does none of it again."""
+    world = World()
+    for number in range(3):
+        world.ask(json.dumps({"input": f"red {number}"}), partition=1)
+    seen = []
+
+    def hold():
+        world.compute.held = True
+
+    def revoke():
+        world.compute.held = False
+        give_up = world.log._on_revoked
+        world.log._on_revoked = lambda partitions: (look(), give_up(partitions), look())
+        world.log.revoke({(REQUESTS.name, 1)})
+
+    def look():
+        seen.append((world.committed(), len(world.predictions()), len(world.outcomes())))
+
+    world.at_poll = {58: hold, 50: revoke}
+    world.run()
+    assert seen[:2] == [({}, 0, 0), ({1: 3}, 3, 3)]  # before the client is told that it may go
