@@ -3,6 +3,7 @@
 import json
 import socket
 import time
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -138,6 +139,18 @@ def test_without_clickhouse_the_account_of_kafka_is_shown_and_said_to_be_that(wo
     assert "balanced in Kafka; the table is not known" in text
     nowhere = audited(world, NoTable("there is none"))
     assert (nowhere.account.sent, nowhere.account.table_rows, nowhere.balanced) == (30, None, False)
+
+
+def test_the_command_accounts_for_the_span_it_is_given(world, told):
+    _, (first, second, _) = told
+    since, until = (datetime.fromtimestamp(one / 1000, UTC).isoformat() for one in (first, second))
+    sent = {}
+    for given in ((), ("--since", since), ("--until", until), ("--since", since, "--until", until)):
+        sent[given[::2]] = json.loads(command(world, "--json", *given).stdout)["sent"]
+    assert sent == {(): 30, ("--since",): 25, ("--until",): 15, ("--since", "--until"): 10}
+    nothing = command(world, "--since", until, "--until", since)
+    assert nothing.exit_code == 2
+    assert "--since is not before --until" in nothing.stderr
 
 
 def test_two_requests_with_each_others_outcome_are_named_without_the_table_too(world, told):
