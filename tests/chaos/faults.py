@@ -106,7 +106,8 @@ class Restart(Fault):
 
 
 class Zombie(Fault):
-    """Stopped past its session, and continued when others own what it had."""
+    """Stopped past its session, and continued when others own what it had; of a ledger there is one, so what it had is
+    nobody's meanwhile, and it has to notice that its group went on without it."""
 
     seconds = SESSION_MS / 1000 + 3
 

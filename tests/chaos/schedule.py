@@ -62,7 +62,7 @@ def long_round(random: Random, number: int) -> list[f.Fault]:
         ],
         [
             *(f.KillTwo(), f.Slow("kafka", 0.05), f.Slow("clickhouse", 0.3), f.HangingEngine()),
-            *(f.ZombieBeforeManifest(), t.TopicMadeAnew()),
+            *(f.ZombieBeforeManifest(), f.Zombie("ledger"), t.TopicMadeAnew()),
         ],
         [
             *(f.Away("clickhouse", 60), f.Cut("clickhouse", 10), f.DiskFull("clickhouse", random.uniform(2, 30))),

@@ -12,6 +12,7 @@ import urllib.request
 
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from infra.kafka import KafkaPublisher, KafkaTail
 from infra.settings import KafkaSettings
@@ -85,6 +86,18 @@ def test_a_second_start_is_refused_and_says_who_runs(pipeline):
     second = pipeline.run("up", "--for", "1s")
     assert second.returncode == 75
     assert str(pipeline.process.pid) in second.stderr
+
+
+def assert_that_nothing_was_dropped(pipeline):
+    ports = json.loads((pipeline.folder / "stack" / "up" / "state.json").read_text())["ports"]
+    found = {}
+    for name in ("health-worker", "health-jobs-1", "health-jobs-2"):
+        with urllib.request.urlopen(f"http://127.0.0.1:{ports[name]}/metrics", timeout=10) as page:
+            for family in text_string_to_metric_families(page.read().decode()):
+                found |= {(name, str(one.labels), one.name): one.value for one in family.samples}
+    dropped = {where: value for where, value in found.items() if "dropped" in where[-1]}
+    assert {where[0] for where in dropped} >= {"health-jobs-1", "health-jobs-2"}
+    assert set(dropped.values()) == {0.0}, dropped
 
 
 def test_broken_requests_are_dead_letters_with_a_reason(pipeline):
@@ -165,6 +178,22 @@ def alerts(pipeline):
     )
 
 
+CLOSED = {"window_scores": "window_end <= {at}", "anomalies": "window_end <= {at}"}
+CLOSED["alerts"] = "status = 'resolved' AND changed_at <= {at}"
+
+
+def live_rows(pipeline, until):
+    """By live table: rows of what was over `until` then and a digest of them as readers see them, and how many lie
+    there, unmerged."""
+    found = {}
+    for table, over in CLOSED.items():
+        where = over.format(at=f"toDateTime64('{until}', 3, 'UTC')")
+        seen = f"SELECT count() AS n, sum(cityHash64(toString(tuple(*)))) AS digest FROM {table} WHERE {where}"
+        stored = f"SELECT count() AS n FROM {table}_stored WHERE {where}"
+        found[table] = (*pipeline.query(seen)[0].values(), pipeline.query(stored)[0]["n"])
+    return found
+
+
 def test_a_latency_drill_opens_an_alert_that_is_resolved(pipeline):
     pipeline.until(
         lambda: (pipeline.query("SELECT count() AS n FROM window_scores WHERE NOT learning") or [{"n": 0}])[0]["n"] > 4,
@@ -178,7 +207,7 @@ def test_a_latency_drill_opens_an_alert_that_is_resolved(pipeline):
         lambda: [row for row in alerts(pipeline) if row["incident_id"] not in before], "an alert of the drill", 30
     )
     incident = opened[0]["incident_id"]
-    pipeline.until(
+    resolved = pipeline.until(
         lambda: [row for row in alerts(pipeline) if row["incident_id"] == incident and row["status"] == "resolved"],
         "its resolution",
         60,
@@ -191,10 +220,16 @@ def test_a_latency_drill_opens_an_alert_that_is_resolved(pipeline):
     assert {one["recomputed_from"] for one in replayed["anomalies"]} == {"telemetry"}
     assert pipeline.json("replay", incident, "--from", "clickhouse", "--json")["result"] == "reproduced"
     assert pipeline.run("replay", "no-such-alert").returncode == 2
+    before = live_rows(pipeline, resolved[0]["resolved_at"])
     rebuilt = pipeline.json("rebuild", "--since", "1h", "--json")
     assert incident in {row["incident_id"] for row in rebuilt["same"]}
     found = pipeline.query(f"SELECT count() AS n FROM rebuilt_anomalies WHERE run_id = '{rebuilt['run_id']}'")
     assert found[0]["n"] == rebuilt["anomalies"] > 0
+    after = live_rows(pipeline, resolved[0]["resolved_at"])
+    for table, (count, digest, stored) in before.items():
+        assert count > 0, table
+        assert after[table][:2] == (count, digest), f"what is live in {table} changed"
+        assert after[table][2] <= stored, f"rows were added to {table}"  # fewer: merged meanwhile
 
 
 def test_what_budgets_would_have_cost_is_shown_of_what_was_scored(pipeline):
@@ -208,6 +243,11 @@ def test_what_budgets_would_have_cost_is_shown_of_what_was_scored(pipeline):
     )
     assert "two_heads" in {row["detector"] for row in told}
     assert all(abs(sum(row["contributions"]) - 1.0) < 1e-9 for row in told)
+
+
+def test_no_process_has_dropped_anything_until_one_is_killed(pipeline):
+    """Before: what a process had counted is gone with it."""
+    assert_that_nothing_was_dropped(pipeline)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +322,10 @@ def settled(pipeline):
     books = json.loads(done.stdout) if done.stdout else {}
     books = books.get("books", books)
     return books if books.get("balanced") and books.get("owed") == 0 else None
+
+
+def test_those_that_came_after_have_dropped_nothing_either(pipeline):
+    assert_that_nothing_was_dropped(pipeline)
 
 
 def test_it_stops_in_order_and_leaves_nothing_behind(pipeline):

@@ -9,6 +9,7 @@ from schemas import topics
 from tests.chaos import faults as f
 from tests.chaos import topic_faults as t
 from tests.chaos.checker import Deleted, Sent
+from tests.chaos.cluster import SESSION_MS
 
 
 class Process:
@@ -104,6 +105,15 @@ def test_a_zombie_that_ends_and_does_not_write_is_over_too(run):
     run.cluster.wait(1.0)
     run.cluster.zombies_write = False
     assert killed(run, f.ZombieBeforeManifest()) == ["every job"] * 2
+
+
+@pytest.mark.parametrize("kind", ["worker", "job", "ledger"])
+def test_a_zombie_is_stopped_for_longer_than_its_session_continued_and_not_killed(run, kind):
+    fault = f.Zombie(kind)
+    assert fault.seconds * 1000 > SESSION_MS
+    assert killed(run, fault) == []
+    assert fault.one in {"worker": run.cluster.workers, "job": run.cluster.jobs, "ledger": run.cluster.ledgers}[kind]
+    assert fault.one.signals == [(signal.SIGSTOP, None), (signal.SIGCONT, None)]
 
 
 def test_a_storm_kills_three_pairs_and_leaves_as_many_processes_as_before(run):

@@ -22,6 +22,11 @@ def test_each_fault_there_is_comes_in_the_short_form_or_in_the_long_one():
     assert short == set(FAULTS) - LONG_ONLY
 
 
+def test_the_long_form_has_zombies_of_each_kind_of_process():
+    names = {one.name for number in range(4) for one in long_round(Random(1), number)}
+    assert {"Zombie worker", "Zombie job", "Zombie ledger"} <= names
+
+
 def test_the_short_form_of_each_seed_kills_each_kind_of_process_and_has_the_same_faults():
     expected = sorted(one.name for one in short_schedule(Random(0)))
     assert {"Kill worker", "Kill job", "Kill ledger", "Kill kafka", "Kill clickhouse"} <= set(expected)
