@@ -167,6 +167,47 @@ def test_no_package_reads_code_from_messages():
     assert users == []
 
 
+OF_THE_DATA = (
+    # folders of NAB's series, some of the series in them, and how the files are called
+    *("realKnownCause", "realAWSCloudWatch", "realAdExchange", "realTraffic", "realTweets", "artificialWithAnomaly"),
+    *("ec2_request_latency", "ec2_cpu_utilization", "nyc_taxi", "machine_temperature", "cpu_utilization_asg", "rogue_"),
+    *("ambient_temperature", "rds_cpu", "elb_request", "grok_asg", "exchange-", "Twitter_volume", "art_daily"),
+    *('.parquet"', "nab_windows", "nab_published", "nab_reference", "genai_serving"),
+)
+KPI_IDS = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b|['\"][0-9a-f]{16}['\"]")
+"""The series of AIOPS are called so."""
+ANSWERS = {"label", "labels", "is_anomaly", "anomaly_label", "split", "ground_truth"}
+"""Columns that say what is to be found, or which part is judged."""
+
+
+def names_of_the_data(text: str) -> list[str]:
+    """Series, files and columns of labels that a source text names in its code."""
+    words = [word for word in OF_THE_DATA if word.lower() in text.lower()]
+    constants = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    return [*words, *KPI_IDS.findall(text), *sorted(ANSWERS.intersection(c for c in constants if isinstance(c, str)))]
+
+
+def test_no_series_or_file_of_the_data_is_named_where_they_are_scored_and_no_label_is_read():
+    files = sorted((ROOT / "stream_jobs").rglob("*.py"))
+    assert len(files) > 100
+    texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in files}
+    assert {name: found for name, text in texts.items() if (found := names_of_the_data(text))} == {}
+    assert [name for name in texts if "benchmarks" in imported_roots(ROOT / name)] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'if series == "realKnownCause/nyc_taxi.csv": scale = 2',
+        'SCALES = {"05f10d3a-239c-3bef-9bdc-a2feeb0037aa": 3}',
+        'wrong = table["label"]',
+        'read("wsd.parquet")',
+    ],
+)
+def test_what_names_the_data_is_found(text):
+    assert names_of_the_data(text)
+
+
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     declared = {re.split(r"[=<>!~;\[ ]", line)[0].replace("-", "_") for line in project["project"]["dependencies"]}

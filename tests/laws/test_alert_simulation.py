@@ -99,6 +99,39 @@ def alerts_of(windows, settings):
     return found, book
 
 
+DAY = 1_440
+"""Windows of a minute."""
+
+
+def by_hour(windows, share=0.4):
+    """Days and nights: latency goes so far up and down with the hour, slowest by day."""
+    factors = [1.0 - share * math.cos(2 * math.pi * number / DAY) for number in range(len(windows))]
+    return [replace(one, p50=f * one.p50, p95=f * one.p95) for one, f in zip(windows, factors, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["steady", "stalls", "wandering"])
+def test_latency_that_goes_up_by_day_and_down_by_night_alerts_nobody(kind):
+    settings = JobSettings(window_seconds=60)
+    for seed in range(2):
+        windows, usual = service(seed, 3 * DAY, kind=kind, window_seconds=60)
+        assert alerts_of(by_hour(windows), settings)[0] == [], f"seed {seed}, usually {usual:.0f} ms"
+
+
+@pytest.mark.parametrize("hour", [0, 6, 12, 18])
+def test_a_latency_drill_on_top_of_day_and_night_is_seen(hour):
+    settings, failed = JobSettings(window_seconds=60), []
+    for seed in range(4):
+        start = 2 * DAY + 60 * hour
+        windows, usual = service(seed, start + 40, window_seconds=60)
+        slow = with_latency_drill(by_hour(windows), start, start + 20, seed, extra_ms=2.0 * usual)
+        changes, _ = alerts_of(slow, settings)
+        opened, ended = ([number for number, one, _ in changes if one == status] for status in ("open", "resolved"))
+        good = {kind for _, _, kind in changes} == {"latency_shift"} and len(opened) == len(ended) == 1
+        if not (good and start <= opened[0] < start + 3 and start + 20 <= ended[0] < start + 26):
+            failed.append((seed, round(usual), start, changes))
+    assert failed == []
+
+
 KINDS = ("steady", "regimes", "wandering", "stalls")
 LENGTHS = (10, 1)
 

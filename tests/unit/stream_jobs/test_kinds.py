@@ -16,7 +16,7 @@ from stream_jobs.metrics import metrics_of
 from stream_jobs.settings import JobSettings
 from stream_jobs.window_rows import SeriesWindow, Share, WindowId, merged
 from stream_jobs.window_triggers import NEVER_OPEN
-from tests.kind_windows import MIB, NOBODY, Watch, service
+from tests.kind_windows import KEY, MIB, NOBODY, Watch, service
 
 LEARNT = 20
 """Windows after which a detector of shares has learnt."""
@@ -260,6 +260,22 @@ def test_a_mix_that_is_another_is_drift_and_says_how_much_of_it_moved(kind, chan
     assert max(event["contributors"], key=event["contributors"].get) == histogram
     watch.run(service(3), 60)
     assert len(watch.resolved(kind)) == 1
+
+
+@pytest.mark.parametrize("length", [5.0, 12.0])
+def test_a_versions_inputs_are_compared_with_its_own_reference(length):
+    """What version 1 was used to get is drift for version 2, which never got it."""
+    watch = Watch().run(service(1), REFERENCE + 60)
+    newer = KEY.model_copy(update={"version": "2"})
+    watch.run(service(2, key=newer, length=30.0), REFERENCE + 60)
+    assert watch.opened("input_drift") == []
+    start = watch.number
+    watch.run(service(3, key=newer, length=length), 60)
+    (opened,) = watch.opened("input_drift")
+    assert start < opened <= start + 3 * 13
+    _, event = watch.events[-1]
+    assert (event["kind"], event["series"]["version"]) == ("input_drift", "2")
+    assert event["effects"]["token_bins_delta"] < -0.15
 
 
 def test_languages_that_change_with_the_hour_and_nights_with_fewer_requests_are_no_drift():

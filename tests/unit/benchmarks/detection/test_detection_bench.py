@@ -1,5 +1,6 @@
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +93,33 @@ def test_only_every_so_many_th_series_is_run_and_the_table_says_so(folder):
     assert run_of_it.result("nab").figures["series"] == 2
     row = {"detector": "slow", "sets": {"aiops29": figures}}
     assert "slow saw one series in 2." in lines_for_people({"detectors": [row]})
+
+
+class Opposed:
+    """Knows where the made anomalies are. One head says so, the other says the opposite."""
+
+    def __init__(self, tells):
+        self._tells = tells
+
+    def run(self, time_ms, values):
+        right = np.abs(values - np.median(values, axis=0)).max(axis=1)
+        heads = {"severity": -right, "alarm": -right} | {self._tells: right}
+        return SimpleNamespace(**heads)
+
+    def state(self):
+        return b""
+
+
+def test_nab_is_scored_by_the_alarm_head_and_all_else_by_the_severity_head(folder):
+    alarm, severity = (
+        SetRun(folder / "detection", lambda channels, tells=tells: Opposed(tells), 1, lambda text: None)
+        for tells in ("alarm", "severity")
+    )
+    assert alarm.result("nab").figures["standard"] > 80.0
+    assert severity.result("nab").figures["standard"] < 20.0
+    for name, figure in (("aiops29", "event_f1"), ("wsd", "event_f1"), ("wsd", "mean_vus_pr"), ("asd", "mean_ap")):
+        assert severity.result(name).figures[figure] > 0.7, name
+        assert alarm.result(name).figures[figure] < 0.3, name
 
 
 def test_a_frozen_threshold_is_tried_on_the_other_set_both_ways(folder):
