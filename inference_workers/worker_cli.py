@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from inference_workers.telemetry.observer import Observer
     from inference_workers.worker.fleet import Fleet
     from inference_workers.worker.serving import Outside
+    from infra.batch_loop import OpenLog
     from infra.kafka import KafkaCluster
     from infra.ports import Clock, Publisher
     from infra.settings import KafkaSettings
@@ -178,7 +179,7 @@ def _run(
     from inference_workers.worker.made_anew import MadeAnewWatch
     from inference_workers.worker.observation import start_log_topic, start_scaling
     from inference_workers.worker.serving import new_loop, new_work
-    from infra.kafka import KafkaLog, KafkaPublisher
+    from infra.kafka import KafkaPublisher
     from infra.ports import RetryLater
     from schemas.topics import REQUESTS
 
@@ -193,22 +194,7 @@ def _run(
         raise ConnectionError(str(away)) from None
     compute = ComputeThread(clock, delay=_delay(settings, kafka, outside, stop))
     work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
-    loop = new_loop(
-        settings,
-        lambda assigned, revoked: KafkaLog(
-            kafka,
-            group=settings.group,
-            topics=[REQUESTS.name],
-            client_id=worker_id,
-            on_assigned=assigned,
-            on_revoked=revoked,
-            topic_id_of=cluster.topic_id,
-        ),
-        work,
-        outside,
-        stop,
-        wait=compute.wait,
-    )
+    loop = new_loop(settings, _open_log(settings, kafka, cluster), work, outside, stop, wait=compute.wait)
     observer.ready_to_join()
     start_scaling(observer, cluster, settings, clock, stop)
     made_anew.start()
@@ -224,6 +210,22 @@ def _run(
     publisher.close()
     if made_anew.seen:
         raise ConnectionError(made_anew.seen)  # try again: whoever looks after the process starts another
+
+
+def _open_log(settings: WorkerSettings, kafka: KafkaSettings, cluster: KafkaCluster) -> OpenLog:
+    """What joins the group for the requests, once it is called."""
+    from infra.kafka import KafkaLog
+    from schemas.topics import REQUESTS
+
+    return lambda assigned, revoked: KafkaLog(
+        kafka,
+        group=settings.group,
+        topics=[REQUESTS.name],
+        client_id=settings.name_of_worker(),
+        on_assigned=assigned,
+        on_revoked=revoked,
+        topic_id_of=cluster.topic_id,
+    )
 
 
 def _outside(

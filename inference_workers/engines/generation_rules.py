@@ -27,7 +27,7 @@ TASK = "text-generation"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Prompted:
     """One item: its prompt [1, tokens], `tokens_max` with what is generated, and the ids that end a text, if any.
 
     `begin` is the length at which the first free token is chosen: one later where the first is forced.
@@ -57,7 +57,7 @@ class Rule:
     """
 
     field: str
-    made: Callable[[Any, Any, Asked], Any]
+    made: Callable[[Any, Any, Prompted], Any]
     off: object = None
     own: bool = False
     ending: bool = False
@@ -193,17 +193,17 @@ class GenerationRules:
         always, sampled = ([build(asked) for build in builds] for builds in (self._always, self._sampled))
         return ItemRules(asked.prompt, always, sampled, temperature)
 
-    def _asked(self, prompt: Sequence[int], new: int) -> Asked:
+    def _asked(self, prompt: Sequence[int], new: int) -> Prompted:
         length = len(prompt)
         forced = length <= 1 and self._config.forced_bos_token_id is not None
         ids = torch.tensor([list(prompt)], dtype=torch.long, device=self._device)
-        return Asked(ids, length + new, self._ends, length + forced)
+        return Prompted(ids, length + new, self._ends, length + forced)
 
     def _applies(self, rule: Rule) -> bool:
         said = getattr(self._config, rule.field, None)
         return said is not None and said != rule.off and not (rule.ending and self._ends is None)
 
-    def _build_of(self, rule: Rule, some: Asked) -> Callable[[Asked], Any]:
+    def _build_of(self, rule: Rule, some: Prompted) -> Callable[[Prompted], Any]:
         """What makes an item's processor; one for all items where they are alike, as some take long to make."""
         make = partial(rule.made, self._library, getattr(self._config, rule.field))
         if rule.own:
@@ -214,7 +214,7 @@ class GenerationRules:
     def _try_all(self, model: ModelFolder, vocabulary: int) -> None:
         """Apply each rule once, on the CPU: a token that is not in the vocabulary would poison a CUDA device."""
         ends = None if self._ends is None else self._ends.cpu()
-        first_and_last = Asked(torch.zeros((1, 1), dtype=torch.long), 2, ends, 1)
+        first_and_last = Prompted(torch.zeros((1, 1), dtype=torch.long), 2, ends, 1)
         for rule in (*ALWAYS, *SAMPLED):
             if self._applies(rule):
                 said = getattr(self._config, rule.field)

@@ -184,7 +184,7 @@ class _Run:
     tokens_computed: int = 0
 
     def ruled(self, logits: Tensor) -> Tensor:
-        """The logits [alive, vocabulary] as the model's rules leave them."""
+        """The logits [alive, vocabulary] as the model's rules leave them; as they are without any."""
         if not self.rules:
             return logits
         return torch.stack([rules.scores(row) for rules, row in zip(self.rules, logits, strict=True)])
@@ -210,16 +210,13 @@ class _Run:
             setattr(self, name, getattr(self, name)[kept])
 
 
-def chosen_of(
-    logits: Tensor, heats: Tensor, draws: Tensor | None, scores: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def chosen_of(logits: Tensor, heats: Tensor, draws: Tensor | None, scores: Tensor) -> tuple[Tensor, Tensor]:
     """The next token of each row [n] and the probability [n] that the model gives it, at temperature 1.
 
-    logits [n, vocabulary] float32; `scores` are what rules made of them, where there are any. Where `heats` [n] is 0
-    the token of the highest score; else the token at `draws` [n] in [0, 1) of the cumulative distribution at that
+    logits [n, vocabulary] float32; `scores` are what rules made of them, the logits where there are none. Where `heats`
+    [n] is 0 the token of the highest score; else the token at `draws` [n] in [0, 1) of the cumulative distribution at that
     temperature.
     """
-    scores = logits if scores is None else scores
     chosen = scores.argmax(1)
     if draws is not None:
         above = scores - scores.amax(1, keepdim=True)

@@ -40,6 +40,7 @@ class Pooling(StrEnum):
 
 
 POOLING_FLAG = "pooling_mode_"
+"""What a flag's name begins with; the rest is the pooling's. So before sentence-transformers 6."""
 POOLING_MODES = {
     "mean": Pooling.MEAN,
     "cls": Pooling.CLS,
@@ -48,8 +49,9 @@ POOLING_MODES = {
     "weightedmean": Pooling.WEIGHTED_MEAN,
     "lasttoken": Pooling.LAST,
 }
-"""What `pooling_mode` calls them."""
+"""What `pooling_mode` calls them, since sentence-transformers 6."""
 SENTENCE = "sentence_embedding"
+"""What sentence-transformers calls the one vector that comes of a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,7 @@ def find_model(name: str, *, revision: str | None = None, offline: bool = False)
         why = "its config.json is missing or names no model_type"
         raise refuse(Refusal.UNSUPPORTED, source, why, "name the folder of a Transformers model")
     pooling, normalise = _modules_of(path, source)
+    _refuse_prompt(path, source)
     return ModelFolder(path, weights, config, _tokens_max(path, config, source), pooling, normalise, source)
 
 
@@ -137,16 +140,21 @@ def _no_model_folder(name: str, roots: Sequence[Path]) -> ModelRefused:
     held = (path for root in roots for path in islice(root.rglob("*"), FILES_MAX) if path.suffix in HELD_SUFFIXES)
     found = sorted(held)[:3]
     why = f"the package {name} has no `model` folder, and no code of a package is run"
-    ways_out = "have the package's own code write its model into a folder, and name that folder"
-    if found and found[0].suffix == ".safetensors":
-        ways_out = f"name the folder {found[0].parent}"
-    elif found and found[0].suffix != ".zip":
-        ways_out = "save its model with `save_pretrained(..., safe_serialization=True)`, and name that folder"
-    elif found:
-        ways_out = f"unpack {found[0]} (`python -m zipfile -e`) into a folder, and name that folder"
     if found:
         why += f"; it holds {', '.join(path.name for path in found)}"
-    return refuse(Refusal.NOT_FOUND, name, why, f"{ways_out}; or serve another model")
+        way_out = _way_out(found[0])
+    else:
+        way_out = "have the package's own code write its model into a folder, and name that folder"
+    return refuse(Refusal.NOT_FOUND, name, why, f"{way_out}; or serve another model")
+
+
+def _way_out(held: Path) -> str:
+    """What to do with a file of a package that may be its model."""
+    if held.suffix == ".safetensors":
+        return f"name the folder {held.parent}"
+    if held.suffix == ".zip":
+        return f"unpack {held} (`python -m zipfile -e`) into a folder, and name that folder"
+    return "save its model with `save_pretrained(..., safe_serialization=True)`, and name that folder"
 
 
 def _fetched(name: str, revision: str | None, offline: bool) -> tuple[Path, str]:
@@ -175,13 +183,17 @@ def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
         elif kind != "Transformer":
             why = f"its module {kind} is not known"
             raise refuse(Refusal.UNSUPPORTED, source, why, "use a model of Transformer, Pooling, Normalize")
+    return pooling, normalise
+
+
+def _refuse_prompt(path: Path, source: str) -> None:
+    """Raise ModelRefused where sentence-transformers would put a text before each input by itself."""
     said = read_object(path / "config_sentence_transformers.json", source)
     prompts, default = said.get("prompts"), said.get("default_prompt_name")
     if isinstance(prompts, Mapping) and prompts.get(default):
         why = f"its default_prompt_name {default!r} asks for a text before each input, which is not served"
         ways_out = "set it to null, and have requests begin with that text; or serve another model"
         raise refuse(Refusal.UNSUPPORTED, source, why, ways_out)
-    return pooling, normalise
 
 
 def _pooling_of(said: Mapping[str, Any], source: str) -> Pooling:
@@ -191,8 +203,8 @@ def _pooling_of(said: Mapping[str, Any], source: str) -> Pooling:
         flags = {key.removeprefix(POOLING_FLAG): value for key, value in said.items() if key.startswith(POOLING_FLAG)}
         chosen = [name for name, value in flags.items() if value is True] or [Pooling.MEAN.value]
     else:
-        named = [modes] if isinstance(modes, str) else modes if isinstance(modes, list) else [str(modes)]
-        chosen = [POOLING_MODES.get(str(name), str(name)) for name in named]
+        named = [str(name) for name in (modes if isinstance(modes, list) else [modes])]
+        chosen = [POOLING_MODES.get(name, name) for name in named]
     if len(chosen) != 1 or chosen[0] not in set(Pooling):
         known = ", ".join(Pooling)
         raise refuse(

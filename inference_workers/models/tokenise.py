@@ -68,7 +68,8 @@ class Tokeniser:
         self._tokenizer.enable_truncation(tokens_max)
         self._text_bytes_max, self._tokens_max = text_bytes_max, tokens_max
         self._of_words = type(self._tokenizer.model).__name__ != "BPE"
-        self._unknown_id = self._tokenizer.token_to_id(_unknown_token(folder)) if _unknown_token(folder) else None
+        unknown = _unknown_token(folder)
+        self._unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
 
     @property
     def vocabulary(self) -> int:

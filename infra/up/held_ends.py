@@ -20,7 +20,8 @@ class HeldEnds:
         self._reader = reader
         self._committed: dict[Place, int] = {}
         self._empty: dict[Place, tuple[int, int]] = {}
-        """The last range known to hold nothing."""
+        """The last range known to hold nothing. An end before it is that of a topic made anew: it is forgotten. One made
+        anew between two looks that has come as far, and is committed to the same offset, is taken for the old one."""
         self._held: dict[Place, int] = {}
         """The offset at or after which a record is known to wait."""
 
@@ -30,6 +31,8 @@ class HeldEnds:
         found, tells = {}, True
         for place, (first, after) in ranges.items():
             done = max(first, committed.get(place, first))
+            if place in self._empty and after < self._empty[place][1]:
+                self._forget(place)
             is_over = False
             if tells and done < after and self._committed.get(place) == done:
                 try:
@@ -40,15 +43,19 @@ class HeldEnds:
             self._committed[place] = done
         for gone in self._committed.keys() - ranges.keys():
             del self._committed[gone]
-            self._empty.pop(gone, None)
-            self._held.pop(gone, None)
+            self._forget(gone)
         return found
+
+    def _forget(self, place: Place) -> None:
+        """Its log will be asked anew."""
+        self._empty.pop(place, None)
+        self._held.pop(place, None)
 
     def _holds_nothing(self, place: Place, done: int, after: int) -> bool:
         if self._held.get(place) == done:
             return False
         start, known = self._empty.get(place, (-1, -1))
-        asked_from = known if start == done and known <= after else done
+        asked_from = known if start == done else done
         if asked_from < after and first_record(self._reader, *place, asked_from, after) is not None:
             self._held[place] = done
             return False

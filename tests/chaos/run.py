@@ -173,7 +173,12 @@ def main() -> int:
                 controls.append(beside.submit(controls_run, options, folder, seed))
 
         if options.only in (None, "run"):
-            verdict, figures = main_run(folder, seed, options, wants_disks and no_disks is None, begin_controls)
+            try:
+                verdict, figures = main_run(folder, seed, options, wants_disks and no_disks is None, begin_controls)
+            except BaseException as error:
+                if controls:  # their thread is waited for before the traceback is shown
+                    say(f"the run broke off with {type(error).__name__}: {error}; waiting for the controls to end")
+                raise
             summary |= verdict.as_dict() | figures
             clean = verdict.is_clean and not figures["not_recovered_in_60_s"]
             say(f"the run is {'clean' if clean else 'NOT clean'}: {json.dumps(verdict.counts())}")

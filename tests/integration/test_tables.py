@@ -1,6 +1,7 @@
 """The tables on a real engine: made once, as declared, duplicates not seen, the documented questions answered."""
 
 import re
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -87,25 +88,28 @@ def test_a_row_goes_in_and_comes_back(client, table):
     assert dict(zip(names, rows[0], strict=True)) == row
 
 
-def test_rows_from_before_a_column_was_added_are_read_on(clickhouse, unique):
-    admin = ClickHouse(clickhouse)
-    admin.command(f"CREATE DATABASE {unique}")
-    older = ClickHouse(clickhouse.model_copy(update={"database": unique}))
+@pytest.fixture
+def older(clickhouse, unique):
+    """A database without tables, for those of a version before."""
+    with closing(ClickHouse(clickhouse)) as admin:
+        admin.command(f"CREATE DATABASE {unique}")
+        try:
+            with closing(ClickHouse(clickhouse.model_copy(update={"database": unique}))) as found:
+                yield found
+        finally:
+            admin.command(f"DROP DATABASE {unique}")
+
+
+def test_rows_from_before_a_column_was_added_are_read_on(older):
     migrations = read_migrations()
     Migrator(older, SystemClock()).apply(migrations[:5], say=lambda text: None)
     older.command("INSERT INTO requests_stored (cluster_id, worker_id, appended_at) VALUES ('c', 'w', now())")
     assert Migrator(older, SystemClock()).apply(migrations, say=lambda text: None) == len(migrations) - 5
     found = older.query("SELECT worker_id, arm, cached, power_watts FROM requests")[1]
     assert [tuple(row) for row in found] == [("w", "", 0.0, None)]
-    older.close()
-    admin.command(f"DROP DATABASE {unique}")
-    admin.close()
 
 
-def test_scores_from_before_their_kind_was_told_say_which_they_are(clickhouse, unique):
-    admin = ClickHouse(clickhouse)
-    admin.command(f"CREATE DATABASE {unique}")
-    older = ClickHouse(clickhouse.model_copy(update={"database": unique}))
+def test_scores_from_before_their_kind_was_told_say_which_they_are(older):
     migrations = read_migrations()
     Migrator(older, SystemClock()).apply(migrations[:17], say=lambda text: None)
     for table in (tables.WINDOW_SCORES, tables.ANOMALIES):
@@ -118,9 +122,6 @@ def test_scores_from_before_their_kind_was_told_say_which_they_are(clickhouse, u
         found = older.query(f"SELECT detector, score_kind FROM {table.view} ORDER BY detector")[1]
         of_triggers = [(name, "strength") for name in ("ledger", "rare_rise")]
         assert [tuple(row) for row in found] == [*of_triggers, ("two_heads", "rank"), ("watchdog", "strength")]
-    older.close()
-    admin.command(f"DROP DATABASE {unique}")
-    admin.close()
 
 
 def test_the_first_answer_wins(client, unique):

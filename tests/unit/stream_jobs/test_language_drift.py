@@ -55,13 +55,16 @@ class Shop:
     def __init__(self, tokeniser, seed=1):
         self.tokeniser, self.rng = tokeniser, np.random.default_rng(seed)
         self.settings = JobSettings(reference_windows=20)
-        requests = AnyRequests()
-        self.first = RequestStage(
-            self.settings, topic_id="telemetry-1", partition=0, window_partitions=1, requests=requests
-        )
+        self.first = self.new_first()
         self.second = WindowStage(self.settings, partition=0, source_topic_id="telemetry-1", source_partitions=1)
         self.number, self.offset, self.asked = 0, 0, 0
         self.events, self.partials = {"alerts": [], "anomaly.events": []}, []
+
+    def new_first(self):
+        """A stage 1 that has seen nothing."""
+        return RequestStage(
+            self.settings, topic_id="telemetry-1", partition=0, window_partitions=1, requests=AnyRequests()
+        )
 
     def query(self, language, words):
         adjectives, nouns, ends = TEXTS[language]
@@ -173,6 +176,7 @@ def test_stage_1_goes_on_from_its_state(tokeniser, version):
     for one in (whole, shop):
         one.window("german", 0.5)
     pages, after = version(shop.first.all_pages()), shop.first.next_offset
+    shop.first = shop.new_first()
     assert not shop.first.restore(pages, after)
     for one in (whole, shop):
         one.number -= 1  # the same window goes on

@@ -26,6 +26,11 @@ class World:
             self.broker.append_gap("t", 0)
         self.after += count
 
+    def make_anew(self):
+        self.broker.records.clear()
+        self.broker.gaps.clear()
+        self.after = 0
+
     def look(self, committed, first=0):
         return self.ends.of({PLACE: committed}, {PLACE: (first, self.after)})[PLACE]
 
@@ -67,11 +72,19 @@ def test_what_retention_removed_counts_from_where_the_log_begins():
 def test_a_topic_made_anew_is_asked_about_again():
     world = World(gaps=1)
     assert [world.look(9), world.look(9)] == [(0, 10), (0, 9)]
-    world.broker.records.clear()
-    world.broker.gaps.clear()
-    world.after = 0
+    world.make_anew()
     world.append(4)
     assert [world.look(0), world.look(0)] == [(0, 4), (0, 4)]
+
+
+def test_a_topic_made_anew_that_comes_as_far_is_asked_about_again():
+    world = World(gaps=1)
+    assert [world.look(9), world.look(9)] == [(0, 10), (0, 9)]
+    world.make_anew()
+    world.append(4)
+    assert world.look(0) == (0, 4)
+    world.append(6)
+    assert [world.look(9), world.look(9)] == [(0, 10), (0, 10)]
 
 
 def test_partitions_that_are_gone_are_forgotten():

@@ -131,21 +131,22 @@ def test_parts_stay_within_their_cells_and_lose_nothing():
 
 
 def test_draws_follow_the_distribution():
-    logits = torch.log(torch.tensor([[0.5, 0.0, 0.3, 0.2]])).expand(4_000, 4)
+    logits = torch.log(torch.tensor([[0.5, 0.0, 0.3, 0.2]])).expand(4_000, 4).clamp_min(-1e9)
     draws = torch.from_numpy(draws_of([Sampling(1, 1.0, seed) for seed in range(4_000)])[:, 0])
-    chosen, chances = chosen_of(logits.clamp_min(-1e9), torch.ones(4_000), draws)
+    chosen, chances = chosen_of(logits, torch.ones(4_000), draws, logits)
     shares = torch.bincount(chosen, minlength=4) / 4_000
     assert torch.allclose(shares, torch.tensor([0.5, 0.0, 0.3, 0.2]), atol=0.03)
     assert shares[1] == 0
     assert sorted(set(chances.tolist())) == pytest.approx([0.2, 0.3, 0.5])
-    cold, _ = chosen_of(logits.clamp_min(-1e9), torch.full((4_000,), 0.05), draws)
+    cold, _ = chosen_of(logits, torch.full((4_000,), 0.05), draws, logits)
     assert (cold == 0).float().mean() > 0.99
 
 
 @pytest.mark.parametrize("largest", [0.0, 1.0])
 def test_the_edges_of_a_draw_are_tokens(largest):
     draws = np.minimum(np.full(3, largest, np.float32), np.nextafter(np.float32(1), np.float32(0)))
-    chosen, _ = chosen_of(torch.zeros(3, 5), torch.ones(3), torch.from_numpy(draws))
+    logits = torch.zeros(3, 5)
+    chosen, _ = chosen_of(logits, torch.ones(3), torch.from_numpy(draws), logits)
     assert chosen.tolist() == ([0] * 3 if largest == 0 else [4] * 3)
 
 

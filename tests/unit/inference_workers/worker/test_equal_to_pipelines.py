@@ -6,9 +6,7 @@ The texts are odd on purpose, and asked for in any company: alone in a request o
 import functools
 import itertools
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -110,15 +108,19 @@ class Both:
             return float(self.pipeline.model(**given).logits[0, 0].sigmoid())
 
 
-@functools.cache
-def both(task, kind):
-    """The model `kind` of the table for this task."""
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """What gives `Both` of a task and a kind of its table; each is made once."""
+    return functools.cache(lambda task, kind: made(tmp_path_factory.mktemp("equal"), task, kind))
+
+
+def made(folder, task, kind):
+    """The model `kind` of the table for this task, in that folder."""
     import transformers
 
     name, changed = {"classify": CLASSIFIERS, "rerank": RANKERS, "generate": WRITERS}[task][kind]
     changed = {"vocab_size": 260, "max_position_embeddings": TOKENS_MAX, **changed}
     rules = changed.pop("rules", {})
-    folder = Path(tempfile.mkdtemp(prefix="inferwatch-equal-"))
     build(folder, name, **changed)
     byte_tokeniser().save(str(folder / "tokenizer.json"))
     if rules:
@@ -161,14 +163,14 @@ def test_embed_is_normalised_where_the_model_says_so(tmp_path, normalise):
             assert np.dot(vector, expected) / np.linalg.norm(vector) / np.linalg.norm(expected) >= 0.9999
 
 
-def outputs_of(both, requests):
-    answers = both.answers(requests)
+def outputs_of(model, requests):
+    answers = model.answers(requests)
     assert {type(one) for one in answers} == {InferenceAnswered}
     return [answer.outputs for answer in answers]
 
 
 @pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_classify_is_text_classification(kind):
+def test_classify_is_text_classification(both, kind):
     model = both("classify", kind)
     pairs = [{"text": one, "text_pair": other} for one, other in zip(TEXTS, TEXTS[::-1], strict=True)]
     requests = [{"task": "classify", "input": [one]} for one in TEXTS]
@@ -188,7 +190,7 @@ def check_labels(output, expected):
     assert probabilities == sorted(probabilities, reverse=True)
 
 
-def test_texts_are_told_apart():
+def test_texts_are_told_apart(both):
     """The comparison above could fail: other texts have other probabilities."""
     for kind in CLASSIFIERS:
         found = [both("classify", kind).labels(text) for text in ("red shoes", "红色的鞋子", "a", "shoe " * 110)]
@@ -197,7 +199,7 @@ def test_texts_are_told_apart():
 
 
 @pytest.mark.parametrize("kind", RANKERS)
-def test_rerank_is_a_cross_encoders_logits(kind):
+def test_rerank_is_a_cross_encoders_logits(both, kind):
     model = both("rerank", kind)
     requests = [{"task": "rerank", "query": query, "input": TEXTS} for query in TEXTS]
     for query, ranked in zip(TEXTS, outputs_of(model, requests), strict=True):
@@ -208,7 +210,7 @@ def test_rerank_is_a_cross_encoders_logits(kind):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_generate_is_text_generation(kind):
+def test_generate_is_text_generation(both, kind):
     model = both("generate", kind)
     texts = TEXTS[:-1]
     requests = [{"task": "generate", "input": text, "generation": {"max_tokens": NEW_TOKENS}} for text in texts]
@@ -219,7 +221,7 @@ def test_generate_is_text_generation(kind):
     assert [output.text for output in together] == [model.text(text) for text in texts[2:8]]
 
 
-def test_a_prompt_that_leaves_no_room_is_shed_beside_one_that_is_answered():
+def test_a_prompt_that_leaves_no_room_is_shed_beside_one_that_is_answered(both):
     requests = [{"task": "generate", "input": text, "generation": {"max_tokens": 100}} for text in (TEXTS[-2], "a")]
     long, short = both("generate", "Llama").answers(requests)
     assert (type(long), long.reason) == (RequestShed, "over_limit")
@@ -240,7 +242,7 @@ def companies(draw):
 @pytest.mark.parametrize("kind", ["plain BERT", "RoBERTa", "Llama"])
 @settings(max_examples=25)
 @given(groups=companies())
-def test_probabilities_do_not_depend_on_the_company(kind, groups):
+def test_probabilities_do_not_depend_on_the_company(both, kind, groups):
     model = both("classify", kind)
     found = outputs_of(model, [{"task": "classify", "input": group} for group in groups])
     for group, outputs in zip(groups, found, strict=True):
@@ -250,7 +252,7 @@ def test_probabilities_do_not_depend_on_the_company(kind, groups):
 
 @settings(max_examples=25)
 @given(groups=companies(), queries=st.lists(ANY_TEXT, min_size=12, max_size=12))
-def test_a_ranking_does_not_depend_on_the_company(groups, queries):
+def test_a_ranking_does_not_depend_on_the_company(both, groups, queries):
     model = both("rerank", "plain BERT")
     requests = [{"task": "rerank", "query": q, "input": group} for q, group in zip(queries, groups, strict=False)]
     for query, group, ranked in zip(queries, groups, outputs_of(model, requests), strict=False):
@@ -261,7 +263,7 @@ def test_a_ranking_does_not_depend_on_the_company(groups, queries):
 @pytest.mark.parametrize("kind", ["GPT-2", "Llama with rules"])
 @settings(max_examples=15)
 @given(groups=companies())
-def test_a_text_does_not_depend_on_the_company(kind, groups):
+def test_a_text_does_not_depend_on_the_company(both, kind, groups):
     model = both("generate", kind)
     groups = [[text for text in group if text != TEXTS[-1]] or ["a"] for group in groups]
     wanted = {"max_tokens": NEW_TOKENS}
