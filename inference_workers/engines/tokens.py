@@ -214,8 +214,8 @@ def chosen_of(logits: Tensor, heats: Tensor, draws: Tensor | None, scores: Tenso
     """The next token of each row [n] and the probability [n] that the model gives it, at temperature 1.
 
     logits [n, vocabulary] float32; `scores` are what rules made of them, the logits where there are none. Where `heats`
-    [n] is 0 the token of the highest score; else the token at `draws` [n] in [0, 1) of the cumulative distribution at that
-    temperature.
+    [n] is 0 the token of the highest score; else the token at `draws` [n] in [0, 1) of the cumulative distribution at
+    that temperature.
     """
     chosen = scores.argmax(1)
     if draws is not None:

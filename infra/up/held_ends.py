@@ -20,8 +20,9 @@ class HeldEnds:
         self._reader = reader
         self._committed: dict[Place, int] = {}
         self._empty: dict[Place, tuple[int, int]] = {}
-        """The last range known to hold nothing. An end before it is that of a topic made anew: it is forgotten. One made
-        anew between two looks that has come as far, and is committed to the same offset, is taken for the old one."""
+        """The last range known to hold nothing. An end before it is that of a topic made anew: it is forgotten. One
+        made anew between two looks that has come as far, and is committed to the same offset, is taken for the old
+        one."""
         self._held: dict[Place, int] = {}
         """The offset at or after which a record is known to wait."""
 
