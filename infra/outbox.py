@@ -85,6 +85,10 @@ class Outbox:
         """The same for a record that something else publishes, such as a dead letter of `size` bytes."""
         self._add(_Item(what, publish, receipts, size, None, self.clock.monotonic()))
 
+    def send_now(self) -> None:
+        """Let what was sent go out at once: nothing more is coming that could go with it."""
+        self.publisher.send_now()
+
     def collect(self) -> None:
         """Settle what was confirmed, publish again what failed and is due. Call it often; does not block."""
         while self._reports:

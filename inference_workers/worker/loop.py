@@ -143,11 +143,14 @@ class InferenceWork:
         for ticket, computed in (done := self._compute.collect()):
             self._started[ticket].lane.learn(computed.exhausted_tokens)
         self._switch()
+        sent_before = outbox.pending
         if start:
             self._admit(outbox)
             self._start(outbox)
         for ticket, computed in done:  # told of while the next batch is computed
             self._fold(self._started.pop(ticket), computed, outbox)
+        if outbox.pending > sent_before:  # the answers of a batch, all at once: to gather more would only delay them
+            outbox.send_now()
         now_ms = self._clock.now_ms()
         last = not start and self._compute.under_way() == 0
         self._untold += self._outcomes.telemetry.take(now_ms, everything=last, sample=self._sample)
