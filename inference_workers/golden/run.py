@@ -11,18 +11,18 @@ from inference_workers.golden.compare import judge
 from inference_workers.golden.samples import Golden, Sample, Tolerance
 from inference_workers.models.servable import Servable
 from inference_workers.ports import EngineError, Item, WrongShape
-from inference_workers.tasks.inputs import Refused, parts_of, prepare, texts_of
+from inference_workers.tasks.inputs import Part, Refused, parts_of, prepare, texts_of
 from inference_workers.tasks.outputs import Wanted, outputs_of
 from schemas.deployments import GoldenResult
 from schemas.predictions import Output
-from schemas.requests import InferenceRequested
+from schemas.requests import ImageReference, InferenceRequested
 
 OUTPUTS: TypeAdapter[list[Output]] = TypeAdapter(list[Output])
 
 
 def answer(servable: Servable, request: InferenceRequested) -> list[Output]:
     """The outputs of a request, all items of a ranking. Blocks. Raises Refused, EngineError or DeviceLost."""
-    parts = parts_of(request, servable)
+    parts = [_there(part, servable) for part in parts_of(request, servable)]
     texts = texts_of(parts)
     tokenised = servable.tokeniser.tokenise(texts) if texts else []
     prepared = prepare(request, parts, tokenised, servable)
@@ -51,6 +51,14 @@ def record(servable: Servable, requests: Sequence[InferenceRequested], tolerance
         tolerance=tolerance,
         samples=[Sample(request=one, outputs=answer(servable, one)) for one in requests],
     )
+
+
+def _there(part: Part, servable: Servable) -> Part:
+    """A request's part, read where it is an image by name. Raises Refused."""
+    if not isinstance(part, ImageReference):
+        return part
+    assert servable.read_image is not None  # `parts_of` refuses images of models without
+    return servable.read_image(part)
 
 
 def _row(servable: Servable, item: Item) -> Row:
