@@ -158,6 +158,14 @@ def test_a_growing_canary_keeps_its_keys():
     assert point_of("search", b"a") != point_of("ads", b"a")
 
 
+def test_where_a_key_falls_is_the_same_in_every_process_and_release():
+    """Recorded: workers of one group that do not agree would send a user now to one arm, now to the other."""
+    assert point_of("search", b"user-1") == pytest.approx(0.4264706072103662, abs=1e-15)
+    assert point_of("ads", b"user-1") == pytest.approx(0.6708230058974051, abs=1e-15)
+    assert point_of("search", "шкаф".encode()) == pytest.approx(0.29616884633680846, abs=1e-15)
+    assert point_of("search", b"") == pytest.approx(0.9517953593091386, abs=1e-15)
+
+
 def test_a_shadow_computes_and_answers_nothing():
     site = Site()
     site.deployments.apply(record(arm(version="2"), arm("next", "3", 0.0, shadow=True)))
