@@ -1,22 +1,25 @@
 """The cache: equal items are computed once, hits are flagged, memory is bounded, versions are kept apart."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from inference_workers.batching.cache import ENTRY_BYTES, ResultCache
 from inference_workers.batching.compute import Row
 from schemas.predictions import ModelRef
 from schemas.topics import TELEMETRY
 from schemas.vectors import decode_vector
+from tests.unit.inference_workers.deployments.test_deployments import Site, arm, record
 from tests.unit.inference_workers.stand_ins import World, servable
 
 
 def rows_of(world):
     """The request columns of all telemetry, joined. A column that is left out is of zeros."""
     joined = {}
-    for record in world.broker.of(TELEMETRY.name):
-        columns = json.loads(record.value)["requests"]
+    for event in world.broker.of(TELEMETRY.name):
+        columns = json.loads(event.value)["requests"]
         for name, values in columns.items():
             joined.setdefault(name, []).extend(values or [0] * len(columns["offset"]))
     return joined
@@ -29,8 +32,8 @@ def test_equal_texts_of_a_batch_are_computed_once():
     world.run()
     assert sorted(map(len, world.engine.seen)) == [2]
     assert len(world.predictions()) == 4
-    [record] = world.broker.of(TELEMETRY.name)
-    assert json.loads(record.value)["batches"]["computed"] == [2]
+    [event] = world.broker.of(TELEMETRY.name)
+    assert json.loads(event.value)["batches"]["computed"] == [2]
     assert rows_of(world)["cached"] == [0, 0, 0, 0]
 
 
@@ -64,9 +67,35 @@ def test_a_failure_is_not_kept():
     assert [outcome for outcome, _ in world.outcomes().values()] == ["failed", "answered"]
 
 
-def test_another_version_does_not_get_the_old_ones_results():
-    one, other = (servable(ref=ModelRef(name="m", version="1", digest=digest)) for digest in ("d", "e"))
-    assert one.cache_name != other.cache_name
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ref": ModelRef(name="m", version="1", digest="e")},
+        {"ref": ModelRef(name="m", version="2", digest="d")},
+        {"ref": ModelRef(name="n", version="1", digest="d")},
+        {"device": "cpu bfloat16"},
+        {"tokens_max": 128},
+        {"variant": "/models/m|cls_token|True"},
+    ],
+)
+def test_results_are_kept_apart_by_all_that_they_depend_on(other):
+    """Weights, version, device and number type, how much of a text is read, and pooling."""
+    one = servable(variant="/models/m|mean_tokens|True")
+    assert one.cache_name != replace(one, **other).cache_name
+    canary = replace(one, ref=one.ref.model_copy(update={"arm": "canary"}))
+    assert one.cache_name == canary.cache_name, "an arm's name changes no result"
+
+
+def test_the_results_of_a_model_that_is_unloaded_go_with_it():
+    site = Site(cache_bytes_max=1_000_000)
+    site.deployments.apply(record(arm(version="2")))
+    site.ask()
+    site.world.run()
+    assert len(site.world.cache) == 1
+    site.deployments.apply(record(arm(version="3")))
+    site.world.run()
+    assert site.events == [("retired", "2", "")]
+    assert (len(site.world.cache), site.world.cache.bytes_held) == (0, 0)
 
 
 def test_memory_is_bounded_and_the_least_recently_used_goes():
