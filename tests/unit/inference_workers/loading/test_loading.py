@@ -282,6 +282,12 @@ def read_again(event):
     return decode(headers, encode(event), MODEL_EVENT_KINDS).data
 
 
+def test_a_text_is_cut_at_as_many_bytes_as_are_set(folder):
+    [cut] = load_it(folder, text_bytes_max=9).servable.tokeniser.tokenise(["red shoes for kids"])
+    [whole] = load_it(folder).servable.tokeniser.tokenise(["red shoes"])
+    assert (cut.ids, cut.truncated, whole.truncated) == (whole.ids, True, False)
+
+
 def test_the_event_of_a_model_that_is_ready(folder):
     with_golden(folder)
     facts = load_it(folder).facts

@@ -103,6 +103,36 @@ def test_a_classifier_gives_labels_with_probabilities_and_how_sure_it_is():
     assert rows["entropy"] == [pytest.approx(entropy, abs=1e-3)]
 
 
+def sureness_of(world):
+    """(confidence, margin, entropy) of the last request, as telemetry tells it; 0 for a column that is left out."""
+    rows = json.loads(world.broker.of(TELEMETRY.name)[-1].value)["requests"]
+    return tuple((rows[name] or [0])[-1] for name in ("confidence", "margin", "entropy"))
+
+
+def test_of_several_inputs_telemetry_tells_how_sure_they_are_in_the_mean():
+    world = World(Logits(2), servable={"labels": ["a", "b"], "multi_label": True})
+    answer_of(world, task="classify", input=["red", "red shoes boots"])  # logits of 0 and -1, of 2 and 1
+    best, second = [(probability_of(0.0) + probability_of(2.0)) / 2, (probability_of(-1.0) + probability_of(1.0)) / 2]
+    confidence, margin, entropy = sureness_of(world)
+    assert (confidence, margin) == (pytest.approx(best, abs=1e-3), pytest.approx(best - second, abs=1e-3))
+    assert 0.9 < entropy < 1.0
+
+
+def test_a_ranking_is_as_sure_as_its_best_score_and_how_far_the_second_is_behind():
+    world = World(Logits(1), servable={"labels": ["LABEL_0"]})
+    answer = answer_of(world, task="rerank", query="red", input=["shoes", "red boots shoes", "red boots"])
+    best, second, _ = [one.score for one in answer.outputs]
+    assert sureness_of(world) == (pytest.approx(best, abs=1e-3), pytest.approx(best - second, abs=1e-3), 0)
+    answer_of(world, task="rerank", query="red", input=["red boots"])
+    assert sureness_of(world) == (pytest.approx(second, abs=1e-3), 0, 0), "nothing is behind a single one"
+
+
+def test_a_text_is_as_sure_as_its_tokens_are_likely():
+    world = World(Writer())
+    answer_of(world, task="generate", input="red shoes")
+    assert sureness_of(world) == (0.5, 0, 0)
+
+
 def test_labels_of_their_own_are_not_shared_out():
     world = World(Logits(2), servable={"labels": ["a", "b"], "multi_label": True})
     [output] = answer_of(world, task="classify", input="red shoes").outputs
