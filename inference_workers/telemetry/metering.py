@@ -62,6 +62,10 @@ class _Table:
     outcomes: npt.NDArray[np.int64]
     errors: dict[int, str]
 
+    def hits_of(self, rows: Rows) -> int:
+        """How many inputs of these rows the cache held."""
+        return 0 if self.hits is None else int(self.hits[rows].sum())
+
 
 class WorkerMeters:
     """Used by the loop's thread."""
@@ -179,13 +183,14 @@ class WorkerMeters:
             metrics.QUEUE_SECONDS.labels(*labels).observe_all(table.queue[batched])
         answers = int(answered.sum())
         if answers:
-            for rows, computed in zip((answered & batched, answered & ~batched), metrics.COMPUTED, strict=True):
+            computed = answered & batched  # the others brought their vectors, or the cache had them
+            for rows, label in zip((computed, answered & ~batched), metrics.COMPUTED, strict=True):
                 if rows.any():  # no empty series where nothing is cached
-                    metrics.REQUEST_SECONDS.labels(*labels, computed).observe_all(table.total[rows])
+                    metrics.REQUEST_SECONDS.labels(*labels, label).observe_all(table.total[rows])
             metrics.REQUESTS.labels(*labels, Outcome.ANSWERED.value).inc(answers)
-            hits = 0 if table.hits is None else int(table.hits[answered].sum())
-            metrics.CACHE_HITS.labels(*labels[1:]).inc(hits)
-            metrics.CACHE_MISSES.labels(*labels[1:]).inc(int(table.inputs[answered].sum()) - hits)
+            metrics.CACHE_HITS.labels(*labels[1:]).inc(table.hits_of(answered))
+            misses = int(table.inputs[computed].sum()) - table.hits_of(computed)
+            metrics.CACHE_MISSES.labels(*labels[1:]).inc(misses)
         if answers < mine.sum():
             self._unanswered(table, np.flatnonzero(mine & ~table.answered).tolist(), labels)
 

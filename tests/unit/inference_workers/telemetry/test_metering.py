@@ -74,6 +74,14 @@ def test_answers_of_one_scenario_and_model(meters, model):
     assert (value(metrics.CACHE_HITS, *labels[1:]), value(metrics.CACHE_MISSES, *labels[1:])) == (12, 3)
 
 
+def test_vectors_that_a_request_brought_are_no_misses_of_the_cache(meters, model):
+    brought = Outcome.ANSWERED, "search", model, False, 2.0, 1.0, 4, 0.0, ""
+    partly = Outcome.ANSWERED, "search", model, True, 2.0, 1.0, 4, 0.25, ""
+    meters.served([served_event(brought, brought, answered(model), partly)])
+    labels = model.name, "1"
+    assert (value(metrics.CACHE_HITS, *labels), value(metrics.CACHE_MISSES, *labels)) == (1, 1 + 3)
+
+
 def test_every_outcome_is_counted_where_it_belongs(meters, model):
     other = ModelRef(name=model.name, version="2")
     shed = f"late-{model.name}"
