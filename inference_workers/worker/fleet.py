@@ -18,8 +18,8 @@ from inference_workers.worker.loop import Models
 from infra.ports import Clock, Publisher, RangeReader, Record, Silence
 from infra.record_ranges import records_between
 from infra.unique_ids import uuid7
-from schemas.base import DecodeError, encode, headers_for
-from schemas.deployments import Arm, ModelJudged, Verdict
+from schemas.base import DecodeError, decode, encode, headers_for
+from schemas.deployments import DEPLOYMENT_KINDS, Arm, ModelJudged, Verdict
 from schemas.predictions import ModelRef
 from schemas.topics import DEPLOYMENTS, MODEL_EVENTS
 
@@ -58,16 +58,22 @@ class Fleet:
         """Apply the deployments that hold already, before the group is joined: what a worker answers first is right.
 
         Reads the range `held` of the topic and returns the offset to follow it from: its end, or where the records
-        stopped coming. Only the last record of a scenario counts, for each costs the loading of models. Raises
-        RetryLater.
+        stopped coming. Only the last record of a scenario that can be read counts, for each costs the loading of
+        models, and workers that run have passed the others over. Raises RetryLater.
         """
         last: dict[bytes | None, Record] = {}
         next_offset, end_offset = held
         try:
             for record in records_between(reader, DEPLOYMENTS.name, 0, next_offset, end_offset):
+                next_offset = record.offset + 1
+                try:
+                    if record.value is not None:
+                        decode(record.headers, record.value, DEPLOYMENT_KINDS)
+                except DecodeError as error:
+                    _pass_over(record, error, on_broken)
+                    continue
                 last.pop(record.key, None)
                 last[record.key] = record
-                next_offset = record.offset + 1
             next_offset = end_offset
         except Silence as error:
             LOG.warning("not all deployments came in time, the worker begins without the others: %s", error)
@@ -75,7 +81,7 @@ class Fleet:
             try:
                 self.deployments.apply(record)
             except DecodeError as error:
-                on_broken(record, error)
+                _pass_over(record, error, on_broken)
         return next_offset
 
     def follow(
@@ -115,6 +121,11 @@ class Fleet:
 
     def _publish(self, event: ModelJudged) -> None:
         publish_verdict(event, self._publisher, self._clock, self._random_bytes)
+
+
+def _pass_over(record: Record, error: DecodeError, on_broken: Callable[[Record, DecodeError], None]) -> None:
+    LOG.warning("deployments: the record at offset %d cannot be used: %s", record.offset, error)
+    on_broken(record, error)
 
 
 def publish_verdict(event: ModelJudged, publisher: Publisher, clock: Clock, random_bytes: Callable[[], bytes]) -> None:

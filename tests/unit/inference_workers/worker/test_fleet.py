@@ -6,7 +6,7 @@ from inference_workers.loading.load import Loaded
 from inference_workers.models.verdicts import LoadFacts, ModelRefused, Refusal
 from inference_workers.worker.fleet import Fleet
 from infra.ports import RetryLater
-from schemas.base import decode
+from schemas.base import DecodeError, decode
 from schemas.deployments import MODEL_EVENT_KINDS, Arm, Verdict
 from schemas.predictions import ModelRef
 from schemas.topics import DEPLOYMENTS, MODEL_EVENTS
@@ -101,6 +101,33 @@ def test_a_broken_one_is_handed_over_and_the_others_hold():
     site.fleet.read_held(reader, (0, 2), lambda *one: broken.append(one))
     assert len(broken) == 1
     assert list(site.fleet.deployments.table.scenarios) == ["ads"]
+
+
+def test_a_worker_that_starts_passes_a_broken_one_over_as_those_that_run_have(caplog):
+    """Whether it cannot be read (with what held before it still there), or is one too many."""
+    running, starting, letters = Site(), Site(), []
+    broken = record(value=b"{")
+    running.fleet.deployments.apply(record(arm(version="2")))
+    with pytest.raises(DecodeError):
+        running.fleet.deployments.apply(broken)
+    starting.fleet.read_held(
+        reader_of(starting, record(arm(version="2")), broken), (0, 2), lambda one, error: letters.append(one.offset)
+    )
+    for site in (running, starting):
+        assert [one.ref.version for one in site.fleet.deployments.table.scenarios["search"]] == ["2"]
+    assert letters == [1]
+    assert "deployments: the record at offset 1 cannot be used" in caplog.text
+
+
+def test_no_more_scenarios_are_deployed_than_can_be_held(monkeypatch):
+    monkeypatch.setattr("inference_workers.deployments.switching.SCENARIOS_MAX", 2)
+    site, letters = Site(), []
+    reader = reader_of(site, *(record(arm(version=one), scenario=f"s{one}") for one in "234"))
+    site.fleet.read_held(reader, (0, 3), lambda one, error: letters.append(one.offset))
+    assert site.fleet.deployments.table.scenarios.keys() == {"s2", "s3"}
+    assert (site.loaded, letters) == (["2", "3"], [2])
+    site.fleet.deployments.apply(record(arm(version="5"), scenario="s3"))
+    assert [one.ref.version for one in site.fleet.deployments.table.scenarios["s3"]] == ["5"], "one that is there may"
 
 
 def test_deployments_that_do_not_come_do_not_hold_the_worker_up():
