@@ -29,6 +29,23 @@ LOG_EVERY_MS = 1_000
 
 
 @dataclass(slots=True)
+class _Seldom:
+    """Lets one failure be logged in `LOG_EVERY_MS`, and counts the others."""
+
+    _logged_ms: int | None = None
+    _unlogged: int = 0
+
+    def words(self, now_ms: int) -> str | None:
+        """What the line ends with, about those that had none; None when this failure has none either."""
+        if self._logged_ms is not None and 0 <= now_ms - self._logged_ms < LOG_EVERY_MS:
+            self._unlogged += 1
+            return None
+        more = f" ({self._unlogged} more failures were not logged)" if self._unlogged else ""
+        self._logged_ms, self._unlogged = now_ms, 0
+        return more
+
+
+@dataclass(slots=True)
 class Outcomes:
     """One outcome for every consumed offset. Used by the loop's thread."""
 
@@ -36,8 +53,8 @@ class Outcomes:
     telemetry: TelemetryAccumulator
     dead_letters: DeadLetters
     clock: Clock
-    _logged_ms: int | None = field(default=None, init=False)
-    _unlogged: int = field(default=0, init=False)
+    _failures: _Seldom = field(init=False, default_factory=_Seldom)
+    _shadow_failures: _Seldom = field(init=False, default_factory=_Seldom)
 
     def finished(self, one: Ready, outbox: Outbox) -> None:
         """Nothing of a request is to be computed: answer it with the rows that are there, or say what failed."""
@@ -130,15 +147,24 @@ class Outcomes:
             [Line(asked, Outcome.SHED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=reason)]
         )
 
+    def of_shadow(self, one: Ready, rows: Sequence[Row | Fault]) -> None:
+        """A shadow was computed. Nobody is answered; that its model fails is said all the same, now and then."""
+        fault = next((row for row in rows if isinstance(row, Fault)), None)
+        more = None if fault is None else self._shadow_failures.words(self.clock.now_ms())
+        if fault is not None and more is not None:
+            ref = one.route.ref
+            with traced(one.asked.traceparent):
+                LOG.warning(
+                    "shadow %s (%s %s) failed on request %s, which another model answers: %s: %s%s",
+                    *(ref.arm, ref.name, ref.version, one.asked.identity, fault.code, fault.message, more),
+                )
+
     def _log_failure(self, asked: Asked, fault: Fault, now_ms: int) -> None:
         """A line with the request's trace, now and then: a model that fails on everything must not fill the log."""
-        if self._logged_ms is not None and 0 <= now_ms - self._logged_ms < LOG_EVERY_MS:
-            self._unlogged += 1
-            return
-        more = f" ({self._unlogged} more failures were not logged)" if self._unlogged else ""
-        with traced(asked.traceparent):
-            LOG.warning("request %s failed: %s: %s%s", asked.identity, fault.code, fault.message, more)
-        self._logged_ms, self._unlogged = now_ms, 0
+        more = self._failures.words(now_ms)
+        if more is not None:
+            with traced(asked.traceparent):
+                LOG.warning("request %s failed: %s: %s%s", asked.identity, fault.code, fault.message, more)
 
 
 def batch_facts(

@@ -305,8 +305,11 @@ class InferenceWork:
                 self._cache.put(name, item.content, result)
         told = []
         for one, place in zip(members, arrangement.places, strict=True):
-            if one.shadow or not one.asked.receipt.is_alive():
-                continue  # a shadow answers nothing; or its partition went to another worker, who answers it
+            if one.shadow:
+                self._outcomes.of_shadow(one, [computed.results[number] for number in place])
+                continue
+            if not one.asked.receipt.is_alive():
+                continue  # its partition went to another worker, who answers it
             results = {i: computed.results[number] for i, number in enumerate(place)}
             queue_ms = one.queue_ms(computed.started_ms)
             rows = rows_in_order(one, results)

@@ -177,13 +177,20 @@ def test_a_shadow_computes_and_answers_nothing():
     assert sum(site.world.committed().values()) == 6
 
 
-def test_a_shadow_that_breaks_hurts_nobody():
+def test_a_shadow_that_breaks_hurts_nobody_and_is_said_once_a_second(caplog):
     site = Site()
     site.deployments.apply(record(arm(version="2"), arm("next", "3", 0.0, shadow=True)))
     site.loaded["3"].engine.bug = {2417}
     site.ask(6)
     site.world.run()
     assert [type(one) for _, one in site.world.predictions()] == [InferenceAnswered] * 6
+    [line] = [one.getMessage() for one in caplog.records if one.name == "inference_workers.answers.outcomes"]
+    assert line.startswith("shadow next (m 3) failed on request cluster/topic-1/0/")
+    assert "TypeError: nobody foresaw this" in line
+    site.world.clock.advance(2.0)
+    site.ask()
+    site.world.run()
+    assert caplog.messages[-1].endswith("(5 more failures were not logged)")
 
 
 def test_a_tombstone_gives_the_scenario_back_to_the_workers_own_model():
