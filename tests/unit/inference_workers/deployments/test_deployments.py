@@ -158,6 +158,19 @@ def test_a_growing_canary_keeps_its_keys():
     assert point_of("search", b"a") != point_of("ads", b"a")
 
 
+def test_requests_without_a_key_are_spread_and_each_stays():
+    stable, canary = servable(), servable(ref=ModelRef(name="m", version="2"))
+    routes = [Route(stable, stable.ref, 0.5), Route(canary, canary.ref, 0.5)]
+    table = RoutingTable(own_route(stable), {"search": routes})
+
+    def chosen(key):
+        return [table.choose("search", key, f"c/t/0/{n}")[0].servable is canary for n in range(400)]
+
+    assert 150 < sum(chosen(None)) < 250
+    assert chosen(None) == chosen(None), "a request that comes again is computed by the same arm"
+    assert len(set(chosen(b""))) == 1, "an empty key is a key"
+
+
 def test_where_a_key_falls_is_the_same_in_every_process_and_release():
     """Recorded: workers of one group that do not agree would send a user now to one arm, now to the other."""
     assert point_of("search", b"user-1") == pytest.approx(0.4264706072103662, abs=1e-15)
@@ -298,6 +311,22 @@ def test_shadows_give_way_to_every_other_request_and_are_few():
     first_shadow = order.index("3") if "3" in order else len(order)
     assert order[:first_shadow].count("2") > 550, "live requests go first"
     assert order.count("3") <= SHADOWS_MAX + 64
+
+
+def test_shadows_are_not_made_while_half_of_what_may_be_held_waits():
+    def seen(count):
+        site = Site(queue_requests_max=40)
+        site.deployments.apply(record(arm(version="2"), arm("next", "3", 0.0, shadow=True)))
+        site.world.compute.held = True
+        for number in range(count):
+            site.world.ask(json.dumps({"input": f"red shoes {number}"}), key=b"k%d" % number)
+        site.world.at_poll = {80: lambda: setattr(site.world.compute, "held", False)}
+        site.world.run(100)
+        assert len(site.world.outcomes()) == count
+        return sum(map(len, site.loaded["3"].engine.seen))
+
+    assert seen(19) == 19
+    assert seen(150) <= 64, "of those that come first, before the others are seen to wait"
 
 
 def test_nobody_following_deployments_any_more_ends_the_worker():
