@@ -89,6 +89,10 @@ def test_of_an_arm(folder):
     assert loaded.servable.ref.version == "8"
     arm = arm.model_copy(update={"digest": loaded.servable.ref.digest})
     assert load_it("unused", wanted=ModelWanted.of_arm(arm)).servable.ref == loaded.servable.ref
+    other = arm.model_copy(update={"digest": "0" * 64})
+    refused(Refusal.DIGEST, "unused", wanted=ModelWanted.of_arm(other), digest=loaded.servable.ref.digest)
+    hub = arm.model_copy(update={"revision": "a" * 40})
+    assert ModelWanted.of_arm(hub).revision == "a" * 40
 
 
 def test_another_digest_than_asked_for_is_refused_before_anything_is_loaded(folder):

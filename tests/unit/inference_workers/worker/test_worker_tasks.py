@@ -134,6 +134,12 @@ def test_a_text_is_as_sure_as_its_tokens_are_likely():
     assert sureness_of(world) == (0.5, 0, 0)
 
 
+def test_of_many_labels_the_likeliest_hundred_are_told():
+    names = [f"label {number}" for number in range(150)]
+    [output] = answer_of(World(Logits(150), servable={"labels": names}), task="classify", input="red shoes").outputs
+    assert [one.label for one in output.labels] == names[:100]
+
+
 def test_labels_of_their_own_are_not_shared_out():
     world = World(Logits(2), servable={"labels": ["a", "b"], "multi_label": True})
     [output] = answer_of(world, task="classify", input="red shoes").outputs
