@@ -100,6 +100,10 @@ class Ready:
         """How long it had waited by then, since its append. While its images were read it was prepared: no waiting."""
         return until_ms - self.asked.appended_ms - self.reading_ms
 
+    def is_late(self, at_ms: int) -> bool:
+        """Whether its deadline had passed by then."""
+        return self.asked.deadline_ms is not None and self.asked.deadline_ms < at_ms
+
 
 @dataclass(frozen=True, slots=True)
 class Unusable:

@@ -96,10 +96,10 @@ class Outcomes:
                 fault = ANSWER_TOO_LARGE
         return self.answers.failed(asked, fault, now_ms), fault, NONE
 
-    def expired(self, one: Ready, outbox: Outbox) -> None:
-        """A request whose deadline passed before it could be computed."""
-        now_ms = self.clock.now_ms()
-        expired = Expired(now_ms - (one.asked.deadline_ms or now_ms), "it could be computed")
+    def expired(self, one: Ready, outbox: Outbox, at_ms: int | None = None) -> None:
+        """A request whose deadline passed before it could be computed, which is now, or was `at_ms`."""
+        at_ms = self.clock.now_ms() if at_ms is None else at_ms
+        expired = Expired(at_ms - (one.asked.deadline_ms or at_ms), "it could be computed")
         self._shed(one.asked, expired.code, str(expired), outbox)
 
     def denied(self, one: Denied, outbox: Outbox) -> None:

@@ -271,7 +271,8 @@ class InferenceWork:
         if one.items:
             self._lanes.add(one)
         elif not one.shadow:
-            self._outcomes.finished(one, outbox)
+            late = one.is_late(self._clock.now_ms())
+            (self._outcomes.expired if late else self._outcomes.finished)(one, outbox)
 
     def _start(self, outbox: Outbox) -> None:
         """Shed what is too late; give the compute thread batches while it has room."""
@@ -307,13 +308,14 @@ class InferenceWork:
         for one, place in zip(members, arrangement.places, strict=True):
             if one.shadow:
                 self._outcomes.of_shadow(one, [computed.results[number] for number in place])
-                continue
-            if not one.asked.receipt.is_alive():
+            elif not one.asked.receipt.is_alive():
                 continue  # its partition went to another worker, who answers it
-            results = {i: computed.results[number] for i, number in enumerate(place)}
-            queue_ms = one.queue_ms(computed.started_ms)
-            rows = rows_in_order(one, results)
-            told.append(self._outcomes.answered(one, rows, outbox, batch=facts, queue_ms=queue_ms))
+            elif one.is_late(computed.started_ms):  # while its batch lay ready
+                self._outcomes.expired(one, outbox, computed.started_ms)
+            else:
+                rows = rows_in_order(one, {i: computed.results[number] for i, number in enumerate(place)})
+                queue_ms = one.queue_ms(computed.started_ms)
+                told.append(self._outcomes.answered(one, rows, outbox, batch=facts, queue_ms=queue_ms))
         facts.post_ms = (self._clock.monotonic() - start) * 1000
         self._outcomes.telemetry.add_settled(told)
         if self._observer is not None:

@@ -117,3 +117,37 @@ def test_behind_a_slow_batch_what_is_too_late_is_shed_and_the_rest_is_answered()
     assert kinds == [InferenceAnswered, RequestShed, InferenceAnswered, InferenceAnswered]
     assert found[1].reason == "expired"
     assert world.committed() == {0: 4}
+
+
+def test_what_becomes_too_late_while_its_batch_lies_ready_is_shed_as_well():
+    world = World()
+    world.compute.held = True
+    world.ask(json.dumps({"input": "red"}))
+    world.at_poll[80] = lambda: [
+        world.ask(json.dumps({"input": "boots", "timeout_ms": 60_000 if number else 5_000})) for number in range(8)
+    ]
+
+    def slow():
+        assert world.compute.under_way() == 2, "the eight lie ready"
+        world.clock.advance(10.0)
+        world.compute.held = False
+
+    world.at_poll[20] = slow
+    world.run(100)
+    found = {message.request.offset: message for _, message in world.predictions()}
+    assert [type(found[offset]) for offset in range(9)] == [InferenceAnswered, RequestShed, *[InferenceAnswered] * 7]
+    assert found[1].reason == "expired"
+    assert world.outcomes()[0, 1] == ("shed", "expired")
+    assert world.committed() == {0: 9}
+
+
+def test_what_comes_too_late_is_shed_also_when_nothing_would_have_to_be_computed():
+    world = World(cache_bytes_max=1_000_000)
+    world.ask('{"input": "red"}')
+    world.run()
+    for one in ("red", {"embedding": [1.0, 0.0]}, "boots"):
+        world.ask(json.dumps({"input": one, "timeout_ms": 50}))
+    world.clock.advance(1.0)
+    world.run()
+    assert [type(message) for _, message in world.predictions()] == [InferenceAnswered, *[RequestShed] * 3]
+    assert world.committed() == {0: 4}
