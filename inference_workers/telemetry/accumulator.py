@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from inference_workers.batching.compute import Fault, Row
 from inference_workers.ports import Place
@@ -27,9 +27,6 @@ from inference_workers.telemetry.served_page import (
 from infra.progress import Progress, Receipt, Receipts
 from schemas.predictions import ModelRef
 from schemas.telemetry import Outcome, ProcessSample, WorkerRef
-
-if TYPE_CHECKING:
-    from inference_workers.admission.requests import Ready
 
 NEW = -2
 """Not in an event's table yet."""
@@ -81,7 +78,42 @@ class Line(NamedTuple):
     direction: int = 0
 
 
-Settled = tuple["Ready", Sequence[Row | Fault], int, float, BatchFacts | None, Fault | None, Statistics]
+class Routed(Protocol):
+    """By which model a request is computed."""
+
+    @property
+    def ref(self) -> ModelRef: ...
+
+
+class Read(Consumed, Protocol):
+    """A record that could be read. Its model is its route's: to ask for that takes one call less."""
+
+    @property
+    def scenario(self) -> str: ...
+    @property
+    def route(self) -> Routed: ...
+
+
+class Worked(Protocol):
+    """A request that was worked on, as in `RequestColumns`; `cached` of its `parts` were in the cache."""
+
+    @property
+    def asked(self) -> Read: ...
+    @property
+    def parts(self) -> Sequence[object]: ...
+    @property
+    def tokens(self) -> int: ...
+    @property
+    def unknown_share(self) -> float: ...
+    @property
+    def truncated(self) -> bool: ...
+    @property
+    def cached(self) -> int: ...
+    @property
+    def script(self) -> int: ...
+
+
+Settled = tuple[Worked, Sequence[Row | Fault], int, float, BatchFacts | None, Fault | None, Statistics]
 """A request that was answered or failed: its rows, when that was, how long it waited, in which batch, why it failed."""
 
 
