@@ -56,7 +56,8 @@ SENTENCE = "sentence_embedding"
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on disk. `tokens_max` counts special tokens too; `digest` is the SHA-256 of the weights.
+    """A model on disk. `head` is what it gives; `tokens_max` counts special tokens too; `digest` is the SHA-256 of the
+    weights.
 
     `source` is what it was asked for by: a path, a package, or `org/name@commit`.
     """
@@ -64,6 +65,7 @@ class ModelFolder:
     path: Path
     weights: tuple[Path, ...]
     config: Mapping[str, Any]
+    head: Head
     tokens_max: int
     pooling: Pooling
     normalise: bool
@@ -89,11 +91,14 @@ def find_model(name: str, *, revision: str | None = None, offline: bool = False)
         raise refuse(Refusal.UNSUPPORTED, source, why, "name the folder of a Transformers model")
     pooling, normalise = _modules_of(path, source)
     _refuse_prompt(path, source)
-    return ModelFolder(path, weights, config, _tokens_max(path, config, source), pooling, normalise, source)
+    # A generator or classifier that was saved with a pooling was made an embedder; its architecture's name stayed.
+    head = head_of(config) if pooling is None else Head.VECTORS
+    tokens_max = _tokens_max(path, config, source)
+    return ModelFolder(path, weights, config, head, tokens_max, pooling or Pooling.MEAN, normalise, source)
 
 
 def head_of(config: Mapping[str, Any]) -> Head:
-    """What a model will give, as its configuration tells before it is loaded: by its architecture's name."""
+    """What a model gives by its architecture's name, in its configuration; see `ModelFolder.head` for what it is."""
     said = config.get("architectures")
     names = said if isinstance(said, list) else []
     if any(str(name).endswith("ForSequenceClassification") for name in names):
@@ -166,9 +171,10 @@ def _fetched(name: str, revision: str | None, offline: bool) -> tuple[Path, str]
     return fetch(name, revision, offline=offline).resolve(), f"{name}@{revision}"
 
 
-def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
-    """Pooling and normalising as `modules.json` and its folders say; mean without normalising where there is none."""
-    pooling, normalise = Pooling.MEAN, False
+def _modules_of(path: Path, source: str) -> tuple[Pooling | None, bool]:
+    """Pooling and normalising as `modules.json` and its folders say; None and False where they do not say it."""
+    pooling: Pooling | None = None
+    normalise = False
     for module in read_json(path / "modules.json", source) or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
         said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)

@@ -11,7 +11,7 @@ from inference_workers.models.verdicts import ModelRefused, Refusal
 from inference_workers.ports import Head
 from infra.settings import SettingsError
 from tests.parts import default_model
-from tests.tiny_models import POSITIONS, tiny_bert
+from tests.tiny_models import POSITIONS, tiny_bert, with_modules
 
 
 @pytest.fixture
@@ -137,22 +137,6 @@ def test_pooling_and_normalising_as_the_modules_say(folder):
     assert (model.pooling, model.normalise) == (Pooling.CLS, True)
 
 
-def with_modules(folder, pooling, normalise=None):
-    """The files that sentence-transformers 6.2 saves beside a model."""
-    kinds = ["base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling"]
-    kinds += [] if normalise is None else ["base.modules.normalize.Normalize"]
-    paths = ["", "1_Pooling", "2_Normalize"]
-    modules = [
-        {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.{kind}"}
-        for i, kind in enumerate(kinds)
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    for path, said in (("1_Pooling", pooling), ("2_Normalize", normalise)):
-        if said is not None:
-            (folder / path).mkdir(exist_ok=True)
-            (folder / path / "config.json").write_text(json.dumps(said))
-
-
 @pytest.mark.parametrize(
     ("said", "pooling"),
     [
@@ -241,3 +225,15 @@ def test_positions_after_the_padding_token_are_no_tokens(folder):
 def test_the_head_is_told_by_the_architecture(names, head):
     assert head_of({"architectures": names}) is head
     assert head_of({}) is Head.VECTORS
+
+
+@pytest.mark.parametrize("name", ["Qwen3ForCausalLM", "GPT2LMHeadModel", "BertForSequenceClassification", "BertModel"])
+def test_a_saved_pooling_makes_an_embedder_of_any_architecture(folder, name):
+    say(folder / "config.json", architectures=[name])
+    by_name = head_of({"architectures": [name]})
+    assert find_model(str(folder)).head is by_name
+    with_modules(folder, None)
+    assert find_model(str(folder)).head is by_name, "a Transformer alone says nothing of vectors"
+    with_modules(folder, {"pooling_mode": "lasttoken"}, {})
+    model = find_model(str(folder))
+    assert (model.head, model.pooling, model.normalise) == (Head.VECTORS, Pooling.LAST, True)
