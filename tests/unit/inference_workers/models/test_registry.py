@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 import sys
 
 import pytest
 
 from inference_workers.models.registry import Pooling, find_model, head_of
 from inference_workers.models.verdicts import ModelRefused, Refusal
-from inference_workers.ports import Head
+from inference_workers.ports import Head, Similarity
 from infra.settings import SettingsError
 from tests.parts import default_model
 from tests.tiny_models import POSITIONS, tiny_bert, with_modules
@@ -186,6 +187,35 @@ def test_a_text_before_each_input_is_refused(folder):
     say(path, default_prompt_name="query")
     with pytest.raises(ModelRefused, match=r"default_prompt_name 'query' asks for a text.* Ways out"):
         find_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("said", "normalise", "similarity"),
+    [
+        (None, None, Similarity.COSINE),
+        ("cosine", None, Similarity.COSINE),
+        ("dot", None, Similarity.DOT),
+        ("dot", {}, Similarity.COSINE),  # the same, of vectors of length 1
+        ("euclidean", {}, Similarity.EUCLIDEAN),
+        ("manhattan", None, Similarity.MANHATTAN),
+    ],
+)
+def test_how_vectors_are_compared_is_what_the_model_says(folder, said, normalise, similarity):
+    with_modules(folder, {"pooling_mode": "mean"}, normalise)
+    assert find_model(str(folder)).similarity is Similarity.COSINE
+    say(folder / "config_sentence_transformers.json", similarity_fn_name=said)
+    assert find_model(str(folder)).similarity is similarity
+
+
+@pytest.mark.parametrize("said", ["maxsim", "Dot", "", 5, ["dot"]])
+def test_a_comparison_that_is_not_known_is_refused_where_there_are_vectors(folder, said):
+    say(folder / "config_sentence_transformers.json", similarity_fn_name=said)
+    why = rf"config_sentence_transformers\.json says similarity_fn_name .*{re.escape(str(said))}.*, dot, .* Ways out"
+    with pytest.raises(ModelRefused, match=why) as refusal:
+        find_model(str(folder))
+    assert refusal.value.reason is Refusal.UNSUPPORTED
+    say(folder / "config.json", architectures=["BertForSequenceClassification"])
+    assert find_model(str(folder)).similarity is Similarity.COSINE, "a classifier compares nothing"
 
 
 def test_the_shortest_limit_of_tokens_holds(folder):
