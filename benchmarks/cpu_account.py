@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -72,12 +72,6 @@ class CpuAccount:
                 self._here.inside = False
 
         return measured
-
-    def iterate(self, items: list[Any]) -> Iterator[Any]:
-        """Items, with the time of the loop that goes over them accounted, its body included."""
-        began = self._thread_time()
-        yield from items
-        self._add("iterate", self._thread_time() - began)
 
     def _add(self, name: str, seconds: float) -> None:
         sums: dict[str, tuple[int, float]] | None = getattr(self._here, "sums", None)

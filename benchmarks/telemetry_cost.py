@@ -37,10 +37,11 @@ HOOKS = (
     "inference_workers.telemetry.observer:Observer.folded",
     "inference_workers.telemetry.observer:Observer.told",
     "inference_workers.telemetry.observer:Observer.sample",
+    "inference_workers.telemetry.accumulator:TelemetryAccumulator.add_settled",
     "inference_workers.telemetry.accumulator:TelemetryAccumulator.add_all",
     "inference_workers.telemetry.accumulator:TelemetryAccumulator.take",
-    "inference_workers.telemetry.accumulator:TelemetryAccumulator.seconds_until_due",
     "inference_workers.answers.records:Answers.telemetry",
+    "infra.progress:Receipts.settle",
 )
 """Calls that telemetry and metrics alone need. A test says when one has got another name."""
 SEND = "infra.outbox:Outbox.send"
@@ -110,18 +111,12 @@ class Meter:
         accounted = self.account.wrap(plain)
         meter = self
 
-        class Settled(list[Any]):
-            """Receipts: going over them, to settle each, is telemetry's cost too."""
-
-            def __iter__(self) -> Any:
-                return meter.account.iterate(list(super().__iter__()))
-
         def send(box: Any, outgoing: Any, receipts: Any, **named: Any) -> Any:
             meter.sent_bytes += len(outgoing.value)
             if outgoing.topic != TELEMETRY.name:
                 return plain(box, outgoing, receipts, **named)
             meter.telemetry_bytes += len(outgoing.value)
-            return accounted(box, outgoing, Settled(receipts), **named)
+            return accounted(box, outgoing, receipts, **named)
 
         setattr(outbox, name, send)
 

@@ -97,7 +97,7 @@ class WorkerSettings(ModelSettings):
         "67108864 holds 32,000 vectors of 384 numbers. Off by default: hits hide how fast a model is.",
     )
     telemetry_flush_ms: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=500,
+        default=1_000,
         description="Longest time that an outcome waits to be told, milliseconds. An event of many requests costs the "
         "worker and the jobs less a request; a worker that dies leaves so much to be answered again.",
     )

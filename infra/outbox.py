@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from infra.ports import Clock, DeliveryCallback, Fatal, InvalidRecord, Publisher, RetryLater
-from infra.progress import Progress, Receipt
+from infra.progress import Progress, Receipt, Receipts
 
 LOG = logging.getLogger(__name__)
 BACK_OFF_SECONDS = (0.1, 5.0)
@@ -34,7 +34,7 @@ class Outgoing:
 class _Item:
     what: str
     publish: Callable[[DeliveryCallback], None]
-    receipts: Sequence[Receipt]
+    receipts: Sequence[Receipt | Receipts]
     size: int
     instead: Callable[[], Outgoing] | None
     since: float
@@ -66,7 +66,7 @@ class Outbox:
     def send(
         self,
         outgoing: Outgoing,
-        receipts: Sequence[Receipt],
+        receipts: Sequence[Receipt | Receipts],
         *,
         instead: Callable[[], Outgoing] | None = None,
     ) -> None:
@@ -80,10 +80,14 @@ class Outbox:
         self._add(_Item(outgoing.topic, publish, receipts, size, instead, self.clock.monotonic()))
 
     def send_with(
-        self, what: str, publish: Callable[[DeliveryCallback], None], receipts: Sequence[Receipt], size: int
+        self, what: str, publish: Callable[[DeliveryCallback], None], receipts: Sequence[Receipt | Receipts], size: int
     ) -> None:
         """The same for a record that something else publishes, such as a dead letter of `size` bytes."""
         self._add(_Item(what, publish, receipts, size, None, self.clock.monotonic()))
+
+    def send_now(self) -> None:
+        """Let what was sent go out at once: nothing more is coming that could go with it."""
+        self.publisher.send_now()
 
     def collect(self) -> None:
         """Settle what was confirmed, publish again what failed and is due. Call it often; does not block."""
@@ -104,11 +108,9 @@ class Outbox:
 
     def take_delivery_seconds(self) -> list[float]:
         """How long each record took from being handed over to its delivery, tries again included, since last asked;
-        the newest TIMES_KEPT. On any one thread."""
-        seconds = []
-        while self._seconds:
-            seconds.append(self._seconds.popleft())
-        return seconds
+        the newest TIMES_KEPT. On the thread that collects."""
+        seconds, self._seconds = self._seconds, deque(maxlen=TIMES_KEPT)
+        return list(seconds)
 
     def is_full(self) -> bool:
         """True while nothing should be added."""

@@ -72,6 +72,10 @@ class Publisher(Protocol):
         InvalidRecord when the record is refused at once (too large), Fatal when this publisher cannot publish any
         more. Then `on_delivery` is called exactly once."""
 
+    def send_now(self) -> None:
+        """What was handed over goes out without waiting for more to go with it. Blocks for some milliseconds at most;
+        what is not delivered by then is delivered later."""
+
     def flush(self, timeout_seconds: float) -> int:
         """Wait until everything handed over is delivered or failed; returns how many are still pending."""
 

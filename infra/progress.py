@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -20,6 +20,22 @@ class Receipt:
 
     def is_alive(self) -> bool:
         """False when the partition was given up since: the record is somebody else's, answer nothing."""
+        return not self.progress.closed
+
+
+@dataclass(frozen=True, slots=True)
+class Receipts:
+    """Records of one partition that owe a delivery together: as a `Receipt` of each."""
+
+    progress: Progress
+    offsets: Sequence[int]
+
+    def settle(self) -> None:
+        """The delivery is durable."""
+        self.progress.settle_all(self.offsets)
+
+    def is_alive(self) -> bool:
+        """See `Receipt.is_alive`."""
         return not self.progress.closed
 
 
@@ -52,15 +68,21 @@ class Progress:
 
     def settle(self, offset: int) -> None:
         """One delivery of an offset is durable. Ignored after `close`. Raises ValueError for one settled too often."""
+        self.settle_all((offset,))
+
+    def settle_all(self, offsets: Iterable[int]) -> None:
+        """One delivery of each of these offsets is durable; see `settle`."""
         if self.closed:
             return
-        owed = self._owed.get(offset, 0)
-        if owed == 0:
-            raise ValueError(f"{self.topic}[{self.partition}]: offset {offset} was settled more often than it owes")
-        self._owed[offset] = owed - 1
-        while self._begun and self._owed[self._begun[0][0]] == 0:
-            done, _ = self._begun.popleft()
-            del self._owed[done]
+        owed, begun = self._owed, self._begun
+        for offset in offsets:
+            left = owed.get(offset, 0)
+            if left == 0:
+                raise ValueError(f"{self.topic}[{self.partition}]: offset {offset} was settled more often than it owes")
+            owed[offset] = left - 1
+        while begun and owed[begun[0][0]] == 0:
+            done, _ = begun.popleft()
+            del owed[done]
             self._next_offset = done + 1
 
     def owes_all_of_any(self, offsets: Iterable[int]) -> bool:

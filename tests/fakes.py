@@ -79,12 +79,15 @@ class FakePublisher:
     """A Publisher on a FakeBroker. `fail` scripts the next deliveries: an exception, or None to deliver.
 
     With `hold=True` deliveries wait for `release()`, so that a test decides what is durable when it crashes.
+    `sent_now` counts what had been handed over each time that it was told not to wait for more.
     """
 
     def __init__(self, broker: FakeBroker, *, hold: bool = False) -> None:
         self.broker = broker
         self.fail: list[Exception | None] = []
         self.hold = hold
+        self.sent_now: list[int] = []
+        self._handed_over = 0
         self._held: list[Callable[[], None]] = []
 
     def publish(
@@ -100,6 +103,7 @@ class FakePublisher:
         if len(value or b"") + len(key or b"") > 2 * self.broker.record_bytes_max:
             raise InvalidRecord(f"{topic}: message size too large")
         failure = self.fail.pop(0) if self.fail else None
+        self._handed_over += 1
 
         def deliver() -> None:
             if failure is not None:
@@ -120,6 +124,9 @@ class FakePublisher:
         batch, self._held = self._held[:count], self._held[len(self._held) if count is None else count :]
         for deliver in batch:
             deliver()
+
+    def send_now(self) -> None:
+        self.sent_now.append(self._handed_over)
 
     def flush(self, timeout_seconds: float) -> int:
         return len(self._held)

@@ -15,7 +15,7 @@ from inference_workers.ports import Item, Tokens
 from inference_workers.tasks.inputs import Expired
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
-from inference_workers.telemetry.accumulator import Line, TelemetryAccumulator, Told, Unread
+from inference_workers.telemetry.accumulator import Line, Settled, TelemetryAccumulator, Unread
 from inference_workers.telemetry.served_page import BatchFacts
 from infra.dead_letters import DeadLetters
 from infra.logs import traced
@@ -42,14 +42,14 @@ class Outcomes:
     def finished(self, one: Ready, outbox: Outbox) -> None:
         """Nothing of a request is to be computed: answer it with the rows that are there, or say what failed."""
         rows, queue_ms = rows_in_order(one, {}), one.queue_ms(self.clock.now_ms())
-        self.telemetry.add_all([line_of(self.answered(one, rows, outbox, batch=None, queue_ms=queue_ms))])
+        self.telemetry.add_settled([self.answered(one, rows, outbox, batch=None, queue_ms=queue_ms)])
 
     def answered(
         self, one: Ready, rows: Sequence[Row | Fault], outbox: Outbox, *, batch: BatchFacts | None, queue_ms: float
     ) -> Settled:
         """All parts of a request are there, in order: answer it, or say what failed. What became of it is handed back
-        for `line_of` instead of being noted. To answer a whole batch and note its outcomes then takes less time than to
-        do both for each: the processor's cache holds one of the two programs."""
+        for `TelemetryAccumulator.add_settled` instead of being noted. To answer a whole batch and note its outcomes
+        then takes less time than to do both for each: the processor's cache holds one of the two programs."""
         asked, now_ms = one.asked, self.clock.now_ms()
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
         if fault is not None:
@@ -141,53 +141,13 @@ class Outcomes:
         self._logged_ms, self._unlogged = now_ms, 0
 
 
-Settled = tuple[Ready, Sequence[Row | Fault], int, float, BatchFacts | None, Fault | None, Statistics]
-"""A request that was answered or failed: its rows, when that was, how long it waited, in which batch, why it failed."""
-
-
-def line_of(settled: Settled) -> Told:
-    """What telemetry tells of it."""
-    one, rows, now_ms, queue_ms, batch, fault, statistics = settled
-    asked, norm, direction = one.asked, 0.0, 0
-    if fault is None:
-        outcome, error, stack = Outcome.ANSWERED, "", ""
-        first = rows[0]
-        if isinstance(first, Row):
-            norm, direction = first.norm if len(rows) == 1 else _mean_norm(rows), first.direction
-    else:
-        outcome, error, stack = Outcome.FAILED, fault.code, fault.fingerprint
-    return (
-        asked,
-        outcome,
-        now_ms,
-        now_ms - asked.appended_ms,
-        queue_ms,
-        batch,
-        one.tokens,
-        one.unknown_share,
-        one.truncated,
-        one.cached / len(one.parts),
-        norm,
-        statistics,
-        error,
-        stack,
-        one.script,
-        direction,
-    )
-
-
-def _mean_norm(rows: Sequence[Row | Fault]) -> float:
-    norms = [row.norm for row in rows if isinstance(row, Row)]
-    return sum(norms) / len(norms) if norms else 0.0
-
-
 def batch_facts(
     model: ModelRef, plan: BatchPlan, members: Sequence[Ready], arrangement: Arrangement, computed: Computed, depth: int
 ) -> BatchFacts:
     """What is told of a batch but for `post_ms`; `depth` requests waited when it was closed."""
     items = arrangement.items
-    tokens = sum([len(item.ids) or item.cost for item in items])
-    if items and items[0].sampling is not None:
+    tokens = sum([item.cost for item in items])
+    if items and items[0].sampling is not None:  # their cost counts what they may generate
         tokens = sum([len(item.ids) or 1 for item in items]) + sum(map(_fed_back, computed.results))
     return BatchFacts(
         model=model,

@@ -5,13 +5,15 @@ Every request passes here: its numbers are copied, and columns are made for a wh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from inference_workers.batching.compute import Fault, Row
 from inference_workers.ports import Place
 from inference_workers.tasks.statistics import NONE, Statistics
 from inference_workers.telemetry.served_page import (
+    ANSWERED,
     BYTES_PER_CHARACTER,
     LARGEST_ROW_BYTES,
     OUTCOME_NUMBERS,
@@ -22,12 +24,17 @@ from inference_workers.telemetry.served_page import (
     packed,
     served,
 )
-from infra.progress import Progress, Receipt
+from infra.progress import Progress, Receipt, Receipts
 from schemas.predictions import ModelRef
 from schemas.telemetry import Outcome, ProcessSample, WorkerRef
 
+if TYPE_CHECKING:
+    from inference_workers.admission.requests import Ready
+
 NEW = -2
 """Not in an event's table yet."""
+NEVER_MS = 2**63 - 1
+FAILED = OUTCOME_NUMBERS[Outcome.FAILED]
 
 
 class Consumed(Protocol):
@@ -74,25 +81,8 @@ class Line(NamedTuple):
     direction: int = 0
 
 
-Told = tuple[
-    Consumed,
-    Outcome,
-    int,
-    float,
-    float,
-    BatchFacts | None,
-    int,
-    float,
-    bool,
-    float,
-    float,
-    Statistics,
-    str,
-    str,
-    int,
-    int,
-]
-"""A `Line` as a plain tuple: most requests make one, and to name its parts takes several times as long."""
+Settled = tuple["Ready", Sequence[Row | Fault], int, float, BatchFacts | None, Fault | None, Statistics]
+"""A request that was answered or failed: its rows, when that was, how long it waited, in which batch, why it failed."""
 
 
 @dataclass(slots=True, eq=False)
@@ -114,6 +104,8 @@ class TelemetryAccumulator:
 
     def __init__(self, worker: WorkerRef, flush_ms: int) -> None:
         """`flush_ms`: longest wait of an outcome."""
+        self.look_ms = NEVER_MS
+        """When `take` has something to give: it need not be called before, unless the clock was set back."""
         self._worker = worker
         self._flush_ms = flush_ms
         # One assignment of a partition is one `Progress`: an offset that comes back after a rebalance has another one,
@@ -122,81 +114,109 @@ class TelemetryAccumulator:
         self._full: list[Page] = []
         self._due_ms: int | None = None
 
-    def add_all(self, lines: Iterable[Told]) -> None:
-        """Offsets' outcomes. A record's receipt is handed back with the event that tells it."""
-        for (
-            record,
-            outcome,
-            now_ms,
-            total_ms,
-            queue_ms,
-            batch,
-            tokens,
-            unknown_share,
-            truncated,
-            cached,
-            output_norm,
-            statistics,
-            error,
-            fingerprint,
-            script,
-            direction,
-        ) in lines:
-            receipt, scenario, model, request_id = record.receipt, record.scenario, record.model, record.request_id
-            page = self._open.get(receipt.progress)
-            if page is None:
-                page = self._opened(receipt.progress, record.identity, now_ms)
-            # The three tables are looked up here and not by a method: a call takes longer than the looking up.
-            scenario_place = -1 if scenario is None else page.scenarios.get(scenario, NEW)
-            model_place = -1 if model is None else page.models.get(id(model), NEW)
-            batch_place = -1 if batch is None else page.batches.get(id(batch), NEW)
-            if scenario is not None and scenario_place == NEW:
-                scenario_place = page.new_scenario(scenario)
-            if model is not None and model_place == NEW:
-                model_place = page.new_model(model)
-            if batch is not None and batch_place == NEW:
-                batch_place = page.new_batch(batch)
-            page.rows.append(
-                packed(
-                    record.identity[3],
-                    record.appended_ms,
-                    scenario_place,
-                    model_place,
-                    batch_place,
-                    record.inputs,
-                    record.input_bytes,
-                    tokens,
-                    OUTCOME_NUMBERS[outcome],
-                    script,
-                    direction,
-                    queue_ms,
-                    total_ms,
-                    unknown_share,
-                    output_norm,
-                    cached,
-                    statistics.confidence,
-                    statistics.margin,
-                    statistics.entropy,
-                    truncated,
-                )
+    def add_all(self, lines: Iterable[Line]) -> None:
+        """Offsets' outcomes. Their receipts are handed back with the event that tells them."""
+        for line in lines:
+            record, batch, statistics = line.record, line.batch, line.statistics
+            page = self._page_of(record, line.now_ms)
+            row = packed(
+                record.identity[3],
+                record.appended_ms,
+                -1 if record.scenario is None else page.place_of_scenario(record.scenario),
+                -1 if record.model is None else page.place_of_model(record.model),
+                -1 if batch is None else page.place_of_batch(batch),
+                record.inputs,
+                record.input_bytes,
+                line.tokens,
+                OUTCOME_NUMBERS[line.outcome],
+                line.script,
+                line.direction,
+                line.queue_ms,
+                line.total_ms,
+                line.unknown_share,
+                line.output_norm,
+                line.cached,
+                statistics.confidence,
+                statistics.margin,
+                statistics.entropy,
+                line.truncated,
             )
-            if error or fingerprint:
-                page.trouble[len(page.receipts)] = error, fingerprint
-            page.receipts.append(receipt)
+            page.add(row, record.request_id, line.error, line.fingerprint)
+            self._close_full(page, record.receipt.progress)
+
+    def add_settled(self, settled: Iterable[Settled]) -> None:
+        """The same for requests that were answered or failed, which are nearly all: a batch in one go. Written out,
+        because calls, tuples and names of a line took longer than what is done here."""
+        open_pages = self._open
+        for one, rows, now_ms, queue_ms, batch, fault, statistics in settled:
+            asked = one.asked
+            receipt, model, appended_ms = asked.receipt, asked.route.ref, asked.appended_ms
+            outcome, error, stack, norm, direction = ANSWERED, "", "", 0.0, 0
+            if fault is not None:
+                outcome, error, stack = FAILED, fault.code, fault.fingerprint
+            elif isinstance(first := rows[0], Row):
+                norm, direction = first.norm if len(rows) == 1 else _mean_norm(rows), first.direction
+            page = open_pages.get(receipt.progress)
+            if page is None:
+                page = self._page_of(asked, now_ms)
+            scenario_place = page.scenarios.get(asked.scenario, NEW)
+            model_place = page.models.get(id(model), NEW)
+            batch_place = -1 if batch is None else page.batches.get(id(batch), NEW)
+            if scenario_place == NEW:
+                scenario_place = page.place_of_scenario(asked.scenario)
+            if model_place == NEW:
+                model_place = page.place_of_model(model)
+            if batch is not None and batch_place == NEW:
+                batch_place = page.place_of_batch(batch)
+            row = packed(
+                receipt.offset,
+                appended_ms,
+                scenario_place,
+                model_place,
+                batch_place,
+                asked.inputs,
+                asked.input_bytes,
+                one.tokens,
+                outcome,
+                one.script,
+                direction,
+                queue_ms,
+                now_ms - appended_ms,
+                one.unknown_share,
+                norm,
+                one.cached / len(one.parts) if one.cached else 0.0,
+                statistics.confidence,
+                statistics.margin,
+                statistics.entropy,
+                one.truncated,
+            )
+            request_id = asked.request_id
+            if error or stack:
+                page.trouble[len(page.rows)] = error, stack
+            page.rows.append(row)
             page.request_ids.append(request_id)
             page.bytes_left -= ROW_BYTES + BYTES_PER_CHARACTER * (len(request_id) + len(error))
             if page.bytes_left < LARGEST_ROW_BYTES:
-                self._full.append(self._open.pop(receipt.progress))
+                self._close_full(page, receipt.progress)
 
-    def _opened(self, progress: Progress, place: Place, now_ms: int) -> Page:
-        page = self._open[progress] = Page(place)
-        if self._due_ms is None:
-            self._due_ms = now_ms + self._flush_ms
+    def _page_of(self, record: Consumed, now_ms: int) -> Page:
+        progress = record.receipt.progress
+        page = self._open.get(progress)
+        if page is None:
+            page = self._open[progress] = Page(record.identity, progress)
+            if self._due_ms is None:
+                self._due_ms = now_ms + self._flush_ms
+                self.look_ms = min(self.look_ms, self._due_ms)
         return page
+
+    def _close_full(self, page: Page, progress: Progress) -> None:
+        if page.bytes_left < LARGEST_ROW_BYTES:
+            self._full.append(self._open.pop(progress))
+            self.look_ms = 0
 
     def take(
         self, now_ms: int, *, everything: bool = False, sample: Callable[[], ProcessSample | None] = lambda: None
-    ) -> list[tuple[Served, list[Receipt]]]:
+    ) -> list[tuple[Served, Receipts]]:
         """Events that are due, with the receipts of the offsets that they tell: full ones, and all once the oldest
         outcome has waited for long enough. `everything` does not wait. `sample` is asked only when there are some."""
         due = everything or (self._due_ms is not None and self._wait_ms(self._due_ms, now_ms) == 0)
@@ -207,16 +227,14 @@ class TelemetryAccumulator:
             # All partitions together: the numbers of all events are then made in one go, which costs a third.
             pages += self._open.values()
             self._open, self._due_ms = {}, None
+        self.look_ms = NEVER_MS if self._due_ms is None else self._due_ms
         if not pages:
             return []
         events = served(pages, self._worker, sample())
-        return [(event, page.receipts) for event, page in zip(events, pages, strict=True)]
-
-    def seconds_until_due(self, now_ms: int) -> float | None:
-        """When `take` has something to give, or None while there is nothing."""
-        if self._full:
-            return 0.0
-        return None if self._due_ms is None else self._wait_ms(self._due_ms, now_ms) / 1000
+        return [
+            (event, Receipts(page.progress, event.column("offset").tolist()))
+            for event, page in zip(events, pages, strict=True)
+        ]
 
     def _wait_ms(self, due_ms: int, now_ms: int) -> int:
         """0 also when the clock was set back since: outcomes would wait until it is as late as it was."""
@@ -224,4 +242,9 @@ class TelemetryAccumulator:
         return left if 0 < left <= self._flush_ms else 0
 
     def __len__(self) -> int:
-        return sum(len(page.receipts) for page in (*self._open.values(), *self._full))
+        return sum(len(page.rows) for page in (*self._open.values(), *self._full))
+
+
+def _mean_norm(rows: Sequence[Row | Fault]) -> float:
+    norms = [row.norm for row in rows if isinstance(row, Row)]
+    return sum(norms) / len(norms) if norms else 0.0

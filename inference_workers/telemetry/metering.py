@@ -122,10 +122,9 @@ class WorkerMeters:
             self._series(table, numbers == number, names)
         return int((table.answered | table.batched).sum())
 
-    def published(self, seconds: Sequence[float]) -> None:
-        """So long did deliveries take, see `Outbox.take_delivery_seconds`."""
-        if seconds:
-            metrics.PUBLISH_SECONDS.observe_all(seconds)
+    def published(self, seconds: npt.NDArray[np.float64]) -> None:
+        """So long did deliveries [n] take, see `Outbox.take_delivery_seconds`."""
+        metrics.PUBLISH_SECONDS.observe_all(seconds)
 
     def loaded(self, model: ModelRef, seconds: float) -> None:
         """A model is loaded, warm and checked."""

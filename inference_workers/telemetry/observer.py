@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from inference_workers.deployments.routing import RoutingTable
 from inference_workers.scaling.pace import Pace
 from inference_workers.telemetry.metering import WorkerMeters
@@ -21,7 +23,7 @@ from infra.ports import Clock
 from schemas.predictions import ModelRef
 from schemas.telemetry import ProcessSample
 
-TURN_MS = 100
+TURN_MS = 250
 METER_SECONDS = 1.0
 METER_EVENTS_MAX = 200
 """Telemetry events and batches are counted together, once a second or when there are so many: each costs less."""
@@ -50,7 +52,10 @@ class Observer:
         self._outbox: Outbox | None = None
         self._events: list[Served] = []
         self._batches: list[BatchFacts] = []
-        self._meter_due, self._turn_due_ms = 0.0, 0
+        self.look_ms = 0
+        """Before then `turned` need not be called while something waits, unless the clock was set back: a look every
+        TURN_MS shows the same. But a moment without anything waiting is never missed, for it is spare time."""
+        self._meter_due = 0.0
         self._waiting = self._waiting_bytes = 0
         metrics.QUEUE_DEPTH.follow(lambda: self._waiting)
         metrics.QUEUE_BYTES.follow(lambda: self._waiting_bytes)
@@ -80,13 +85,6 @@ class Observer:
         self._count_events()
         self._meters.retired(model)
 
-    def is_due(self, waiting: int, now_ms: int) -> bool:
-        """Whether `turned` wants to be called. A busy loop comes round hundreds of times a second, and a look every
-        TURN_MS shows the same; but a moment without anything waiting is never missed, for it is spare time."""
-        # Not before the last look either: a clock that is put back is no reason to wait.
-        soon = self._turn_due_ms - TURN_MS <= now_ms < self._turn_due_ms
-        return not waiting or not self._waiting or not soon
-
     def turned(
         self,
         *,
@@ -102,7 +100,7 @@ class Observer:
         of all was taken so long ago. Others that were polled and not looked at yet do not count, nor those that the
         cache answers."""
         now = self._clock.monotonic()
-        self._turn_due_ms = self._clock.now_ms() + TURN_MS
+        self.look_ms = self._clock.now_ms() + TURN_MS if waiting else 0
         self._outbox, self._waiting, self._waiting_bytes = outbox, waiting, waiting_bytes
         self.readiness.turn(now)
         if self._is_stopping():
@@ -143,8 +141,8 @@ class Observer:
             self.pace.done(self._meters.served(events))
 
     def _publish_ms(self) -> float | None:
-        seconds = [] if self._outbox is None else self._outbox.take_delivery_seconds()
-        if not seconds:
+        seconds = np.array([] if self._outbox is None else self._outbox.take_delivery_seconds())
+        if not len(seconds):
             return None
         self._meters.published(seconds)
-        return 1000 * sum(seconds) / len(seconds)
+        return 1000 * float(seconds.mean())

@@ -18,7 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from inference_workers.ports import Place
-from infra.progress import Receipt
+from infra.progress import Progress
 from schemas.predictions import ModelRef
 from schemas.telemetry import (
     REQUESTS_PER_EVENT_MAX,
@@ -102,8 +102,8 @@ class Page:
     costs more than all else."""
 
     place: Place
+    progress: Progress
     rows: list[bytes] = field(default_factory=list)
-    receipts: list[Receipt] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     trouble: dict[int, tuple[str, str]] = field(default_factory=dict)
     scenarios: dict[str, int] = field(default_factory=dict)
@@ -114,29 +114,38 @@ class Page:
     bytes_left: int = EVENT_BYTES_MAX
     """Below `LARGEST_ROW_BYTES` the event is full."""
 
-    def new_scenario(self, name: str) -> int:
-        """Its place in the event's table, where it was not."""
-        self.scenarios[name] = place = len(self.scenarios)
+    def add(self, row: bytes, request_id: str, error: str, fingerprint: str) -> None:
+        """One more outcome, `packed`."""
+        if error or fingerprint:
+            self.trouble[len(self.rows)] = error, fingerprint
+        self.rows.append(row)
+        self.request_ids.append(request_id)
+        self.bytes_left -= ROW_BYTES + BYTES_PER_CHARACTER * (len(request_id) + len(error))
+
+    def place_of_scenario(self, name: str) -> int:
+        """Its place in the event's table, where it is put if it was not there."""
+        place = self.scenarios.setdefault(name, len(self.scenarios))
         if len(self.scenarios) >= SCENARIOS_MAX:
             self.bytes_left = 0
         return place
 
-    def new_model(self, ref: ModelRef) -> int:
-        """Its place in the event's table, where it was not."""
-        self.models[id(ref)] = place = len(self.model_refs)
-        self.model_refs.append(ref)
+    def place_of_model(self, ref: ModelRef) -> int:
+        """The same of a model."""
+        place = self.models.setdefault(id(ref), len(self.model_refs))
+        if place == len(self.model_refs):
+            self.model_refs.append(ref)
         if len(self.model_refs) >= MODELS_MAX:
             self.bytes_left = 0
         return place
 
-    def new_batch(self, facts: BatchFacts) -> int:
-        """Its place in the event's table, where it was not. Its model goes to the other table, where that was not: a
-        batch that only failures came of names its model too."""
-        self.batches[id(facts)] = place = len(self.batch_facts)
-        self.batch_facts.append(facts)
-        self.bytes_left -= BATCH_BYTES
-        if id(facts.model) not in self.models:
-            self.new_model(facts.model)
+    def place_of_batch(self, facts: BatchFacts) -> int:
+        """The same of a batch. Its model goes to the other table: a batch that only failures came of names its model
+        too."""
+        place = self.batches.setdefault(id(facts), len(self.batch_facts))
+        if place == len(self.batch_facts):
+            self.batch_facts.append(facts)
+            self.bytes_left -= BATCH_BYTES
+            self.place_of_model(facts.model)
         return place
 
 
@@ -185,8 +194,10 @@ class Served:
     def _request_columns(self) -> dict[str, object]:
         count = len(self)
         told: dict[str, object] = {}
-        for name, column in (*zip(WHOLE, self.whole, strict=True), *zip(REAL, self.real, strict=True)):
-            told[name] = [] if name in OPTIONAL and not column.any() else column
+        for names, columns in ((WHOLE, self.whole), (REAL, self.real)):
+            used: NDArray[np.bool_] = np.any(columns, axis=1)
+            for name, column, some in zip(names, columns, used.tolist(), strict=True):
+                told[name] = column if some or name not in OPTIONAL else []
         numbers = self.column("outcome")
         done = not numbers.any()  # nearly always
         told["outcome"] = [OUTCOMES[0].value] * count if done else [OUTCOMES[it].value for it in numbers.tolist()]

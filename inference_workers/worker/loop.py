@@ -13,7 +13,7 @@ from inference_workers.admission.admit import Admission
 from inference_workers.admission.lanes import Lane, Lanes
 from inference_workers.admission.requests import Denied, Ready, Unusable, append_time_ms
 from inference_workers.answers.newcomers import Newcomers
-from inference_workers.answers.outcomes import Outcomes, batch_facts, line_of, rows_in_order, size_of
+from inference_workers.answers.outcomes import Outcomes, batch_facts, rows_in_order, size_of
 from inference_workers.batching.cache import ResultCache
 from inference_workers.batching.compute import PREFETCHED_MAX, Compute, Computed, Row
 from inference_workers.batching.planner import Arrangement, BatchPlan, arrange
@@ -25,7 +25,7 @@ from inference_workers.telemetry.served_page import Served
 from infra.batch_loop import PartitionSet
 from infra.outbox import Outbox
 from infra.ports import Clock, Record
-from infra.progress import Receipt
+from infra.progress import Receipt, Receipts
 from schemas.telemetry import Outcome, ProcessSample
 
 DELIVERIES_PER_RECORD = 2
@@ -92,7 +92,8 @@ class InferenceWork:
         self._incoming_bytes = 0
         self._started: dict[int, _Started] = {}
         self._tickets = 0
-        self._untold: list[tuple[Served, Sequence[Receipt]]] = []
+        self._untold: list[tuple[Served, Receipts]] = []
+        self._stepped_ms = 0
         admission.lookup, self._images = self._lookup, admission.images
         admission.was_answered = newcomers.was_answered
 
@@ -143,31 +144,39 @@ class InferenceWork:
         for ticket, computed in (done := self._compute.collect()):
             self._started[ticket].lane.learn(computed.exhausted_tokens)
         self._switch()
+        sent_before = outbox.pending
         if start:
             self._admit(outbox)
             self._start(outbox)
         for ticket, computed in done:  # told of while the next batch is computed
             self._fold(self._started.pop(ticket), computed, outbox)
+        if outbox.pending > sent_before:  # the answers of a batch, all at once: to gather more would only delay them
+            outbox.send_now()
         now_ms = self._clock.now_ms()
         last = not start and self._compute.under_way() == 0
-        self._untold += self._outcomes.telemetry.take(now_ms, everything=last, sample=self._sample)
+        steady, self._stepped_ms = self._stepped_ms <= now_ms, now_ms  # else the clock was set back
+        # A busy loop comes round hundreds of times a second: what is not due is not even called.
+        if last or not steady or now_ms >= self._outcomes.telemetry.look_ms:
+            self._untold += self._outcomes.telemetry.take(now_ms, everything=last, sample=self._sample)
         told = self._tell(outbox, now_ms) if self._untold else []
         if self._observer is not None:
             if told:
                 self._observer.told(told)
-            self._turned(self._observer, outbox, now_ms)
+            waiting = len(self._lanes)
+            if not (steady and waiting and now_ms < self._observer.look_ms):
+                self._turned(self._observer, outbox, now_ms, waiting + self._images.waiting())
         return self._seconds_until_next(now_ms, start=start)
 
     def _tell(self, outbox: Outbox, now_ms: int) -> list[Served]:
         """Send the telemetry of which every answer is in Kafka: a death must not leave it telling of others."""
         told, waiting = [], []
         for event, receipts in self._untold:
-            if not receipts[0].is_alive():
+            if not receipts.is_alive():
                 continue  # who has the partition now finds what was answered, and tells of it
-            if receipts[0].progress.owes_all_of_any(event.column("offset").tolist()):
+            if receipts.progress.owes_all_of_any(receipts.offsets):
                 waiting.append((event, receipts))
                 continue
-            outbox.send(self._outcomes.answers.telemetry(event, now_ms), receipts)
+            outbox.send(self._outcomes.answers.telemetry(event, now_ms), [receipts])
             told.append(event)
         self._untold = waiting
         return told
@@ -175,10 +184,7 @@ class InferenceWork:
     def _sample(self) -> ProcessSample | None:
         return None if self._observer is None else self._observer.sample()
 
-    def _turned(self, observer: Observer, outbox: Outbox, now_ms: int) -> None:
-        waiting = len(self._lanes) + self._images.waiting()
-        if not observer.is_due(waiting, now_ms):
-            return
+    def _turned(self, observer: Observer, outbox: Outbox, now_ms: int, waiting: int) -> None:
         started = self._started.values()
         held = [append_time_ms(record, now_ms) for record, _, _ in self._incoming] if self._newcomers.asks() else []
         first = [*self._lanes.first_appended_ms(), *self._images.first_appended_ms(), *held]
@@ -195,9 +201,8 @@ class InferenceWork:
     def _seconds_until_next(self, now_ms: int, *, start: bool) -> float:
         if start and self._incoming and self._newcomers.may_ask():
             return 0.0
-        due = self._outcomes.telemetry.seconds_until_due(now_ms)
         longest = BUSY_SECONDS if self._images else IDLE_SECONDS
-        seconds = longest if due is None else min(due, longest)
+        seconds = min(longest, max(0, self._outcomes.telemetry.look_ms - now_ms) / 1000)
         if self._compute.under_way():
             return min(seconds, PREFETCHED_SECONDS if self._compute.under_way() > PREFETCHED_MAX else BUSY_SECONDS)
         batch_due = self._lanes.seconds_until_due(now_ms)
@@ -307,7 +312,7 @@ class InferenceWork:
             rows = rows_in_order(one, results)
             told.append(self._outcomes.answered(one, rows, outbox, batch=facts, queue_ms=queue_ms))
         facts.post_ms = (self._clock.monotonic() - start) * 1000
-        self._outcomes.telemetry.add_all(map(line_of, told))
+        self._outcomes.telemetry.add_settled(told)
         if self._observer is not None:
             self._observer.folded(facts)
 

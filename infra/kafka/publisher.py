@@ -19,6 +19,8 @@ PUBLISH_BUFFER_RECORDS = 100_000
 PUBLISH_BUFFER_KIB = 65_536
 """Bounds the memory of undelivered records; a full buffer blocks `publish`."""
 PUBLISH_WAIT_SECONDS = 30.0
+SEND_NOW_SECONDS = 0.002
+"""How long `send_now` waits: with less, the client's own thread has hardly woken up to send."""
 
 
 class KafkaPublisher:
@@ -68,6 +70,10 @@ class KafkaPublisher:
                 self._producer.poll(0.05)
             except KafkaException as error:
                 raise sorted_error(error, topic) from None
+
+    def send_now(self) -> None:
+        """See `Publisher.send_now`."""
+        self._producer.flush(SEND_NOW_SECONDS)  # the client lets nothing linger while somebody waits in it
 
     def flush(self, timeout_seconds: float) -> int:
         """See `Publisher.flush`."""

@@ -188,7 +188,9 @@ def names_of_the_data(text: str) -> list[str]:
 
 
 def test_no_series_or_file_of_the_data_is_named_where_they_are_scored_and_no_label_is_read():
-    files = sorted((ROOT / "stream_jobs").rglob("*.py"))
+    """But where people's own files are read, which is where such columns are left out."""
+    reading = ROOT / "stream_jobs" / "history"
+    files = sorted(path for path in (ROOT / "stream_jobs").rglob("*.py") if reading not in path.parents)
     assert len(files) > 100
     texts = {path.relative_to(ROOT).as_posix(): path.read_text() for path in files}
     assert {name: found for name, text in texts.items() if (found := names_of_the_data(text))} == {}

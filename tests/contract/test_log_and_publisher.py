@@ -242,3 +242,19 @@ def test_a_topic_made_again_has_another_id(kafka, unique, until):
     assert real.cluster.topic_id(unique) != first
     assert real.cluster.cluster_id
     real.close()
+
+
+def test_what_is_to_be_sent_now_does_not_wait_for_company(kafka, unique, until):
+    real, topic = Real(kafka), declared(unique)
+    KafkaTopicAdmin(real.cluster).carry_out(CreateTopic(topic, 1, 1, topic.config()))
+    patient = KafkaPublisher(kafka, client_id="test", linger_ms=60_000)
+    delivered = []
+    patient.publish(unique, b"x", on_delivery=lambda offset, error: delivered.append((offset, error)))
+
+    def sent():
+        patient.send_now()
+        return delivered
+
+    assert until(sent, "a record that would linger for a minute") == [(0, None)]
+    patient.close()
+    real.close()

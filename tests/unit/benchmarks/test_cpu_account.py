@@ -63,14 +63,6 @@ def test_threads_that_call_at_once_have_sums_of_their_own():
     assert [name for name in account.by_call if name.endswith("call")] == list(account.by_call)
 
 
-def test_the_body_of_a_loop_over_items_is_accounted():
-    ticks = Ticks()
-    account = CpuAccount(ticks)
-    for _ in account.iterate([1, 2, 3]):
-        ticks.now += 1.0
-    assert account.seconds == 3.0
-
-
 def test_what_telemetry_calls_is_still_called_so():
     for hook in (*HOOKS, SEND):
         owner, name = find(hook)

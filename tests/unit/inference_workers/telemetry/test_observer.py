@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from inference_workers.telemetry.observer import METER_EVENTS_MAX, TURN_MS, Observer
+from inference_workers.telemetry.observer import METER_EVENTS_MAX, Observer
 from inference_workers.telemetry.served_page import BatchFacts
 from infra import metrics
 from infra.health import Code, HealthPolicy
@@ -167,25 +167,6 @@ def test_the_cache_is_shown(worker):
     worker.observer.follow_cache(lambda: 1_234, lambda: 5)
     assert metrics.CACHE_BYTES.labels().read() == 1_234
     assert metrics.CACHE_EVICTIONS.labels().read() == 5
-
-
-def test_a_busy_loop_is_looked_at_now_and_then_and_an_idle_one_always(worker):
-    def due(waiting):
-        return worker.observer.is_due(waiting, worker.clock.now_ms())
-
-    def look(waiting):
-        worker.observer.turned(waiting=waiting, waiting_bytes=0, computing=0, oldest_seconds=None, outbox=worker.outbox)
-
-    look(5)
-    assert not due(5)
-    assert due(0), "a moment without anything waiting is never missed"
-    look(0)
-    assert due(5), "nor is the first that waits after one"
-    look(5)
-    worker.clock.advance(TURN_MS / 1000)
-    assert due(5)
-    look(5)
-    assert worker.observer.is_due(5, worker.clock.now_ms() - 3_600_000), "a clock that is put back holds nothing up"
 
 
 def test_an_idle_worker_shows_its_process(worker):

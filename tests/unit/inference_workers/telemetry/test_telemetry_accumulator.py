@@ -4,7 +4,7 @@ import pytest
 
 from inference_workers.ports import Place
 from inference_workers.tasks.statistics import Statistics
-from inference_workers.telemetry.accumulator import Line, TelemetryAccumulator
+from inference_workers.telemetry.accumulator import NEVER_MS, Line, TelemetryAccumulator
 from inference_workers.telemetry.served_page import EVENT_BYTES_MAX, MODELS_MAX
 from infra.progress import Progress, Receipt
 from schemas.predictions import ModelRef
@@ -50,24 +50,24 @@ def add(telemetry):
 
 
 def test_events_are_due_together_after_the_flush_time_one_a_partition(telemetry, add):
-    assert telemetry.seconds_until_due(0) is None
+    assert telemetry.look_ms == NEVER_MS
     add(0, 10)
     add(0, 50, partition=1)
-    assert (telemetry.seconds_until_due(20), telemetry.take(209)) == (0.19, [])
+    assert (telemetry.look_ms, telemetry.take(209)) == (210, [])
     (first, receipts), (second, _) = telemetry.take(210)
-    assert (first.place.partition, first.column("offset"), [one.offset for one in receipts]) == (0, [0], [0])
+    assert (first.place.partition, first.column("offset"), receipts.offsets) == (0, [0], [0])
     assert decoded(second).partition == 1
-    assert (len(telemetry), telemetry.seconds_until_due(300)) == (0, None)
+    assert (len(telemetry), telemetry.look_ms) == (0, NEVER_MS)
     add(1, 500)
-    assert (telemetry.take(699), telemetry.seconds_until_due(600)) == ([], 0.1)
+    assert (telemetry.take(699), telemetry.look_ms) == ([], 700)
     assert len(telemetry.take(699, everything=True)) == 1
 
 
 def test_a_clock_that_is_set_back_keeps_no_outcome_until_it_is_as_late_again(telemetry, add):
     add(0, 600_000)
-    assert (telemetry.take(600_199), telemetry.seconds_until_due(600_199)) == ([], 0.001)
-    assert telemetry.seconds_until_due(50) == 0
+    assert telemetry.take(600_199) == []
     assert len(telemetry.take(50)) == 1
+    assert telemetry.look_ms == NEVER_MS
 
 
 def test_each_event_has_the_rows_of_its_own_partition(telemetry, add):
@@ -104,8 +104,9 @@ def test_offsets_rise_and_batches_and_scenarios_are_indexed(telemetry, add):
 def test_an_event_holds_so_many_rows_at_most(telemetry, add):
     for offset in range(REQUESTS_PER_EVENT_MAX + 1):
         add(offset)
-    assert telemetry.seconds_until_due(0) == 0.0
+    assert telemetry.look_ms == 0
     [(event, _)] = telemetry.take(0)
+    assert telemetry.look_ms == 200
     assert 0.9 * REQUESTS_PER_EVENT_MAX < len(event) <= REQUESTS_PER_EVENT_MAX
     assert len(telemetry) == REQUESTS_PER_EVENT_MAX + 1 - len(event)
 

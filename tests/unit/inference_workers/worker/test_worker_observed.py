@@ -1,11 +1,12 @@
 """The worker's own loop with an observer: a compute thread that hangs is seen though the loop goes round."""
 
 import json
+from itertools import pairwise
 
 import pytest
 
 from inference_workers.deployments.switching import Deployments
-from inference_workers.telemetry.observer import Observer
+from inference_workers.telemetry.observer import TURN_MS, Observer
 from inference_workers.worker.loop import Models
 from infra import metrics
 from infra.health import Code, HealthPolicy
@@ -42,6 +43,30 @@ def world(observer):
 def ask(world, count):
     for number in range(count):
         world.broker.append(REQUESTS.name, json.dumps({"input": f"red shoes {number}"}).encode(), partition=0)
+
+
+def test_a_busy_loop_is_looked_at_now_and_then_and_an_idle_one_always(world, observer):
+    looks, plainly = [], observer.turned
+
+    def turned(**what):
+        looks.append((world.clock.now_ms(), what["waiting"]))
+        plainly(**what)
+
+    observer.turned = turned
+    world.run(10)
+    assert len(looks) >= 10, "while nothing waits, at each turn"
+    looks.clear()
+    world.compute.held = True
+    ask(world, 30)  # more than the batches under way hold, so that some wait
+    world.run(200)
+    busy = [at for at, waiting in looks if waiting]
+    assert len(busy) > 3
+    assert all(TURN_MS <= later - at < TURN_MS + 20 for at, later in pairwise(busy))
+    first = world.clock.now_ms()
+    looks.clear()
+    world.at_poll = {50: lambda: world.clock.advance(-3_600)}
+    world.run(100)
+    assert any(at < first - 3_000_000 for at, _ in looks), "a clock that is set back holds nothing up"
 
 
 def test_a_compute_thread_that_hangs_makes_the_worker_not_ready(world, observer):

@@ -20,3 +20,14 @@ def test_the_next_batch_is_handed_over_before_the_last_is_told_of():
     world.run(60)
     assert told_by_then == [0, 0]
     assert len(world.predictions()) == 2
+
+
+def test_a_batchs_answers_are_sent_at_once_and_only_they():
+    world = World()
+    for text in ("red", "blue", "boots"):
+        world.ask(f'{{"input": "{text}"}}')
+    world.ask("no JSON", partition=1)
+    world.at_poll = {30: lambda: world.ask('{"input": "shoes"}')}
+    world.run(60)
+    dead_letter, answers, telemetry = 1, 3, 2
+    assert world.publisher.sent_now == [dead_letter, dead_letter + answers, dead_letter + answers + telemetry + 1]
