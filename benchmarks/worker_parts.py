@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.embedding_job import BATCHES, SAMPLE, EmbeddingJob
 from benchmarks.hot_swap_part import hot_swap
-from benchmarks.latency_part import latency
+from benchmarks.latency_part import latency_rounds
 from benchmarks.memory_part import memory_use
 from benchmarks.our_engine import model_path, wait_limit_ms
 from benchmarks.queries import Queries, texts_of_random_length
@@ -70,9 +70,10 @@ class WorkerBench:
         if "telemetry" in parts:
             self._say("what telemetry costs")
             texts = self._job.texts[:TELEMETRY_REQUESTS_MAX]
-            figures |= telemetry_figures(telemetry_cost(kafka, self._served, texts))
+            costs = [telemetry_cost(kafka, self._served, texts) for _ in range(self._plan.repeat)]
+            figures |= telemetry_figures(costs)
         if "latency" in parts:
-            figures |= self._latency(kafka, figures["kafka_to_kafka_per_second"] / self._plan.workers)
+            figures |= self._latency(kafka)
         if "memory" in parts:
             figures |= self._memory(kafka)
         if "swap" in parts:
@@ -93,13 +94,13 @@ class WorkerBench:
         rounds.absent |= absent
         return throughput_figures(rounds)
 
-    def _latency(self, kafka: KafkaSettings, capacity_per_second: float) -> Figures:
+    def _latency(self, kafka: KafkaSettings) -> Figures:
         self._say("latency at half load")
-        found = latency(
+        found = latency_rounds(
             kafka,
             self._served,
             self._job.texts,
-            capacity_per_second=capacity_per_second,
+            repeat=self._plan.repeat,
             seconds=self._plan.latency_seconds,
             wait_limit_ms=wait_limit_ms(),
             seed=SEED,
@@ -166,4 +167,4 @@ def requests_for(per_second: float) -> int:
 
 def with_what_they_need(parts: frozenset[str]) -> frozenset[str]:
     """The parts, and the throughput where one builds on it: peers are compared with it, half load is half of it."""
-    return parts | {"throughput"} if parts & {"peers", "latency", "swap"} else parts
+    return parts | {"throughput"} if parts & {"peers", "swap"} else parts

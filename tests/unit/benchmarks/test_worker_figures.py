@@ -68,10 +68,18 @@ def test_without_peers_the_ratio_is_null():
 
 
 def test_the_latency_promise():
-    kept = Latency(100.0, GOOD, 12.0, 5, 41.0)
-    broken = Latency(100.0, GOOD, 10.0, 5, 35.0)
-    assert latency_figures(kept)["latency_at_half_load"]["p99_within_bound"] is True
-    assert latency_figures(broken)["latency_at_half_load"]["p99_within_bound"] is False
+    kept, broken = (Latency(100.0, GOOD, 12.0, 5, bound_ms) for bound_ms in (41.0, 35.0))
+    lost = Latency(100.0, replace(GOOD, unanswered=1), 12.0, 5, 41.0)
+    for rounds, within in (
+        ([kept], True),
+        ([broken], False),
+        ([broken, kept, kept], True),
+        ([kept, kept, lost], False),
+    ):
+        found = latency_figures(rounds)["latency_at_half_load"]
+        assert found["p99_within_bound"] is within
+        assert found["bound_ms"] == (35.0 if rounds == [broken] else 41.0)
+    assert found["p99_over_bound"]["values"] == pytest.approx([GOOD.p99_ms / 41.0] * 3, rel=1e-4)
 
 
 def test_a_batch_told_on_several_partitions_counts_once():
@@ -94,7 +102,7 @@ def test_a_batch_told_on_several_partitions_counts_once():
 def test_people_read_every_figure_and_what_was_not_measured():
     figures = (
         throughput_figures(ROUNDS)
-        | telemetry_figures(TelemetryCost(4.321, 1_000.0, 0.004321, 123.4))
+        | telemetry_figures([TelemetryCost(us, 1_000.0, us / 1_000.0, 123.4) for us in (9.0, 4.321, 3.0)])
         | memory_figures(MemoryUse(10, None, 5))
         | hot_swap_figures(HotSwap(GOOD, GOOD, 0, 0, {"1": 5, "swap-1": 7}))
     )
@@ -146,7 +154,7 @@ def test_the_busiest_thread_computes_waits_or_is_blocked(tmp_path):
 
 
 def test_a_part_brings_what_it_builds_on():
-    assert with_what_they_need(frozenset({"latency"})) == {"latency", "throughput"}
+    assert with_what_they_need(frozenset({"swap"})) == {"swap", "throughput"}
     assert with_what_they_need(frozenset({"memory"})) == {"memory"}
     assert (requests_for(10.0), requests_for(1_000.0), requests_for(1e6)) == (2_000, 15_000, 300_000)
 
