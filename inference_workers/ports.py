@@ -21,6 +21,15 @@ class Head(StrEnum):
     TOKENS = "tokens"
 
 
+class Similarity(StrEnum):
+    """How well two vectors fit each other, more is better: what sentence-transformers calls `similarity_fn_name`."""
+
+    COSINE = "cosine"
+    DOT = "dot"
+    EUCLIDEAN = "euclidean"
+    MANHATTAN = "manhattan"
+
+
 class Place(NamedTuple):
     """A request's identity (`schemas.base.Identity`) as a tuple: millions of them are made, and each is checked by
     being a position in a log."""

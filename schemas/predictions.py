@@ -46,7 +46,8 @@ class EmbeddingNumbers(Part):
 class Ranked(Part):
     """One ranked item: its number in the request's `input`, from 0, and its score; higher fits better.
 
-    A cross-encoder's score is a probability, 0 to 1; otherwise it is the cosine of two vectors, -1 to 1.
+    A cross-encoder's score is a probability, 0 to 1; otherwise it is how the model's own files say that two vectors are
+    compared: the cosine, -1 to 1; the dot product; or a negative distance, 0 at most.
     """
 
     index: Annotated[int, Field(ge=0, le=63)]

@@ -78,7 +78,9 @@ def _config_of(kind: str, changed: dict[str, Any]) -> Any:
         return transformers.DistilBertConfig(**{**DISTIL_SIZES, **changed})
     if kind.startswith("GPT2"):
         return transformers.GPT2Config(**{**GPT2_SIZES, **changed})
-    family = next(one for one in ("Bert", "Roberta", "Llama") if kind.startswith(one))
+    family = next(one for one in ("Bert", "Roberta", "Llama", "Qwen3") if kind.startswith(one))
+    if family == "Qwen3":
+        changed = {"num_key_value_heads": 2, "head_dim": 16, **changed}
     return getattr(transformers, f"{family}Config")(**{**SIZES, "eos_token_id": END, **changed})
 
 

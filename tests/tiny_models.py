@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -16,7 +17,6 @@ from tokenizers.processors import TemplateProcessing
 
 from inference_workers.loading.device import DeviceFacts
 from inference_workers.loading.load import Outside
-from inference_workers.models.registry import head_of
 from inference_workers.ports import Forward, Head, Tokens
 from tests.fakes import FakeClock
 
@@ -48,6 +48,23 @@ def tiny_bert(
     (folder / "config.json").write_text(json.dumps(config))
     write_tokeniser(folder)
     return folder
+
+
+def with_modules(folder: Path, pooling: dict[str, Any] | None, normalise: dict[str, Any] | None = None) -> None:
+    """The files that sentence-transformers 6.2 saves beside a model. `pooling` None: a Transformer alone."""
+    kinds = ["base.modules.transformer.Transformer"]
+    kinds += [] if pooling is None else ["sentence_transformer.modules.pooling.Pooling"]
+    kinds += [] if normalise is None else ["base.modules.normalize.Normalize"]
+    paths = ["", "1_Pooling", "2_Normalize"]
+    modules = [
+        {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    for path, said in (("1_Pooling", pooling), ("2_Normalize", normalise)):
+        if said is not None:
+            (folder / path).mkdir(exist_ok=True)
+            (folder / path / "config.json").write_text(json.dumps(said))
 
 
 def bert_weights(random: np.random.Generator, labels: int, layers: int) -> dict[str, np.ndarray]:
@@ -166,7 +183,7 @@ class Engines:
             raise self.error
         weights = {name: weight for path in model.weights for name, weight in load_file(path).items()}
         labels = tuple(model.config.get("id2label", {}).values())
-        self.made.append(NumpyEngine(head_of(model.config), weights, **self.options))
+        self.made.append(NumpyEngine(model.head, weights, **self.options))
         return TinyEngine(self.made[-1], labels)
 
     def device(self, settings):

@@ -160,7 +160,7 @@ class Admission:
             if cost > self.request_tokens_max:
                 raise OverLimit(f"{cost} tokens, at most {self.request_tokens_max} are taken of a request")
         except Refused as refusal:
-            return Denied(asked, refusal)
+            return Denied(asked, refusal, draft.reading_ms)
         parts, cached = self._known(prepared, route.servable)
         costs = tuple(part.cost for part in parts if isinstance(part, Item))
         head_start_ms = self.head_starts_ms.get(asked.scenario, 0)

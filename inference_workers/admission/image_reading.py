@@ -32,6 +32,10 @@ class _Reading:
     spans: list[tuple[float, float]] = field(default_factory=list)
     """From when to when each of its images was read."""
 
+    def reading_ms(self) -> float:
+        """While any of them was read; a read that is not done yet is not known of."""
+        return 1000 * seconds_covered(self.spans)
+
 
 @dataclass(slots=True)
 class _Drafts:
@@ -121,6 +125,7 @@ class ImageReading:
                 deadline_ms = one.draft.asked.deadline_ms
                 if deadline_ms is not None and deadline_ms < now_ms:
                     one.draft.refusal = Expired(now_ms - deadline_ms, "its images were read")
+                    one.draft.reading_ms = one.reading_ms()
                     found.append(self._leave(drafts, number))
         return found
 
@@ -132,18 +137,19 @@ class ImageReading:
             if one is None:
                 continue  # refused, late or dropped meanwhile
             drafts = self._drafts_of(one.draft)
+            one.spans.append((start, end))
             if isinstance(image, Refused):
                 one.draft.refusal = image
+                one.draft.reading_ms = one.reading_ms()
                 found.append(self._leave(drafts, number))
                 continue
             one.draft.parts[place] = image
             one.missing -= 1
-            one.spans.append((start, end))
             size = _bytes_of(image)
             one.bytes_held += size
             drafts.held_bytes += size
             if not one.missing:
-                one.draft.reading_ms = 1000 * seconds_covered(one.spans)
+                one.draft.reading_ms = one.reading_ms()
                 found.append(self._leave(drafts, number))
             elif one.draft.shadow and one.bytes_held > SHADOW_BYTES_MAX:
                 self._leave(drafts, number)  # no lane would keep it

@@ -61,7 +61,7 @@ class Draft:
     tokenised: list[Tokenised] = field(default_factory=list)
     tokenise_ms: float = 0.0
     reading_ms: float = 0.0
-    """While at least one of its images was being read; known when all are."""
+    """While at least one of its images was being read; known when all are, or one was refused, or it is too late."""
     script: int = 0
     refusal: Refused | None = None
 
@@ -117,10 +117,12 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """A request that could be read and is not computed: failed, or shed when it is over a limit."""
+    """A request that could be read and is not computed: failed, or shed when it is over a limit. `reading_ms` see
+    `Draft`."""
 
     asked: Asked
     refusal: Refused
+    reading_ms: float = 0.0
 
     @property
     def is_shed(self) -> bool:

@@ -100,22 +100,21 @@ class Outcomes:
         """A request whose deadline passed before it could be computed, which is now, or was `at_ms`."""
         at_ms = self.clock.now_ms() if at_ms is None else at_ms
         expired = Expired(at_ms - (one.asked.deadline_ms or at_ms), "it could be computed")
-        self._shed(one.asked, expired.code, str(expired), outbox)
+        self._shed(one.asked, expired.code, str(expired), one.reading_ms, outbox)
 
     def denied(self, one: Denied, outbox: Outbox) -> None:
         """A request that is not computed here: shed when it is over a limit, else failed."""
         asked, refusal = one.asked, one.refusal
         if one.is_shed:
-            self._shed(asked, refusal.code, str(refusal), outbox)
+            self._shed(asked, refusal.code, str(refusal), one.reading_ms, outbox)
             return
         now_ms = self.clock.now_ms()
         fault = Fault(refusal.code, str(refusal)[:2_000], "")
         self._log_failure(asked, fault, now_ms)
         outbox.send(self.answers.failed(asked, fault, now_ms), [asked.receipt])
-        waited_ms = now_ms - asked.appended_ms
-        self.telemetry.add_all(
-            [Line(asked, Outcome.FAILED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=fault.code)]
-        )
+        total_ms = now_ms - asked.appended_ms
+        queue_ms = total_ms - one.reading_ms
+        self.telemetry.add_all([Line(asked, Outcome.FAILED, now_ms, total_ms, queue_ms, error=fault.code)])
 
     def given_up_before(self, asked: Asked, earlier: Earlier) -> None:
         """A request that another worker has failed or shed, and not told of: its answer is there, and stands."""
@@ -139,13 +138,11 @@ class Outcomes:
         outcome = Line(read, Outcome.DEAD_LETTERED, now_ms, waited_ms, waited_ms, error=error.reason.value)
         self.telemetry.add_all([outcome])
 
-    def _shed(self, asked: Asked, reason: str, message: str, outbox: Outbox) -> None:
+    def _shed(self, asked: Asked, reason: str, message: str, reading_ms: float, outbox: Outbox) -> None:
         now_ms = self.clock.now_ms()
         outbox.send(self.answers.shed(asked, reason, message, now_ms), [asked.receipt])
-        waited_ms = now_ms - asked.appended_ms
-        self.telemetry.add_all(
-            [Line(asked, Outcome.SHED, now_ms, total_ms=waited_ms, queue_ms=waited_ms, error=reason)]
-        )
+        total_ms = now_ms - asked.appended_ms
+        self.telemetry.add_all([Line(asked, Outcome.SHED, now_ms, total_ms, total_ms - reading_ms, error=reason)])
 
     def of_shadow(self, one: Ready, rows: Sequence[Row | Fault]) -> None:
         """A shadow was computed. Nobody is answered; that its model fails is said all the same, now and then."""

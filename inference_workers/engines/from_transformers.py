@@ -42,11 +42,16 @@ def load(kind: str, model: ModelFolder, placement: Placement) -> Any:
 
 
 class PaddedEncoder:
-    """An `Encoder`: the last hidden states of any encoder."""
+    """An `Encoder`: the last hidden states of any encoder, or of a decoder without what makes tokens of its states.
+
+    Padding comes after the tokens. Where attention is causal no token sees it, and positions count from 0 as alone.
+    """
 
     def __init__(self, model: ModelFolder, placement: Placement) -> None:
         self._placement = placement
         self._model = load("AutoModel", model, placement)
+        # A decoder would keep every layer's keys and values for tokens to come, and here none do.
+        self._model.config.use_cache = False
         self._inputs = _Inputs(self._model, limit_of(model.config), placement)
         if placement.compiled:
             self._model.compile(dynamic=True)

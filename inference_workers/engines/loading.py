@@ -13,7 +13,7 @@ from inference_workers.engines.bert import BertEncoder, is_plain_bert
 from inference_workers.engines.logits import BertClassifier, LogitEngine, is_multi_label
 from inference_workers.engines.placement import Placement, placement_of
 from inference_workers.engines.vectors import VectorEngine
-from inference_workers.models.registry import ModelFolder, head_of
+from inference_workers.models.registry import ModelFolder
 from inference_workers.ports import Engine, EngineError, Head, Item, Sampling
 from inference_workers.spec import WorkerSettings, check_limits, refused
 
@@ -43,7 +43,7 @@ def load_engine(settings: WorkerSettings, model: ModelFolder) -> LoadedEngine:
     Raises SettingsError for what cannot work here; EngineError when the model cannot compute; what Transformers raises,
     or KeyError, for weights that do not fit the configuration.
     """
-    head = head_of(model.config)
+    head = model.head
     check_limits(settings, model.tokens_max)
     placement = placement_of(settings, head)
     engine: Engine

@@ -109,7 +109,8 @@ def _of_labels(expected: Classification, found: Classification, tolerance: float
 
 
 def _of_ranking(expected: Sequence[Ranked], found: Sequence[Output], tolerance: float) -> Deviation:
-    """By score: two items can then only change places when their expected scores are within two tolerances."""
+    """By score: two items can then only change places when their expected scores are within two tolerances. A dot
+    product or a distance is compared with its own size where that is above 1."""
     score = {one.index: one.score for one in found if isinstance(one, Ranked)}
     missing = [one.index for one in expected if one.index not in score]
     if missing:
@@ -117,7 +118,7 @@ def _of_ranking(expected: Sequence[Ranked], found: Sequence[Output], tolerance: 
     return max(
         (
             Deviation(
-                abs(score[one.index] - one.score),
+                abs(score[one.index] - one.score) / max(1.0, abs(one.score)),
                 tolerance,
                 f"item {one.index} has score {score[one.index]:.4f}, expected {one.score:.4f}",
             )

@@ -34,7 +34,8 @@ class Tolerance(Part):
         description="1 - cosine. float32 on other machines differs by 1e-6, bfloat16 by 1e-4, a wrong model by 0.1.",
     )
     score: Annotated[float, Field(ge=0.0, le=2.0)] = Field(
-        default=0.02, description="Difference of a probability or of an item's score when ranked."
+        default=0.02,
+        description="Difference of a probability or of an item's score when ranked; of a score above 1, its share.",
     )
 
 

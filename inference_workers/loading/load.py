@@ -161,6 +161,7 @@ def _load(
             labels=loaded.labels,
             multi_label=loaded.multi_label,
             classifies=model.config.get("problem_type") != "regression",
+            similarity=model.similarity,
             images=loaded.images,
             variant=f"{model.path}|{model.pooling}|{model.normalise}",
             read_image=_image_reader(settings, model) if loaded.images else None,

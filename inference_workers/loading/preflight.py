@@ -11,7 +11,7 @@ from inference_workers.golden import Golden, golden_for
 from inference_workers.loading.device import DeviceFacts
 from inference_workers.models.forecast import Forecast, forecast, shape_of, shortage
 from inference_workers.models.manifest import check_manifest, read_manifest
-from inference_workers.models.registry import ModelFolder, find_model, head_of
+from inference_workers.models.registry import ModelFolder, find_model
 from inference_workers.models.tokenise import Tokeniser
 from inference_workers.models.verdicts import LoadFacts, Refusal, refuse
 from inference_workers.models.weight_headers import weight_facts
@@ -80,7 +80,7 @@ def memory_forecast(model: ModelFolder, settings: WorkerSettings, here: DeviceFa
     return forecast(
         weight_facts(model.weights, model.source),
         model.config,
-        head_of(model.config),
+        model.head,
         dtype=here.dtype,
         device=here.device,
         tokens=settings.batch_tokens_max,

@@ -8,7 +8,7 @@ from typing import Any
 
 from inference_workers.golden import Golden
 from inference_workers.models.forecast import Forecast, shape_of
-from inference_workers.models.registry import ModelFolder, head_of
+from inference_workers.models.registry import ModelFolder
 from inference_workers.models.servable import TASKS
 from inference_workers.models.verdicts import LoadFacts, ModelRefused
 from inference_workers.models.weight_headers import WeightFacts
@@ -52,7 +52,7 @@ def report_of(found: Findings) -> dict[str, Any]:
         "message": "" if refusal is None else str(refusal),
         "folder": None if model is None else str(model.path),
         **_of_folder(model),
-        "tasks": None if model is None else sorted(found.tasks or TASKS[head_of(model.config)]),
+        "tasks": None if model is None else sorted(found.tasks or TASKS[model.head]),
         "labels": list(found.labels),
         "parameters": None if weights is None else weights.parameters,
         "weights_bytes": None if weights is None else weights.total_bytes,
@@ -74,7 +74,7 @@ def _of_folder(model: ModelFolder | None) -> dict[str, Any]:
     shape = shape_of(model.config)
     return {
         "type": model.config["model_type"],
-        "head": head_of(model.config).value,
+        "head": model.head.value,
         "tokens_max": model.tokens_max,
         "layers": shape.layers,
         "hidden": shape.hidden,

@@ -13,7 +13,7 @@ from typing import Any
 from inference_workers.models.file_hashes import digest_of
 from inference_workers.models.files import FILES_MAX, PICKLES, below, read_json, read_object, refuse_unsafe, weights_of
 from inference_workers.models.verdicts import ModelRefused, Refusal, refuse
-from inference_workers.ports import Head
+from inference_workers.ports import Head, Similarity
 
 TOKENS_FALLBACK = 512
 """Longest input where no file of the model says one."""
@@ -52,11 +52,14 @@ POOLING_MODES = {
 """What `pooling_mode` calls them, since sentence-transformers 6."""
 SENTENCE = "sentence_embedding"
 """What sentence-transformers calls the one vector that comes of a text."""
+SENTENCE_FILE = "config_sentence_transformers.json"
+"""Where it says how its vectors are compared, and what is put before a text."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model on disk. `tokens_max` counts special tokens too; `digest` is the SHA-256 of the weights.
+    """A model on disk. `head` is what it gives; `tokens_max` counts special tokens too; `digest` is the SHA-256 of the
+    weights. `similarity` is how its vectors are compared.
 
     `source` is what it was asked for by: a path, a package, or `org/name@commit`.
     """
@@ -64,9 +67,11 @@ class ModelFolder:
     path: Path
     weights: tuple[Path, ...]
     config: Mapping[str, Any]
+    head: Head
     tokens_max: int
     pooling: Pooling
     normalise: bool
+    similarity: Similarity = Similarity.COSINE
     source: str = ""
 
     @property
@@ -89,11 +94,23 @@ def find_model(name: str, *, revision: str | None = None, offline: bool = False)
         raise refuse(Refusal.UNSUPPORTED, source, why, "name the folder of a Transformers model")
     pooling, normalise = _modules_of(path, source)
     _refuse_prompt(path, source)
-    return ModelFolder(path, weights, config, _tokens_max(path, config, source), pooling, normalise, source)
+    # A generator or classifier that was saved with a pooling was made an embedder; its architecture's name stayed.
+    head = head_of(config) if pooling is None else Head.VECTORS
+    return ModelFolder(
+        path,
+        weights,
+        config,
+        head,
+        _tokens_max(path, config, source),
+        pooling or Pooling.MEAN,
+        normalise,
+        _similarity_of(path, source, normalise=normalise) if head is Head.VECTORS else Similarity.COSINE,
+        source,
+    )
 
 
 def head_of(config: Mapping[str, Any]) -> Head:
-    """What a model will give, as its configuration tells before it is loaded: by its architecture's name."""
+    """What a model gives by its architecture's name, in its configuration; see `ModelFolder.head` for what it is."""
     said = config.get("architectures")
     names = said if isinstance(said, list) else []
     if any(str(name).endswith("ForSequenceClassification") for name in names):
@@ -166,9 +183,10 @@ def _fetched(name: str, revision: str | None, offline: bool) -> tuple[Path, str]
     return fetch(name, revision, offline=offline).resolve(), f"{name}@{revision}"
 
 
-def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
-    """Pooling and normalising as `modules.json` and its folders say; mean without normalising where there is none."""
-    pooling, normalise = Pooling.MEAN, False
+def _modules_of(path: Path, source: str) -> tuple[Pooling | None, bool]:
+    """Pooling and normalising as `modules.json` and its folders say; None and False where they do not say it."""
+    pooling: Pooling | None = None
+    normalise = False
     for module in read_json(path / "modules.json", source) or []:
         kind = str(module.get("type", "")).rpartition(".")[2]
         said = read_object(below(path, str(module.get("path", "")), source) / "config.json", source)
@@ -188,12 +206,24 @@ def _modules_of(path: Path, source: str) -> tuple[Pooling, bool]:
 
 def _refuse_prompt(path: Path, source: str) -> None:
     """Raise ModelRefused where sentence-transformers would put a text before each input by itself."""
-    said = read_object(path / "config_sentence_transformers.json", source)
+    said = read_object(path / SENTENCE_FILE, source)
     prompts, default = said.get("prompts"), said.get("default_prompt_name")
     if isinstance(prompts, Mapping) and prompts.get(default):
         why = f"its default_prompt_name {default!r} asks for a text before each input, which is not served"
         ways_out = "set it to null, and have requests begin with that text; or serve another model"
         raise refuse(Refusal.UNSUPPORTED, source, why, ways_out)
+
+
+def _similarity_of(path: Path, source: str, *, normalise: bool) -> Similarity:
+    """How sentence-transformers' `similarity` compares the model's vectors: by cosine where its files say nothing."""
+    said = read_object(path / SENTENCE_FILE, source).get("similarity_fn_name")
+    if said is not None and said not in list(Similarity):
+        why = f"{SENTENCE_FILE} says similarity_fn_name {str(said)[:100]!r}, and vectors are compared by "
+        ways_out = "set it to one of these, or to null for cosine; or serve another model"
+        raise refuse(Refusal.UNSUPPORTED, source, why + ", ".join(Similarity), ways_out)
+    found = Similarity.COSINE if said is None else Similarity(said)
+    # Of vectors of length 1 the dot product is the cosine, which telemetry can read.
+    return Similarity.COSINE if found is Similarity.DOT and normalise else found
 
 
 def _pooling_of(said: Mapping[str, Any], source: str) -> Pooling:

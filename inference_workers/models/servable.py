@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from inference_workers.models.tokenise import Tokeniser
-from inference_workers.ports import Engine, Head, Item
+from inference_workers.ports import Engine, Head, Item, Similarity
 from schemas.predictions import ModelRef
 from schemas.requests import ImageReference, Task
 
@@ -26,7 +26,7 @@ class Servable:
     """A loaded, warmed and checked model. `labels` are the names of its logits; `device` is told in telemetry.
 
     `multi_label` says that each logit is a probability of its own (sigmoid), else they share one (softmax); without
-    `classifies` they are no probabilities at all, and only rank.
+    `classifies` they are no probabilities at all, and only rank. `similarity` is how its vectors are compared.
     """
 
     ref: ModelRef
@@ -37,6 +37,7 @@ class Servable:
     labels: Sequence[str] = ()
     multi_label: bool = False
     classifies: bool = True
+    similarity: Similarity = Similarity.COSINE
     images: bool = False
     read_image: Callable[[ImageReference], Item] | None = None
     """Reads an image that a request names, as this model wants it; None where no folder is set. Raises Refused."""

@@ -13,7 +13,7 @@ import numpy as np
 from inference_workers.batching.compute import Row
 from inference_workers.models.servable import Servable
 from inference_workers.models.tokenise import Tokenised
-from inference_workers.ports import Head, Item, Sampling
+from inference_workers.ports import Head, Item, Sampling, Similarity
 from schemas.base import DecodeError
 from schemas.requests import ImageReference, InferenceRequested, Input, TypedInput
 from schemas.vectors import decode_vector
@@ -134,7 +134,9 @@ def _typed(one: TypedInput, request: InferenceRequested, servable: Servable) -> 
         kind = "an image" if one.embedding is None else "an embedding"
         raise Refused("unsupported_input", f"{kind} is for embed and rerank, not for {request.task}")
     if one.embedding is not None:
-        return _given(one.embedding)
+        # Where more than the direction is compared, a vector that the model gave before must keep its length.
+        as_given = request.task == "rerank" and servable.similarity is not Similarity.COSINE
+        return _given(one.embedding, as_given=as_given)
     assert one.image is not None  # one of the three is there: the schema says so
     if not servable.images:
         raise Refused("unsupported_input", f"{servable.ref.name} reads no images")
@@ -143,8 +145,8 @@ def _typed(one: TypedInput, request: InferenceRequested, servable: Servable) -> 
     return one.image
 
 
-def _given(embedding: str | list[float]) -> Row:
-    """A ready-made vector, normalised to length 1; its own length as the norm. Raises Refused."""
+def _given(embedding: str | list[float], *, as_given: bool) -> Row:
+    """A ready-made vector, normalised to length 1 or as it is; its own length as the norm. Raises Refused."""
     try:
         numbers = decode_vector(embedding) if isinstance(embedding, str) else embedding
     except DecodeError as error:
@@ -154,6 +156,8 @@ def _given(embedding: str | list[float]) -> Row:
     if not len(vector) or not np.isfinite(vector).all():
         raise Refused("bad_embedding", "the vector is empty or holds NaN or infinity as float32")
     norm = math.sqrt(float(np.square(vector.astype(np.float64)).sum()))
+    if as_given:
+        return Row(vector, norm)
     wide = vector.astype(np.float64)
     return Row((wide / norm if norm > 0 else wide).astype(np.float32), norm)
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from inference_workers.batching.compute import Row
 from inference_workers.models.servable import Servable
-from inference_workers.ports import Head, WrongShape
+from inference_workers.ports import Head, Similarity, WrongShape
 from inference_workers.tasks.classify import classification_of, probabilities_of
 from inference_workers.tasks.embed import embeddings_of
 from inference_workers.tasks.generate import generated_of
-from inference_workers.tasks.rerank import cosines, probability_of, ranking_of, ranking_statistics
+from inference_workers.tasks.rerank import probability_of, ranking_of, ranking_statistics, similarities
 from inference_workers.tasks.statistics import NONE, Statistics, mean_of, statistics_of
 from schemas.requests import EncodingFormat, Task
 
@@ -36,7 +36,9 @@ def outputs_of(wanted: Wanted, rows: Sequence[Row], servable: Servable) -> tuple
         return [*embeddings_of([row.value for row in rows], wanted.encoding_format)], NONE
     if wanted.task == "rerank":
         scores = _scores(rows, servable)
-        return [*ranking_of(scores, wanted.top_n)], ranking_statistics(scores)
+        # A dot product or a distance says which item fits best, and nothing of how well: it has no largest value.
+        statistics = ranking_statistics(scores) if servable.similarity is Similarity.COSINE else NONE
+        return [*ranking_of(scores, wanted.top_n)], statistics
     if wanted.task == "classify":
         wrong = {len(row.value) for row in rows} - {len(servable.labels)}
         if wrong:
@@ -50,5 +52,5 @@ def outputs_of(wanted: Wanted, rows: Sequence[Row], servable: Servable) -> tuple
 
 def _scores(rows: Sequence[Row], servable: Servable) -> list[float]:
     if servable.engine.head is Head.VECTORS:
-        return cosines(rows[0].value, [row.value for row in rows[1:]])
+        return similarities(rows[0].value, [row.value for row in rows[1:]], servable.similarity)
     return [probability_of(float(row.value[0])) for row in rows]

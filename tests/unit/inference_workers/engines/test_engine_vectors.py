@@ -9,11 +9,12 @@ from inference_workers.engines.from_transformers import PaddedEncoder
 from inference_workers.engines.loading import load_engine, weights_of
 from inference_workers.engines.places import GROUPS_MAX, ROWS_MULTIPLE
 from inference_workers.engines.vectors import VectorEngine, pool
-from inference_workers.models.registry import Pooling
+from inference_workers.models.registry import Pooling, find_model
 from inference_workers.models.tokenise import Tokeniser
-from inference_workers.ports import EngineError, Item, NonFiniteOutput
-from tests.built_models import POSITIONS, VOCABULARY, CountedCopies, build, item, placement, settings_of
+from inference_workers.ports import EngineError, Head, Item, NonFiniteOutput
+from tests.built_models import END, POSITIONS, VOCABULARY, CountedCopies, build, item, placement, settings_of
 from tests.parts import default_model
+from tests.tiny_models import with_modules
 
 TEXTS = [
     "red shoes",
@@ -102,25 +103,64 @@ def test_narrow_numbers_mean_the_same(model, engine, sequences, dtype, least):
     assert cosines(found.rows, alone).min() >= 0.9995
 
 
+COMBINED = {
+    Pooling.MEAN: lambda one: one.mean(0),
+    Pooling.CLS: lambda one: one[0],
+    Pooling.MAX: lambda one: one.amax(0),
+    Pooling.LAST: lambda one: one[-1],
+    Pooling.MEAN_SQRT: lambda one: one.sum(0) / len(one) ** 0.5,
+    Pooling.WEIGHTED_MEAN: lambda one: sum(n * state for n, state in enumerate(one, 1)) / sum(range(len(one) + 1)),
+}
+
+
 @pytest.mark.parametrize("pooling", list(Pooling))
 @pytest.mark.parametrize("kind", ["BertModel", "RobertaModel", "DistilBertModel"])
 def test_a_model_and_its_pooling_equal_transformers(tmp_path, kind, pooling):
     model = build(tmp_path, kind)
     assert is_plain_bert(model.config) is (kind == "BertModel")
     items = [*SOME, item(7, 8, 9, 10, second=2)] if kind == "BertModel" else SOME
-    combine = {
-        Pooling.MEAN: lambda one: one.mean(0),
-        Pooling.CLS: lambda one: one[0],
-        Pooling.MAX: lambda one: one.amax(0),
-        Pooling.LAST: lambda one: one[-1],
-        Pooling.MEAN_SQRT: lambda one: one.sum(0) / len(one) ** 0.5,
-        Pooling.WEIGHTED_MEAN: lambda one: sum(n * state for n, state in enumerate(one, 1)) / sum(range(len(one) + 1)),
-    }
-    expected = torch.stack([combine[pooling](states) for states in states_of(model, items)]).numpy()
+    expected = torch.stack([COMBINED[pooling](states) for states in states_of(model, items)]).numpy()
     encoder = load_engine(settings_of(), model).engine._encoder
     found = VectorEngine(encoder, pooling, normalise=False, placement=placement()).compute(items)
     assert np.abs(found.rows - expected).max() < 2e-5
     assert np.allclose(found.norms, np.linalg.norm(expected, axis=1), rtol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", list(Pooling))
+@pytest.mark.parametrize(
+    ("kind", "changed"),
+    [
+        ("LlamaForCausalLM", {}),
+        ("LlamaForCausalLM", {"pad_token_id": END}),  # the padding's token ends every text, too
+        ("Qwen3ForCausalLM", {"pad_token_id": 0, "tie_word_embeddings": True}),
+        ("GPT2LMHeadModel", {}),
+        ("BertForSequenceClassification", {}),
+    ],
+)
+def test_a_model_that_was_saved_with_its_pooling_gives_vectors(tmp_path, kind, changed, pooling):
+    """Whatever its architecture's name says: Qwen3-Embedding and e5-mistral are called ForCausalLM."""
+    build(tmp_path, kind, **changed)
+    with_modules(tmp_path, {f"pooling_mode_{pooling}": True})
+    loaded = load_engine(settings_of(), model := find_model(str(tmp_path)))
+    assert (loaded.head, loaded.engine.head, model.pooling) == (Head.VECTORS, Head.VECTORS, pooling)
+    items = [item(*SOME[0].ids, END), *SOME, item(*range(3, 40), END)]
+    expected = torch.stack([COMBINED[pooling](states) for states in states_of(model, items)]).numpy()
+    for company in (items, items[::-1], [items[-1], items[1]], *([one] for one in items)):
+        rows = loaded.engine.compute(company).rows
+        right = expected[[items.index(one) for one in company]]
+        assert cosines(rows, right).min() >= 0.9999
+        assert np.abs(rows - right).max() < 2e-5
+
+
+def test_an_embedding_decoder_keeps_nothing_for_tokens_to_come(tmp_path):
+    build(tmp_path, "LlamaForCausalLM")
+    with_modules(tmp_path, {"pooling_mode": "lasttoken"})
+    encoder = load_engine(settings_of(), find_model(str(tmp_path))).engine._encoder
+    outputs = []
+    encoder._model.register_forward_hook(lambda _, __, output: outputs.append(output))
+    encoder.encode(SOME)
+    assert [one.get("past_key_values") for one in outputs] == [None]
+    assert all(not name.startswith("lm_head") for name, _ in encoder._model.named_parameters())
 
 
 @pytest.mark.parametrize("pooling", [Pooling.MEAN, Pooling.CLS])

@@ -54,6 +54,8 @@ def text(words):
         (ranking(0.9, 0.5, 0.1)[:1], ranking(0.9, 0.5, 0.1), 0.0, True),
         (ranking(0.9, 0.5, 0.1), ranking(0.9, 0.5), WORST, False),
         (ranking(0.51, 0.5), ranking(0.5, 0.51), 0.01, True),
+        (ranking(80.0, -40.0), ranking(78.0, -41.0), 0.025, True),
+        (ranking(80.0, -40.0), ranking(80.0, -44.0), 0.1, False),
         ([text("red shoes")], [text("red shoes")], 0.0, True),
         ([text("red shoes")], [text("red shoe")], 1.0, False),
         ([text("red shoes")], [vector(1, 0)], WORST, False),

@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+import re
 import sys
 
 import pytest
 
 from inference_workers.models.registry import Pooling, find_model, head_of
 from inference_workers.models.verdicts import ModelRefused, Refusal
-from inference_workers.ports import Head
+from inference_workers.ports import Head, Similarity
 from infra.settings import SettingsError
 from tests.parts import default_model
-from tests.tiny_models import POSITIONS, tiny_bert
+from tests.tiny_models import POSITIONS, tiny_bert, with_modules
 
 
 @pytest.fixture
@@ -137,22 +138,6 @@ def test_pooling_and_normalising_as_the_modules_say(folder):
     assert (model.pooling, model.normalise) == (Pooling.CLS, True)
 
 
-def with_modules(folder, pooling, normalise=None):
-    """The files that sentence-transformers 6.2 saves beside a model."""
-    kinds = ["base.modules.transformer.Transformer", "sentence_transformer.modules.pooling.Pooling"]
-    kinds += [] if normalise is None else ["base.modules.normalize.Normalize"]
-    paths = ["", "1_Pooling", "2_Normalize"]
-    modules = [
-        {"idx": i, "name": str(i), "path": paths[i], "type": f"sentence_transformers.{kind}"}
-        for i, kind in enumerate(kinds)
-    ]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    for path, said in (("1_Pooling", pooling), ("2_Normalize", normalise)):
-        if said is not None:
-            (folder / path).mkdir(exist_ok=True)
-            (folder / path / "config.json").write_text(json.dumps(said))
-
-
 @pytest.mark.parametrize(
     ("said", "pooling"),
     [
@@ -204,6 +189,35 @@ def test_a_text_before_each_input_is_refused(folder):
         find_model(str(folder))
 
 
+@pytest.mark.parametrize(
+    ("said", "normalise", "similarity"),
+    [
+        (None, None, Similarity.COSINE),
+        ("cosine", None, Similarity.COSINE),
+        ("dot", None, Similarity.DOT),
+        ("dot", {}, Similarity.COSINE),  # the same, of vectors of length 1
+        ("euclidean", {}, Similarity.EUCLIDEAN),
+        ("manhattan", None, Similarity.MANHATTAN),
+    ],
+)
+def test_how_vectors_are_compared_is_what_the_model_says(folder, said, normalise, similarity):
+    with_modules(folder, {"pooling_mode": "mean"}, normalise)
+    assert find_model(str(folder)).similarity is Similarity.COSINE
+    say(folder / "config_sentence_transformers.json", similarity_fn_name=said)
+    assert find_model(str(folder)).similarity is similarity
+
+
+@pytest.mark.parametrize("said", ["maxsim", "Dot", "", 5, ["dot"]])
+def test_a_comparison_that_is_not_known_is_refused_where_there_are_vectors(folder, said):
+    say(folder / "config_sentence_transformers.json", similarity_fn_name=said)
+    why = rf"config_sentence_transformers\.json says similarity_fn_name .*{re.escape(str(said))}.*, dot, .* Ways out"
+    with pytest.raises(ModelRefused, match=why) as refusal:
+        find_model(str(folder))
+    assert refusal.value.reason is Refusal.UNSUPPORTED
+    say(folder / "config.json", architectures=["BertForSequenceClassification"])
+    assert find_model(str(folder)).similarity is Similarity.COSINE, "a classifier compares nothing"
+
+
 def test_the_shortest_limit_of_tokens_holds(folder):
     say(folder / "tokenizer_config.json", model_max_length=10**30)
     assert find_model(str(folder)).tokens_max == POSITIONS
@@ -241,3 +255,15 @@ def test_positions_after_the_padding_token_are_no_tokens(folder):
 def test_the_head_is_told_by_the_architecture(names, head):
     assert head_of({"architectures": names}) is head
     assert head_of({}) is Head.VECTORS
+
+
+@pytest.mark.parametrize("name", ["Qwen3ForCausalLM", "GPT2LMHeadModel", "BertForSequenceClassification", "BertModel"])
+def test_a_saved_pooling_makes_an_embedder_of_any_architecture(folder, name):
+    say(folder / "config.json", architectures=[name])
+    by_name = head_of({"architectures": [name]})
+    assert find_model(str(folder)).head is by_name
+    with_modules(folder, None)
+    assert find_model(str(folder)).head is by_name, "a Transformer alone says nothing of vectors"
+    with_modules(folder, {"pooling_mode": "lasttoken"}, {})
+    model = find_model(str(folder))
+    assert (model.head, model.pooling, model.normalise) == (Head.VECTORS, Pooling.LAST, True)

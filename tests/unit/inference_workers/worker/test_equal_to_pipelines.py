@@ -22,6 +22,7 @@ from inference_workers.models.servable import Servable
 from schemas.predictions import InferenceAnswered, RequestShed
 from schemas.vectors import decode_vector
 from tests.built_models import build, byte_tokeniser, settings_of
+from tests.tiny_models import with_modules
 from tests.unit.inference_workers.stand_ins import World
 
 TOKENS_MAX = 600
@@ -136,16 +137,23 @@ def made(folder, task, kind):
     return Both(load_servable(ModelWanted.of_settings(wanted), wanted, real_outside()).servable, pipeline)
 
 
+EMBEDDERS = {
+    "BERT": ("BertModel", "mean", lambda states: states.mean(0)),
+    "Llama": ("LlamaForCausalLM", "lasttoken", lambda states: states[-1]),
+    "Qwen 3": ("Qwen3ForCausalLM", "lasttoken", lambda states: states[-1]),
+}
+
+
 @pytest.mark.parametrize("normalise", [True, False])
-def test_embed_is_normalised_where_the_model_says_so(tmp_path, normalise):
-    """As sentence-transformers: decision 0026. Its `encode` is the mean of the last states, then Normalize or not."""
+@pytest.mark.parametrize("kind", EMBEDDERS)
+def test_embed_is_pooled_and_normalised_as_the_model_says(tmp_path, kind, normalise):
+    """As sentence-transformers: decision 0026. Its `encode` pools the last states, and there is Normalize or not."""
     import transformers
 
-    build(tmp_path, "BertModel", vocab_size=260, max_position_embeddings=TOKENS_MAX)
+    name, pooling, pooled = EMBEDDERS[kind]
+    build(tmp_path, name, vocab_size=260, max_position_embeddings=TOKENS_MAX)
     byte_tokeniser().save(str(tmp_path / "tokenizer.json"))
-    kinds = ["Transformer", "Pooling", *["Normalize"] * normalise]
-    modules = [{"path": "", "type": f"sentence_transformers.models.{kind}"} for kind in kinds]
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    with_modules(tmp_path, {"pooling_mode": pooling}, {} if normalise else None)
     wanted = settings_of(model=str(tmp_path), model_name="tiny", version="1")
     model = Both(load_servable(ModelWanted.of_settings(wanted), wanted, real_outside()).servable, None)
     reference = transformers.AutoModel.from_pretrained(str(tmp_path)).eval()
@@ -154,7 +162,7 @@ def test_embed_is_normalised_where_the_model_says_so(tmp_path, normalise):
     tokenised = model.servable.tokeniser.tokenise(TEXTS)
     for one, output, [single] in zip(tokenised, together, alone, strict=True):
         with torch.inference_mode():
-            expected = reference(torch.tensor([one.ids])).last_hidden_state[0].mean(0).numpy()
+            expected = pooled(reference(torch.tensor([one.ids])).last_hidden_state[0]).numpy()
         length = np.linalg.norm(expected)
         assert abs(length - 1) > 0.1, "else this test shows nothing"
         expected = expected / length if normalise else expected

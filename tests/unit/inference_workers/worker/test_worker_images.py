@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from inference_workers.images.pool import ReadDone, read_of
 from inference_workers.ports import Item
 from inference_workers.tasks.inputs import Refused
 from schemas.base import decode
@@ -101,6 +102,60 @@ def test_of_a_cached_image_reading_is_no_waiting_either():
     assert second.timings_ms.tokenise == 3
     assert second.timings_ms.total > 3, "or the test shows nothing"
     assert second.timings_ms.queue == second.timings_ms.total - 3
+
+
+@pytest.mark.parametrize(
+    ("asked", "read_ms", "outcome"),
+    [
+        ({}, 50, ("failed", "image_undecodable")),
+        ({"timeout_ms": 40}, 0, ("shed", "expired")),  # a read that is not done says nothing of how long it took
+    ],
+)
+def test_of_a_refused_request_reading_is_no_waiting_either(asked, read_ms, outcome):
+    world = world_of(reads=InlineReads(held=True, seconds=0.05))
+    ask(world, picture("bad"), **asked)
+    world.at_poll[40] = lambda: setattr(world.reads, "held", False)
+    world.run(60)
+    assert world.outcomes() == {(0, 0): outcome}
+    [event] = [decode(one.headers, one.value, TELEMETRY_KINDS).data for one in world.broker.of(TELEMETRY.name)]
+    [queue_ms], [total_ms] = event.requests.queue_ms, event.requests.total_ms
+    assert total_ms > read_ms, "or the test shows nothing"
+    assert queue_ms == total_ms - read_ms
+
+
+class FirstOnly(InlineReads):
+    """Only the first image ever comes."""
+
+    def collect(self):
+        if self.held or not self.todo:
+            return []
+        self.held = True
+        ticket, read, reference = self.todo.pop(0)
+        return [ReadDone(ticket, read_of(read, reference), 0.0, self.seconds)]
+
+
+def test_of_a_request_that_comes_too_late_reading_is_no_waiting_either():
+    world = world_of(reads=FirstOnly(seconds=0.003))
+    ask(world, picture(1), picture(2), timeout_ms=100)
+    assert read_and_waited(world.run(200)) == [("shed", 3)]
+    world = world_of(reads=InlineReads(room_max=20, seconds=0.003))
+    world.compute.held = True
+    for number in range(16):  # one batch is computed and one prefetched, so that the last request has to wait
+        ask(world, picture(number))
+    ask(world, picture(16), timeout_ms=100)
+    world.at_poll[40] = lambda: setattr(world.compute, "held", False)
+    assert sorted(read_and_waited(world.run(200))) == [("answered", 3)] * 16 + [("shed", 3)]
+
+
+def read_and_waited(world):
+    """Of each request its outcome, and how much of its time was no waiting, in milliseconds."""
+    events = [decode(one.headers, one.value, TELEMETRY_KINDS).data for one in world.broker.of(TELEMETRY.name)]
+    rows = [event.requests for event in events]
+    return [
+        (outcome.value, round(total_ms - queue_ms, 3))
+        for one in rows
+        for outcome, total_ms, queue_ms in zip(one.outcome, one.total_ms, one.queue_ms, strict=True)
+    ]
 
 
 def test_a_slow_image_holds_up_neither_texts_nor_the_deadline():

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from inference_workers.ports import Forward, Head, Tokens
+from inference_workers.ports import Forward, Head, Similarity, Tokens
 from inference_workers.tasks.classify import probabilities_of
-from inference_workers.tasks.rerank import cosines, probability_of
+from inference_workers.tasks.rerank import probability_of, similarities
 from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
 from schemas.topics import TELEMETRY
 from schemas.vectors import decode_vector, encode_vector
@@ -66,11 +66,40 @@ def test_ready_made_vectors_are_normalised_and_nothing_is_computed():
 def test_a_bi_encoder_ranks_by_cosine():
     world = World()
     answer = answer_of(world, task="rerank", query="red", input=["red shoes", "boots", {"embedding": [1.0, 0.0]}])
-    expected = cosines(np.array([3.0, RED]), [np.array([4.0, RED]), np.array([3.0, BOOTS]), np.array([1.0, 0.0])])
+    given = [np.array([4.0, RED]), np.array([3.0, BOOTS]), np.array([1.0, 0.0])]
+    expected = similarities(np.array([3.0, RED]), given, Similarity.COSINE)
     assert [one.index for one in answer.outputs] == sorted(range(3), key=lambda i: -expected[i])
     assert [one.score for one in answer.outputs] == sorted(expected, reverse=True)
     best = answer_of(world, task="rerank", query="red", input=["boots", "red shoes", "boots shoes"], top_n=1)
     assert [one.index for one in best.outputs] == [1], "no more than were asked for, the best"
+
+
+@pytest.mark.parametrize(
+    ("similarity", "scores", "confidence", "margin"),
+    [
+        (Similarity.COSINE, {1: 1.0, 0: 0.96, 2: 0.0}, 1.0, 0.04),
+        (Similarity.DOT, {0: 120.0, 1: 5.0, 2: 0.0}, 0.0, 0.0),
+        (Similarity.EUCLIDEAN, {1: -4.0, 2: -5.0, 0: -(410.0**0.5)}, 0.0, 0.0),
+        (Similarity.MANHATTAN, {1: -5.6, 2: -7.0, 0: -28.0}, 0.0, 0.0),
+    ],
+)
+def test_ready_made_vectors_are_compared_as_the_model_says(similarity, scores, confidence, margin):
+    world = World(servable={"similarity": similarity})
+    items = [{"embedding": one} for one in ([20.0, 15.0], [0.6, 0.8], [0.0, 0.0])]
+    answer = answer_of(world, task="rerank", query={"embedding": [3.0, 4.0]}, input=items)
+    assert {one.index: one.score for one in answer.outputs} == pytest.approx(scores, abs=1e-5)
+    assert [one.index for one in answer.outputs] == list(scores), "best first"
+    [record] = world.broker.of(TELEMETRY.name)
+    rows = json.loads(record.value)["requests"]
+    told = [rows[name] or [0.0] for name in ("confidence", "margin")]  # a column of zeros is left out
+    assert told == [[pytest.approx(confidence, abs=1e-3)], [pytest.approx(margin, abs=1e-3)]]
+    assert rows["output_norm"] == [pytest.approx((5 + 25 + 1 + 0) / 4)]
+
+
+def test_an_embedded_ready_made_vector_has_length_1_whatever_it_is_compared_by():
+    world = World(servable={"similarity": Similarity.DOT})
+    answer = answer_of(world, input={"embedding": [3.0, 4.0]})
+    assert list(decode_vector(answer.outputs[0].vector)) == pytest.approx([0.6, 0.8])
 
 
 def test_vectors_of_another_dimension_fail_in_words():
