@@ -89,9 +89,10 @@ def serve_guarded(serve_: Callable[[], None]) -> None:
 def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event) -> None:
     """Load, join, serve until `stop`. The group is joined only with a model that works, so that no partition waits.
 
-    Raises ModelRefused for one that does not, and `model.events` says so.
+    A stop that comes before ends the waiting for Kafka, and loading before its next step. Raises ModelRefused for a
+    model that does not work, and `model.events` says so.
     """
-    from inference_workers.models.verdicts import ModelRefused
+    from inference_workers.models.verdicts import LoadingStopped, ModelRefused
     from inference_workers.worker.observation import start_observer
     from infra.clock import SystemClock
 
@@ -99,23 +100,25 @@ def serve(settings: WorkerSettings, kafka: KafkaSettings, stop: threading.Event)
     observer, _ = start_observer(settings, clock, stop)
     observer.readiness.starting("loading the model, waiting for Kafka")
     with ThreadPoolExecutor(1, thread_name_prefix="start") as pool:
-        loaded = pool.submit(_load, settings)
-        cluster = _connect(kafka)
-        if stop.is_set():
+        loaded = pool.submit(_load, settings, stop)
+        cluster = _connect(kafka, stop)
+        if cluster is None:
             return
         try:
             own = loaded.result()
+        except LoadingStopped:
+            return
         except ModelRefused as refusal:
             _tell(refusal, settings, kafka, clock)
             raise
     _run(settings, kafka, cluster, own, clock, observer, stop)
 
 
-def _load(settings: WorkerSettings, wanted: ModelWanted | None = None) -> Loaded:
+def _load(settings: WorkerSettings, stop: threading.Event, wanted: ModelWanted | None = None) -> Loaded:
     from inference_workers.loading.load import load_servable, real_outside
     from inference_workers.loading.preflight import ModelWanted
 
-    return load_servable(wanted or ModelWanted.of_settings(settings), settings, real_outside())
+    return load_servable(wanted or ModelWanted.of_settings(settings), settings, real_outside(stop.is_set))
 
 
 def _tell(refusal: ModelRefused, settings: WorkerSettings, kafka: KafkaSettings, clock: Clock) -> None:
@@ -134,14 +137,16 @@ def _tell(refusal: ModelRefused, settings: WorkerSettings, kafka: KafkaSettings,
         LOG.warning("Kafka did not confirm the event about the refused model within %.0f s", REFUSAL_SECONDS_MAX)
 
 
-def _connect(kafka: KafkaSettings) -> KafkaCluster:
-    """Wait for Kafka and check that the topics fit each other. Raises ConnectionError or ClickException."""
+def _connect(kafka: KafkaSettings, stop: threading.Event) -> KafkaCluster | None:
+    """Wait for Kafka and check that the topics fit each other; None when `stop` was set before. Raises ConnectionError
+    or ClickException."""
     from infra.kafka import KafkaCluster
     from infra.ports import RetryLater
     from schemas.topics import DEPLOYMENTS, PREDICTIONS, REQUESTS, TELEMETRY
 
     cluster = KafkaCluster(kafka)
-    cluster.wait_ready(READY_SECONDS_MAX)
+    if not cluster.wait_ready(READY_SECONDS_MAX, stop):
+        return None
     deadline = time.monotonic() + READY_SECONDS_MAX
     while True:
         try:
@@ -154,7 +159,8 @@ def _connect(kafka: KafkaSettings) -> KafkaCluster:
             break
         if time.monotonic() > deadline:
             raise ConnectionError(f"no topic {', '.join(missing)}: `inferwatch topics apply` makes it")
-        time.sleep(0.1)  # `inferwatch up` makes them while the model is loaded
+        if stop.wait(0.1):  # `inferwatch up` makes them while the model is loaded
+            return None
     del counts[DEPLOYMENTS.name]
     if min(counts.values()) < counts[REQUESTS.name]:
         error = click.ClickException(
@@ -176,6 +182,7 @@ def _run(
     stop: threading.Event,
 ) -> None:
     from inference_workers.batching.compute import ComputeThread
+    from inference_workers.models.verdicts import LoadingStopped
     from inference_workers.worker.made_anew import MadeAnewWatch
     from inference_workers.worker.observation import start_log_topic, start_scaling
     from inference_workers.worker.serving import new_loop, new_work
@@ -190,6 +197,9 @@ def _run(
     try:
         made_anew = MadeAnewWatch(cluster, REQUESTS.name, stop, cluster.topic_id(REQUESTS.name))
         fleet = _fleet(settings, kafka, cluster, own, outside, stop)
+    except LoadingStopped:
+        _close(log_topic, publisher)
+        return
     except RetryLater as away:
         raise ConnectionError(str(away)) from None
     compute = ComputeThread(clock, delay=_delay(settings, kafka, outside, stop))
@@ -204,12 +214,16 @@ def _run(
     loop.run()
     observer.close()
     compute.close()
+    _close(log_topic, publisher)
+    if made_anew.seen:
+        raise ConnectionError(made_anew.seen)  # try again: whoever looks after the process starts another
+
+
+def _close(log_topic: logging.Handler | None, publisher: Publisher) -> None:
     LOG.info("stopped in order")
     if log_topic is not None:
         log_topic.close()
     publisher.close()
-    if made_anew.seen:
-        raise ConnectionError(made_anew.seen)  # try again: whoever looks after the process starts another
 
 
 def _open_log(settings: WorkerSettings, kafka: KafkaSettings, cluster: KafkaCluster) -> OpenLog:
@@ -263,7 +277,7 @@ def _fleet(
 
     fleet = Fleet(
         own,
-        lambda wanted: _load(settings, wanted),
+        lambda wanted: _load(settings, stop, wanted),
         outside.publisher,
         outside.clock,
         settings.name_of_worker(),

@@ -24,7 +24,7 @@ from inference_workers.loading.preflight import (
 )
 from inference_workers.models.registry import ModelFolder
 from inference_workers.models.servable import Servable
-from inference_workers.models.verdicts import LoadFacts, ModelRefused, Refusal, refuse
+from inference_workers.models.verdicts import LoadFacts, LoadingStopped, ModelRefused, Refusal, refuse
 from inference_workers.ports import DeviceLost, Engine, EngineError, Head, Item, OutOfMemory, Sampling
 from inference_workers.spec import WorkerSettings
 from inference_workers.tasks.inputs import Refused
@@ -67,11 +67,18 @@ class LoadedEngine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """What loading needs of the outside world. `device` and `load_engine` import torch when they are called."""
+    """What loading needs of the outside world. `device` and `load_engine` import torch when they are called; once
+    `is_stopped` says so, no further step is begun."""
 
     device: Callable[[WorkerSettings], DeviceFacts]
     load_engine: Callable[[WorkerSettings, ModelFolder], LoadedEngine]
     clock: Clock
+    is_stopped: Callable[[], bool] = lambda: False
+
+    def go_on(self) -> None:
+        """Between two steps. Raises LoadingStopped."""
+        if self.is_stopped():
+            raise LoadingStopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +89,9 @@ class Loaded:
     facts: LoadFacts
 
 
-def real_outside() -> Outside:
+def real_outside(is_stopped: Callable[[], bool] = lambda: False) -> Outside:
     """Torch, this machine, its clock. Imports neither torch nor anything else that is slow."""
-    return Outside(device_facts, _load_engine, SystemClock())
+    return Outside(device_facts, _load_engine, SystemClock(), is_stopped)
 
 
 def _load_engine(settings: WorkerSettings, model: ModelFolder) -> LoadedEngine:
@@ -106,8 +113,8 @@ def load_servable(
 
     Without `try_golden` its golden samples are left alone: for recording them anew.
 
-    Raises ModelRefused, with the facts found so far, when the model must not or cannot serve here, and DeviceLost when
-    the process can compute nothing any more.
+    Raises ModelRefused, with the facts found so far, when the model must not or cannot serve here, DeviceLost when the
+    process can compute nothing any more, and LoadingStopped once `outside.is_stopped` says so.
     """
     ref = ModelRef(name=wanted.model_name, version=wanted.version)
     facts = LoadFacts(ref, wanted.model if wanted.revision is None else f"{wanted.model}@{wanted.revision}")
@@ -125,7 +132,7 @@ def load_servable(
         gone = refuse(Refusal.LOAD_ERROR, facts.source, f"it cannot be read: {_words(error)}", "copy the model again")
         gone.facts = facts
         raise gone from None
-    except DeviceLost:
+    except (DeviceLost, LoadingStopped):
         raise
     except Exception as error:  # a name or a file that makes some library raise what nobody foresaw
         odd = refuse(Refusal.LOAD_ERROR, facts.source, f"it cannot be loaded: {_words(error)}", ANOTHER_MODEL)
@@ -142,6 +149,7 @@ def _load(
     wanted: ModelWanted, settings: WorkerSettings, outside: Outside, facts: LoadFacts, *, try_golden: bool
 ) -> Servable:
     model = locate(wanted, settings)
+    outside.go_on()
     with ThreadPoolExecutor(1, thread_name_prefix="torch") as pool:
         device = pool.submit(outside.device, settings)  # imports torch meanwhile: seconds, most of a worker's start
         check_files(model, wanted, settings, facts)
@@ -149,9 +157,11 @@ def _load(
         golden, golden_file = golden_of(model, wanted, settings) if try_golden else (None, "")
         here = device.result()
     check_memory(model, settings, here, facts)
+    outside.go_on()
     used_before = here.used()
     loaded = _guarded(model, lambda: outside.load_engine(settings, model))
     try:
+        outside.go_on()
         servable = Servable(
             ref=facts.ref,
             tokeniser=tokeniser,
@@ -170,8 +180,10 @@ def _load(
             why = f"it gives {len(servable.labels)} numbers (problem_type regression), no probabilities of labels"
             ways_out = "serve a classifier; or a model of one number, which ranks"
             raise refuse(Refusal.UNSUPPORTED, model.source, why, ways_out)
+        outside.go_on()
         _guarded(model, lambda: warm_up(servable, settings, has_golden=golden is not None))
         if golden is not None:
+            outside.go_on()
             facts.golden, why = _guarded(model, lambda: check_golden(servable, golden))
             if not facts.golden.passed:
                 ways_out = f"find out what changed since {golden_file} was made; or record it again if this is right"

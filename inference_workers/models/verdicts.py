@@ -54,6 +54,10 @@ class ModelRefused(SettingsError):
         self.facts: LoadFacts | None = None
 
 
+class LoadingStopped(Exception):
+    """The process was told to stop while it loaded a model: nothing of it is held, and nothing is said of the model."""
+
+
 def refuse(reason: Refusal, source: str, why: str, ways_out: str) -> ModelRefused:
     """The error for a model in the house's words. `source` is what it was asked for by; `ways_out` as `a; or b`."""
     return ModelRefused(reason, f"model {source}: {why}. Ways out: {ways_out}.")

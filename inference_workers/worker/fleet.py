@@ -13,7 +13,7 @@ from inference_workers.deployments.switching import Deployments, ModelListener
 from inference_workers.loading.load import Loaded
 from inference_workers.loading.preflight import ModelWanted
 from inference_workers.models.servable import Servable
-from inference_workers.models.verdicts import LoadFacts, ModelRefused, judged
+from inference_workers.models.verdicts import LoadFacts, LoadingStopped, ModelRefused, judged
 from inference_workers.worker.loop import Models
 from infra.ports import Clock, Publisher, RangeReader, Record, Silence
 from infra.record_ranges import records_between
@@ -59,7 +59,8 @@ class Fleet:
 
         Reads the range `held` of the topic and returns the offset to follow it from: its end, or where the records
         stopped coming. Only the last record of a scenario that can be read counts, for each costs the loading of
-        models, and workers that run have passed the others over. Raises RetryLater.
+        models, and workers that run have passed the others over. Raises RetryLater, and LoadingStopped when the process
+        is told to stop.
         """
         last: dict[bytes | None, Record] = {}
         next_offset, end_offset = held
@@ -92,7 +93,13 @@ class Fleet:
     ) -> None:
         """Apply deployments as they come, on a thread of its own."""
         fail = self.deployments.fail
-        TopicWatch("deployments", open_tail, self.deployments.apply, self._clock, stop, on_broken, fail)
+        TopicWatch("deployments", open_tail, self._apply, self._clock, stop, on_broken, fail)
+
+    def _apply(self, record: Record) -> None:
+        try:
+            self.deployments.apply(record)
+        except LoadingStopped:
+            LOG.info("the deployment at offset %d is left to who starts next: this worker stops", record.offset)
 
     def _load(self, arm: Arm) -> Servable:
         loaded = self._load_model(ModelWanted.of_arm(arm))

@@ -17,6 +17,8 @@ from infra.kafka.group_members import REBALANCING, GroupSeen, assigned
 from infra.ports import RetryLater
 from infra.settings import KafkaSettings
 
+ANSWER_SECONDS = 1.0
+"""Longest wait for one answer while no broker is known to be there: a signal is handled between two such waits."""
 ELECTING_SECONDS, ELECTING_PAUSE_SECONDS = 5.0, 0.1
 """How long offsets are asked for again while a partition's leader is not settled, as after a broker's start."""
 
@@ -30,13 +32,16 @@ class KafkaCluster:
         self._readers: dict[str, Consumer] = {}
         self._lock = threading.Lock()
 
-    def wait_ready(self, deadline_seconds: float) -> None:
-        """Wait until a broker answers. Raises ConnectionError when none does in time."""
+    def wait_ready(self, deadline_seconds: float, stop: threading.Event | None = None) -> bool:
+        """Wait until a broker answers: then True; False when `stop` was set before, which is noticed within
+        ANSWER_SECONDS. Raises ConnectionError when none does in time."""
         deadline = time.monotonic() + deadline_seconds
         while True:
+            if stop is not None and stop.is_set():
+                return False
             try:
-                self.admin.list_topics(timeout=min(2.0, max(0.1, deadline - time.monotonic())))
-                return
+                self.admin.list_topics(timeout=min(ANSWER_SECONDS, max(0.1, deadline - time.monotonic())))
+                return True
             except KafkaException as error:
                 if time.monotonic() > deadline:
                     raise ConnectionError(f"Kafka does not answer: {error.args[0].str()}") from None

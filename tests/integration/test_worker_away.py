@@ -1,8 +1,12 @@
-"""A worker that is started while Kafka goes away asks to be tried again: that is no fault of the program."""
+"""A worker that is started while Kafka is away asks to be tried again, no fault of the program; and can be stopped."""
 
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 
 import pytest
 
@@ -21,13 +25,13 @@ from tests.unit.inference_workers.stand_ins import servable
 
 connect = worker_cli._connect
 
-def connected(kafka):
-    found = connect(kafka)
+def connected(kafka, stop):
+    found = connect(kafka, stop)
     print("connected", flush=True)
     sys.stdin.readline()  # until Kafka is away
     return found
 
-def load(settings, wanted=None):
+def load(settings, stop, wanted=None):
     own = servable()
     return Loaded(own, LoadFacts(own.ref, "/own", 1.0))
 
@@ -37,6 +41,8 @@ cli.main()
 """
 END_SECONDS = 60.0
 """A question to Kafka is given up after 10 s."""
+STOP_SECONDS = 15.0
+"""Of the 60 for which a worker waits for Kafka."""
 
 
 @pytest.fixture
@@ -71,3 +77,42 @@ def test_a_worker_that_is_started_while_kafka_goes_away_ends_with_75(broker, tmp
         worker.wait(10)
     assert worker.returncode == 75, said[-2_000:]
     assert "cluster: " in said  # what was asked, and by which code it was refused
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def wait_for_health(port, process):
+    """Until the worker says that it waits: from then on it listens to signals."""
+    while process.poll() is None:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health/live", timeout=5):
+                return
+        except OSError:
+            time.sleep(0.05)
+    raise AssertionError(f"it ended with {process.returncode}: {process.stderr.read()[-2_000:]}")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_waits_for_kafka_is_stopped_in_order(tmp_path, number):
+    port = free_port()
+    environment = os.environ | {
+        "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # nobody listens there
+        "INFERWATCH_WORKER_METRICS_PORT": str(port),
+        "INFERWATCH_WORKER_MODEL": str(tmp_path),  # refused at once: nothing is told of it without Kafka
+        "INFERWATCH_DATA_DIR": str(tmp_path),
+    }
+    command = [sys.executable, "-m", "infra.cli", "worker"]
+    worker = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_for_health(port, worker)
+        worker.send_signal(number)
+        _, said = worker.communicate(timeout=STOP_SECONDS)
+    finally:
+        worker.kill()
+        worker.wait(10)
+    assert worker.returncode == 0, said[-2_000:]

@@ -11,7 +11,7 @@ from inference_workers.golden import Golden, Sample, Tolerance, record, write_go
 from inference_workers.loading.load import load_servable
 from inference_workers.loading.preflight import ModelWanted
 from inference_workers.models.manifest import write_manifest
-from inference_workers.models.verdicts import ModelRefused, Refusal, judged
+from inference_workers.models.verdicts import LoadingStopped, ModelRefused, Refusal, judged
 from inference_workers.ports import DeviceLost, NonFiniteOutput, OutOfMemory
 from inference_workers.spec import WorkerSettings
 from infra.settings import SettingsError, load
@@ -81,6 +81,33 @@ def test_a_model_knows_how_long_it_took(folder):
     loaded = load_servable(ModelWanted.of_settings(settings), settings, replace(Engines().outside(), clock=Ticks()))
     assert loaded.facts.load_ms >= 1_500
     assert loaded.servable.load_seconds == loaded.facts.load_ms / 1000
+
+
+STEPS = "read files", "load weights", "use them", "warm up", "golden samples"
+
+
+@pytest.mark.parametrize(
+    ("before", "used"), list(zip(STEPS, [[], [], [False], [False], [True]], strict=True)), ids=list(STEPS)
+)
+def test_loading_is_stopped_between_its_steps(folder, before, used):
+    """`used`: of each engine that was made, whether it computed anything."""
+    with_golden(folder)
+    engines, asked = Engines(), iter(STEPS)
+    settings = load(WorkerSettings, model=str(folder), model_name="tiny", version="7", warm_up="full")
+    outside = replace(engines.outside(), is_stopped=lambda: next(asked) == before)
+    with pytest.raises(LoadingStopped):
+        load_servable(ModelWanted.of_settings(settings), settings, outside)
+    assert [bool(engine.computed) for engine in engines.made] == used
+    assert all(engine.closed for engine in engines.made)
+
+
+def test_loading_goes_on_while_nobody_stops_it(folder):
+    with_golden(folder)
+    asked = []
+    settings = load(WorkerSettings, model=str(folder), model_name="tiny", version="7")
+    outside = replace(Engines().outside(), is_stopped=lambda: bool(asked.append(1)))
+    assert load_servable(ModelWanted.of_settings(settings), settings, outside).facts.golden.passed
+    assert len(asked) == len(STEPS)
 
 
 def test_of_an_arm(folder):

@@ -1,9 +1,11 @@
 """The models of a worker: what holds already is loaded first, and each verdict is published."""
 
+import threading
+
 import pytest
 
 from inference_workers.loading.load import Loaded
-from inference_workers.models.verdicts import LoadFacts, ModelRefused, Refusal
+from inference_workers.models.verdicts import LoadFacts, LoadingStopped, ModelRefused, Refusal
 from inference_workers.worker.fleet import Fleet
 from infra.ports import RetryLater
 from schemas.base import DecodeError, decode
@@ -24,7 +26,7 @@ def reader_of(site, *records):
 
 class Site:
     def __init__(self, bad=()):
-        self.clock, self.bad, self.loaded = FakeClock(), bad, []
+        self.clock, self.bad, self.loaded, self.stopped = FakeClock(), bad, [], False
         self.broker = FakeBroker(self.clock, partitions=1)
         self.publisher = FakePublisher(self.broker)
         own = servable()
@@ -33,6 +35,8 @@ class Site:
         )
 
     def load(self, wanted):
+        if self.stopped:
+            raise LoadingStopped
         self.loaded.append(wanted.version)
         facts = LoadFacts(ModelRef(name=wanted.model_name, version=wanted.version, digest="d"), wanted.model, 34.0)
         if wanted.version in self.bad:
@@ -185,3 +189,29 @@ def test_an_event_that_cannot_be_sent_stops_nothing(error):
     site.fleet.deployments.apply(record(arm(version="2")))
     assert "search" in site.fleet.deployments.table.scenarios
     assert isinstance(arm(), Arm)
+
+
+class OneRecord:
+    """A tail that gives one record, and then stops the process."""
+
+    def __init__(self, one, stop):
+        self.one, self.stop, self.closed = one, stop, threading.Event()
+
+    def poll(self, count_max, timeout_seconds):
+        self.stop.set()
+        return [self.one]
+
+    def close(self):
+        self.closed.set()
+
+
+def test_a_stop_while_a_deployment_is_loaded_is_no_failure_and_no_refusal():
+    site, stop = Site(), threading.Event()
+    site.stopped = True
+    tail = OneRecord(record(arm(version="2")), stop)
+    site.fleet.follow(lambda: tail, stop, lambda *broken: None)
+    assert tail.closed.wait(10), "it followed in order to the end"
+    assert site.fleet.deployments.take() is None
+    assert site.events() == [OWN]
+    with pytest.raises(LoadingStopped):  # a worker that starts ends with it
+        site.fleet.read_held(reader_of(site, record(arm(version="3"))), (0, 1), lambda *broken: None)
