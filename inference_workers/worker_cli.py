@@ -73,11 +73,12 @@ def worker(model: str | None, drills: bool | None) -> None:
 
 def serve_guarded(serve_: Callable[[], None]) -> None:
     """Run, and end the process with 70 for what nobody foresaw; nothing unfinished is acknowledged then."""
+    from infra.ports import TryAgain
     from infra.settings import SettingsError
 
     try:
         serve_()
-    except (SettingsError, ConnectionError, click.ClickException):
+    except (SettingsError, TryAgain, click.ClickException):
         raise
     except Exception:
         LOG.critical("the worker ends: its requests stay unacknowledged and go to another one", exc_info=True)
@@ -138,10 +139,10 @@ def _tell(refusal: ModelRefused, settings: WorkerSettings, kafka: KafkaSettings,
 
 
 def _connect(kafka: KafkaSettings, stop: threading.Event) -> KafkaCluster | None:
-    """Wait for Kafka and check that the topics fit each other; None when `stop` was set before. Raises ConnectionError
-    or ClickException."""
+    """Wait for Kafka and check that the topics fit each other; None when `stop` was set before. Raises TryAgain or
+    ClickException."""
     from infra.kafka import KafkaCluster
-    from infra.ports import RetryLater
+    from infra.ports import RetryLater, TryAgain
     from schemas.topics import DEPLOYMENTS, PREDICTIONS, REQUESTS, TELEMETRY
 
     cluster = KafkaCluster(kafka)
@@ -153,12 +154,12 @@ def _connect(kafka: KafkaSettings, stop: threading.Event) -> KafkaCluster | None
             names = [topic.name for topic in (REQUESTS, PREDICTIONS, TELEMETRY, DEPLOYMENTS)]
             counts = {name: cluster.partitions(name) for name in names}
         except RetryLater as away:
-            raise ConnectionError(str(away)) from None
+            raise TryAgain(str(away)) from None
         missing = [name for name, count in counts.items() if count == 0]
         if not missing:
             break
         if time.monotonic() > deadline:
-            raise ConnectionError(f"no topic {', '.join(missing)}: `inferwatch topics apply` makes it")
+            raise TryAgain(f"no topic {', '.join(missing)}: `inferwatch topics apply` makes it")
         if stop.wait(0.1):  # `inferwatch up` makes them while the model is loaded
             return None
     del counts[DEPLOYMENTS.name]
@@ -187,7 +188,7 @@ def _run(
     from inference_workers.worker.observation import start_log_topic, start_scaling
     from inference_workers.worker.serving import new_loop, new_work
     from infra.kafka import KafkaPublisher
-    from infra.ports import RetryLater
+    from infra.ports import RetryLater, TryAgain
     from schemas.topics import REQUESTS
 
     worker_id = settings.name_of_worker()
@@ -201,7 +202,7 @@ def _run(
         _close(log_topic, publisher)
         return
     except RetryLater as away:
-        raise ConnectionError(str(away)) from None
+        raise TryAgain(str(away)) from None
     compute = ComputeThread(clock, delay=_delay(settings, kafka, outside, stop))
     work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
     loop = new_loop(settings, _open_log(settings, kafka, cluster), work, outside, stop, wait=compute.wait)
@@ -216,7 +217,7 @@ def _run(
     compute.close()
     _close(log_topic, publisher)
     if made_anew.seen:
-        raise ConnectionError(made_anew.seen)  # try again: whoever looks after the process starts another
+        raise TryAgain(made_anew.seen)  # whoever looks after the process starts another
 
 
 def _close(log_topic: logging.Handler | None, publisher: Publisher) -> None:

@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import psutil
 
+from infra.ports import TryAgain
 from infra.settings import ClickHouseSettings, KafkaSettings, StackSettings, load
 
 STACK_FILE = "stack.json"
@@ -15,7 +16,7 @@ START_TOLERANCE_SECONDS = 2.0
 """Process start times are kept in clock ticks and shift when the wall clock is set."""
 
 
-class NothingRunning(ConnectionError):
+class NothingRunning(TryAgain):
     """No address is set and nothing runs here. Exit code 75."""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from infra.health import Probed, Verdict
 from infra.meters import Exposition
 from infra.metrics import LIVE, READY
-from infra.ports import Clock
+from infra.ports import Clock, TryAgain
 
 LOG = logging.getLogger(__name__)
 CONNECTIONS_MAX = 16
@@ -47,13 +47,13 @@ class HealthServer:
         process: str = "",
         details: Details = dict,
     ) -> None:
-        """Binds and starts. Port 0 takes a free one. Raises ConnectionError when the port cannot be had."""
+        """Binds and starts. Port 0 takes a free one. Raises TryAgain when the port cannot be had."""
         self._health, self._exposition, self._clock = health, exposition, clock
         self._process, self._details = process, details
         try:
             self._server = _Server(address, port, self.answer, clock)
         except OSError as error:
-            raise ConnectionError(
+            raise TryAgain(
                 f"cannot serve /metrics and /health on {address}:{port}: {error}. Ways out: another port, or end the "
                 "process that has it"
             ) from None

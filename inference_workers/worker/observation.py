@@ -26,7 +26,7 @@ def start_observer(
     settings: WorkerSettings, clock: Clock, stop: threading.Event
 ) -> tuple[Observer, HealthServer | None]:
     """The observer and, when a port is set, the server of `/metrics` and `/health`. Call it before the model is loaded:
-    probes then see why the worker is not ready yet. Raises ConnectionError when the port cannot be had."""
+    probes then see why the worker is not ready yet. Raises TryAgain when the port cannot be had."""
     health = load(HealthSettings)
     device: Callable[[], DeviceReading] = DeviceReading
     if settings.device != "cpu":

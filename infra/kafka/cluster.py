@@ -14,7 +14,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from infra.kafka.connection import LOG, REQUEST_SECONDS, Electing, client_config, sorted_error
 from infra.kafka.group_members import REBALANCING, GroupSeen, assigned
-from infra.ports import RetryLater
+from infra.ports import RetryLater, TryAgain
 from infra.settings import KafkaSettings
 
 ANSWER_SECONDS = 1.0
@@ -34,7 +34,7 @@ class KafkaCluster:
 
     def wait_ready(self, deadline_seconds: float, stop: threading.Event | None = None) -> bool:
         """Wait until a broker answers: then True; False when `stop` was set before, which is noticed within
-        ANSWER_SECONDS. Raises ConnectionError when none does in time."""
+        ANSWER_SECONDS. Raises TryAgain when none does in time."""
         deadline = time.monotonic() + deadline_seconds
         while True:
             if stop is not None and stop.is_set():
@@ -44,7 +44,7 @@ class KafkaCluster:
                 return True
             except KafkaException as error:
                 if time.monotonic() > deadline:
-                    raise ConnectionError(f"Kafka does not answer: {error.args[0].str()}") from None
+                    raise TryAgain(f"Kafka does not answer: {error.args[0].str()}") from None
 
     @property
     def cluster_id(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from infra.ports import Fatal, InvalidRecord, Record, RetryLater
+from infra.ports import Fatal, InvalidRecord, Record, RetryLater, TryAgain
 from infra.settings import KafkaSettings
 from schemas.base import UNREADABLE_HEADERS, Headers
 
@@ -34,9 +34,9 @@ interpreter does not look, and the error comes up in some later line; called thr
 
 
 def client_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
-    """librdkafka settings common to all clients. Raises ConnectionError without servers."""
+    """librdkafka settings common to all clients. Raises TryAgain without servers."""
     if settings.bootstrap_servers is None:
-        raise ConnectionError("no Kafka: set INFERWATCH_KAFKA_BOOTSTRAP_SERVERS, or run `make up` first")
+        raise TryAgain("no Kafka: set INFERWATCH_KAFKA_BOOTSTRAP_SERVERS, or run `make up` first")
     config: dict[str, Any] = {
         "bootstrap.servers": settings.bootstrap_servers,
         "client.id": client_id,
@@ -63,7 +63,7 @@ def client_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
 
 
 def groupless_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
-    """For a consumer that is in no group and commits nothing. Raises ConnectionError without servers."""
+    """For a consumer that is in no group and commits nothing. Raises TryAgain without servers."""
     return client_config(settings, client_id) | {
         "group.id": "inferwatch-groupless",
         "enable.auto.commit": False,

@@ -14,6 +14,7 @@ from infra.health import HealthPolicy, Readiness
 from infra.health_server import HealthServer
 from infra.meters import Catalogue, Exposition
 from infra.metrics import CATALOGUE, EVERY
+from infra.ports import TryAgain
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def get_status(server):
 
 
 def test_a_port_that_is_taken_is_said(server, readiness):
-    with pytest.raises(ConnectionError, match="cannot serve /metrics and /health"):
+    with pytest.raises(TryAgain, match="cannot serve /metrics and /health"):
         HealthServer("127.0.0.1", server.port, readiness, Exposition(Catalogue(), ()), SystemClock())
 
 
@@ -154,7 +155,7 @@ def has_ipv6():
 
 def test_it_serves_ipv6_where_the_machine_has_it(readiness):
     if not has_ipv6():
-        with pytest.raises(ConnectionError, match="::1"):
+        with pytest.raises(TryAgain, match="::1"):
             HealthServer("::1", 0, readiness, Exposition(Catalogue(), ()), SystemClock())
         return
     server = HealthServer("::1", 0, readiness, Exposition(Catalogue(), ()), SystemClock())

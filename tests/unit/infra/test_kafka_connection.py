@@ -5,7 +5,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from infra.kafka import connection, publisher
 from infra.kafka.connection import client_config, records_of, sorted_error
-from infra.ports import Fatal, InvalidRecord, RetryLater
+from infra.ports import Fatal, InvalidRecord, RetryLater, TryAgain
 from infra.settings import KafkaSettings
 from schemas.base import DecodeError, Reason, decode
 from schemas.dead_letters import DeadLetter
@@ -106,7 +106,7 @@ def test_plain_text_needs_no_credentials(monkeypatch):
     assert (config["bootstrap.servers"], config["client.id"]) == ("a:1,b:2", "me")
     assert config["security.protocol"] == "plaintext"
     assert not [name for name in config if name.startswith(("sasl.", "ssl."))]
-    with pytest.raises(ConnectionError, match="INFERWATCH_KAFKA_BOOTSTRAP_SERVERS"):
+    with pytest.raises(TryAgain, match="INFERWATCH_KAFKA_BOOTSTRAP_SERVERS"):
         client_config(KafkaSettings(bootstrap_servers=None), "me")
 
 

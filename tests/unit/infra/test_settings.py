@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from pydantic import model_validator
 
 from infra import cli
-from infra.ports import Fatal, RetryLater
+from infra.ports import Fatal, RetryLater, TryAgain
 from infra.settings import ClickHouseSettings, KafkaSettings, Settings, SettingsError, StackSettings, load
 
 
@@ -156,7 +156,8 @@ def test_the_command_line_ends_with_78(monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(Fatal("gone"), 70), (RetryLater("away"), 75), (ConnectionError("away"), 75)]
+    ("error", "code"),
+    [(Fatal("gone"), 70), (RetryLater("away"), 75), (ConnectionError("away"), 75), (TryAgain("away"), 75)],
 )
 def test_the_exit_code_says_whether_to_try_again(monkeypatch, capsys, error, code):
     def ends(standalone_mode):

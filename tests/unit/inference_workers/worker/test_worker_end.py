@@ -7,7 +7,8 @@ import pytest
 
 from inference_workers import worker_cli
 from inference_workers.ports import DeviceLost
-from infra.ports import Fatal
+from infra.connect import NothingRunning
+from infra.ports import Fatal, TryAgain
 from infra.settings import SettingsError
 
 
@@ -36,15 +37,23 @@ def codes(monkeypatch):
 
 @pytest.mark.parametrize(
     "error",
-    [Fatal("a newer producer took over"), RuntimeError("nobody foresaw this"), DeviceLost("device-side assert")],
+    [
+        Fatal("a newer producer took over"),
+        RuntimeError("nobody foresaw this"),
+        DeviceLost("device-side assert"),
+        ConnectionResetError("of something else than Kafka"),
+        BrokenPipeError("of whatever it was"),
+        ConnectionError("said by a library"),
+    ],
 )
-def test_what_is_broken_for_good_ends_the_process_with_70(codes, error):
+def test_what_is_broken_for_good_ends_the_process_with_70(codes, caplog, error):
     with pytest.raises(Ended):
         worker_cli.serve_guarded(raising(error))
     assert codes == [70]
+    assert caplog.records[-1].exc_info[1] is error, "its stack is logged"
 
 
-@pytest.mark.parametrize("error", [SettingsError("x"), ConnectionError("x"), click.ClickException("x")])
+@pytest.mark.parametrize("error", [SettingsError("x"), TryAgain("x"), NothingRunning("x"), click.ClickException("x")])
 def test_what_people_can_put_right_is_told_by_the_command_line(codes, error):
     with pytest.raises(type(error)):
         worker_cli.serve_guarded(raising(error))
