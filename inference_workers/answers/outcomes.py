@@ -16,11 +16,12 @@ from inference_workers.tasks.inputs import Expired
 from inference_workers.tasks.outputs import outputs_of
 from inference_workers.tasks.statistics import NONE, Statistics
 from inference_workers.telemetry.accumulator import Line, Settled, TelemetryAccumulator, Unread
-from inference_workers.telemetry.served_page import BatchFacts
+from inference_workers.telemetry.served_page import BatchFacts, Served
 from infra.dead_letters import DeadLetters
 from infra.logs import traced
 from infra.outbox import Outbox, Outgoing
 from infra.ports import Clock, Record
+from infra.progress import Progress, Receipts
 from schemas.predictions import ModelRef
 from schemas.telemetry import Outcome
 
@@ -53,6 +54,8 @@ class Outcomes:
     telemetry: TelemetryAccumulator
     dead_letters: DeadLetters
     clock: Clock
+    _refused: dict[Progress, set[int]] = field(init=False, default_factory=dict)
+    """Offsets whose answer the broker refused for good, until they are told."""
     _failures: _Seldom = field(init=False, default_factory=_Seldom)
     _shadow_failures: _Seldom = field(init=False, default_factory=_Seldom)
 
@@ -71,7 +74,7 @@ class Outcomes:
         outgoing, fault, statistics = self._answer(one, rows, batch, queue_ms, now_ms)
         if fault is not None:
             self._log_failure(asked, fault, now_ms)
-        outbox.send(outgoing, [asked.receipt], instead=self.answers.refusal_of(asked, now_ms))
+        outbox.send(outgoing, [asked.receipt], instead=lambda: self._refused_by_broker(asked, now_ms))
         return one, rows, now_ms, queue_ms, batch, fault, statistics
 
     def _answer(
@@ -95,6 +98,26 @@ class Outcomes:
                     return outgoing, None, statistics
                 fault = ANSWER_TOO_LARGE
         return self.answers.failed(asked, fault, now_ms), fault, NONE
+
+    def _refused_by_broker(self, asked: Asked, now_ms: int) -> Outgoing:
+        """What is sent instead of an answer that the broker refused for good. To be called before it is told of."""
+        progress, offset = asked.receipt.progress, asked.receipt.offset
+        for lost in [one for one in self._refused if one.closed]:
+            del self._refused[lost]  # whoever has the partition now tells of it
+        self._refused.setdefault(progress, set()).add(offset)
+        return self.answers.failed(asked, ANSWER_TOO_LARGE, now_ms)
+
+    def tell(self, event: Served, receipts: Receipts, outbox: Outbox, now_ms: int) -> Served:
+        """Send telemetry of which every answer is in Kafka, and hand it back as it was told: what was noted as answered
+        and refused by the broker since has failed."""
+        if self._refused:
+            refused = self._refused.get(receipts.progress, set()).intersection(receipts.offsets)
+            if refused:
+                event = event.with_failed(refused, ANSWER_TOO_LARGE.code)
+                self._refused[receipts.progress] -= refused
+            self._refused = {progress: left for progress, left in self._refused.items() if left}
+        outbox.send(self.answers.telemetry(event, now_ms), [receipts])
+        return event
 
     def expired(self, one: Ready, outbox: Outbox, at_ms: int | None = None) -> None:
         """A request whose deadline passed before it could be computed, which is now, or was `at_ms`."""

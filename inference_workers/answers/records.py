@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -93,10 +93,6 @@ class Answers:
             fingerprint=fault.fingerprint,
         )
         return self._record(one, failed, now_ms)
-
-    def refusal_of(self, one: Asked, now_ms: int) -> Callable[[], Outgoing]:
-        """What to publish when the broker refuses the answer for good."""
-        return lambda: self.failed(one, ANSWER_TOO_LARGE, now_ms)
 
     def shed(self, one: Asked, reason: str, message: str, now_ms: int) -> Outgoing:
         """A request that was given up on purpose."""

@@ -6,8 +6,8 @@ would cost more than all else that is told: so numbers are copied, unboxed, whil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from operator import itemgetter
 from struct import Struct
@@ -54,6 +54,8 @@ packed = Struct(f"={len(WHOLE)}q{len(REAL)}d?").pack
 _ROW = np.dtype([("whole", "=i8", len(WHOLE)), ("real", "=f8", len(REAL)), ("truncated", "?")])
 OPTIONAL = frozenset({"cached", "confidence", "margin", "entropy", "script", "direction"})
 """Left empty when they hold only zeros."""
+OF_OUTPUTS = "output_norm", "confidence", "margin", "entropy"
+"""What is told of outputs beside their direction; 0 for a request that has none."""
 MILLISECONDS_MAX = NORM_MAX = 1e12
 _LARGEST = np.array([[MILLISECONDS_MAX], [MILLISECONDS_MAX], [1.0], [NORM_MAX]] + [[1.0]] * (len(REAL) - 4))
 _SCALE = np.array([[1e3], [1e3]] + [[1e4]] * (len(REAL) - 2))
@@ -174,6 +176,17 @@ class Served:
         place = _WHOLE_PLACES.get(name)
         column: NDArray[Any] = self.real[_REAL_PLACES[name]] if place is None else self.whole[place]
         return column
+
+    def with_failed(self, offsets: Collection[int], error: str) -> Served:
+        """The same with these offsets failed: their outputs, of which nobody knows, say nothing."""
+        rows = np.flatnonzero(np.isin(self.column("offset"), list(offsets)))
+        whole, real = self.whole.copy(), self.real.copy()
+        whole[_WHOLE_PLACES["outcome"], rows] = OUTCOME_NUMBERS[Outcome.FAILED]
+        whole[_WHOLE_PLACES["direction"], rows] = 0
+        for name in OF_OUTPUTS:
+            real[_REAL_PLACES[name], rows] = 0.0
+        trouble = self.trouble | dict.fromkeys(rows.tolist(), (error, ""))
+        return replace(self, whole=whole, real=real, trouble=trouble)
 
     def as_json(self) -> bytes:
         """As `schemas.base.encode` gives the message; it is valid by construction, tests decode it."""

@@ -176,8 +176,7 @@ class InferenceWork:
             if receipts.progress.owes_all_of_any(receipts.offsets):
                 waiting.append((event, receipts))
                 continue
-            outbox.send(self._outcomes.answers.telemetry(event, now_ms), [receipts])
-            told.append(event)
+            told.append(self._outcomes.tell(event, receipts, outbox, now_ms))
         self._untold = waiting
         return told
 

@@ -3,8 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 
 from inference_workers.ports import Forward
+from inference_workers.telemetry.served_page import OUTCOMES
+from infra.ports import InvalidRecord
 from schemas.topics import TELEMETRY
 from tests.unit.inference_workers.stand_ins import FakeEngine, World
 
@@ -75,3 +78,60 @@ def test_a_failure_is_told_with_its_class_and_the_fingerprint_that_its_answer_ha
     assert len(answers[1].fingerprint) == 16
     assert requests["fingerprint"] == ["", answers[1].fingerprint, answers[2].fingerprint, ""]
     assert answers[1].fingerprint == answers[2].fingerprint, "one stack, one fingerprint"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_answer_that_the_broker_refuses_for_good_is_told_as_the_failure_that_was_sent_instead(at_once):
+    """At once, or when its delivery is reported."""
+    world = World(Padded())
+    publish, asked = world.publisher.publish, []
+
+    def refusing(topic, value, **more):
+        asked.append(topic)
+        if len(asked) == 2:
+            error = InvalidRecord("message size too large")
+            if at_once:
+                raise error
+            world.publisher.fail.append(error)
+        publish(topic, value, **more)
+
+    world.publisher.publish = refusing
+    for _ in range(3):
+        world.ask(json.dumps({"input": "red shoes boots"}))
+    batches, requests = told_of(world.run())
+    said = [(type(answer).__name__, getattr(answer, "error", "")) for _, answer in world.predictions()]
+    fine, failed = ("InferenceAnswered", ""), ("InferenceFailed", "answer_too_large")
+    assert sorted(said) == [fine, fine, failed]
+    assert world.outcomes() == {
+        (0, 0): ("answered", ""),
+        (0, 1): ("failed", "answer_too_large"),
+        (0, 2): ("answered", ""),
+    }
+    assert [norm > 0 for norm in requests["output_norm"]] == [True, False, True]
+    assert [bool(way) for way in requests["direction"]] == [True, False, True]
+    assert requests["tokens"] == [5, 5, 5], "it was computed all the same"
+    assert batches["size"] == [3]
+    assert world.committed() == {0: 3}
+
+
+def test_a_refused_answer_is_counted_as_it_is_told():
+    counted = []
+
+    class Counting:
+        """Of an observer what the loop calls."""
+
+        look_ms = 0
+
+        def told(self, events):
+            counted.extend(OUTCOMES[number].value for event in events for number in event.column("outcome").tolist())
+
+        def __getattr__(self, name):
+            return lambda *given, **named: None
+
+    world = World(observer=Counting())
+    world.publisher.fail = [None, InvalidRecord("message size too large")]
+    for partition in (0, 1, 0):
+        world.ask(json.dumps({"input": "red shoes"}), partition=partition)
+    world.run()
+    assert sorted(counted) == ["answered", "answered", "failed"]
+    assert sorted(outcome for outcome, _ in world.outcomes().values()) == sorted(counted)
