@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,16 +22,41 @@ from schemas.telemetry import Outcome
 
 MODELS_MAX, SCENARIOS_MAX, ERRORS_MAX = 32, 64, 50
 """Label values counted apart. Producers choose scenarios, models raise errors of any name: the rest is `other`."""
+OWN_CODES = frozenset(
+    {
+        "answer_too_large",
+        "bad_embedding",
+        "compute_error",
+        "dimension_mismatch",
+        "expired",
+        "image_error",
+        "image_media_type",
+        "image_not_found",
+        "image_outside_folder",
+        "image_timeout",
+        "image_too_large",
+        "image_undecodable",
+        "images_not_served",
+        "non_finite_output",
+        "out_of_memory",
+        "over_limit",
+        "tokenise_error",
+        "unsupported_input",
+        "unsupported_task",
+        "wrong_shape",
+    }
+)
+"""Why the worker itself sheds a request or says that it failed. Counted apart whatever else models raise."""
 OTHER = "other"
 ALL_SCENARIOS = "*"
 
 
 class Names:
-    """Lets so many different names through; later ones become `other`. Pure."""
+    """Lets so many different names through, and those of `always` beside; later ones become `other`. Pure."""
 
-    def __init__(self, count_max: int) -> None:
-        self._count_max = count_max
-        self._known: set[tuple[str, ...]] = set()
+    def __init__(self, count_max: int, always: Collection[str] = ()) -> None:
+        self._count_max = count_max + len(always)
+        self._known: set[tuple[str, ...]] = {(name,) for name in always}
 
     def bounded(self, *names: str) -> tuple[str, ...]:
         """The names, or `other` as often."""
@@ -73,7 +98,7 @@ class WorkerMeters:
     def __init__(self) -> None:
         self._models = Names(MODELS_MAX)
         self._scenarios = Names(SCENARIOS_MAX)
-        self._errors = Names(ERRORS_MAX)
+        self._errors = Names(ERRORS_MAX, OWN_CODES)
 
     def batches(self, batches: Sequence[BatchFacts]) -> None:
         """Batches that are answered; their `post_ms` are known."""

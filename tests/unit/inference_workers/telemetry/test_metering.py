@@ -1,11 +1,23 @@
 """Metrics are counted from batches and telemetry events: each request once, with bounded labels."""
 
+import ast
 import itertools
+import re
+from pathlib import Path
 
 import pytest
 
 from inference_workers.deployments.routing import Route, RoutingTable
-from inference_workers.telemetry.metering import MODELS_MAX, OTHER, SCENARIOS_MAX, Names, WorkerMeters
+from inference_workers.telemetry import metering
+from inference_workers.telemetry.metering import (
+    ERRORS_MAX,
+    MODELS_MAX,
+    OTHER,
+    OWN_CODES,
+    SCENARIOS_MAX,
+    Names,
+    WorkerMeters,
+)
 from inference_workers.telemetry.served_page import BatchFacts
 from infra import metrics
 from schemas.predictions import ModelRef
@@ -13,6 +25,9 @@ from schemas.telemetry import BatchReason, Outcome
 from tests.unit.inference_workers.telling import served_event
 
 _numbers = itertools.count()
+REASONS = {"expired", "over_limit"}
+"""Why requests are shed; all other codes are those of failures."""
+MADE_WITH_A_CODE = {"Refused", "ImageRefused", "Fault", "__init__"}
 
 
 @pytest.fixture
@@ -151,6 +166,42 @@ def test_a_flood_of_scenarios_and_models_makes_a_bounded_number_of_series(meters
     mine = [labels for labels, _ in metrics.MODEL_LOAD_SECONDS.cells() if labels[0].startswith(f"{model.name}-")]
     assert len(mine) == MODELS_MAX - 1
     assert value(metrics.MODEL_LOAD_SECONDS, OTHER, OTHER) == 1.0
+
+
+def test_a_flood_of_error_names_takes_no_label_from_the_workers_own(meters, model):
+    flood = [(Outcome.FAILED, "ads", model, True, 9.0, 4.0, 1, 0.0, f"Odd{number}") for number in range(2 * ERRORS_MAX)]
+    meters.served([served_event(row) for row in flood])
+    for code in sorted(OWN_CODES):
+        outcome = Outcome.SHED if code in REASONS else Outcome.FAILED
+        meters.served([served_event((outcome, model.name, model, False, 9.0, 9.0, 1, 0.0, code))])
+    labels = model.name, "1"
+    failures = {code for *place, code in dict(metrics.FAILURES.cells()) if tuple(place) == labels}
+    shed = {reason for scenario, reason in dict(metrics.SHED.cells()) if scenario == model.name}
+    assert failures | shed >= OWN_CODES
+    assert shed == REASONS
+    assert len(failures - OWN_CODES - {OTHER}) == ERRORS_MAX
+    assert value(metrics.FAILURES, *labels, OTHER) == ERRORS_MAX
+
+
+def codes_in(tree):
+    """The codes that a module spells out: `code = "..."` of a class, and what refusals and faults are made with."""
+    for node in ast.walk(tree):
+        found = None
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found = node.value if getattr(targets[0], "id", "") == "code" else None
+        elif isinstance(node, ast.Call) and node.args:
+            called = getattr(node.func, "id", "") or getattr(node.func, "attr", "")
+            found = node.args[0] if called in MADE_WITH_A_CODE else None
+        word = getattr(found, "value", None)
+        if isinstance(word, str) and re.fullmatch(r"[a-z]+(_[a-z]+)*", word):
+            yield word
+
+
+def test_every_code_of_the_workers_own_is_known():
+    folder = Path(metering.__file__).parent.parent
+    codes = {code for path in folder.rglob("*.py") for code in codes_in(ast.parse(path.read_text()))}
+    assert codes == OWN_CODES
 
 
 def test_a_retired_model_leaves_no_series(meters, model):
