@@ -117,6 +117,12 @@ SHED = _counter(
 FAILURES = _counter(
     WORKER, "inferwatch_requests_failed_total", "Requests that failed, by error code.", [*MODEL, "error"]
 )
+SHADOW_FAILURES = _counter(
+    WORKER,
+    "inferwatch_shadow_failures_total",
+    "Requests that a shadow failed to compute, by error code; another model answers them.",
+    [*MODEL, "error"],
+)
 CACHE_HITS = _counter(WORKER, "inferwatch_cache_hits_total", "Inputs whose result the cache held.", MODEL)
 CACHE_MISSES = _counter(WORKER, "inferwatch_cache_misses_total", "Inputs that had to be computed.", MODEL)
 CACHE_BYTES = _gauge(WORKER, "inferwatch_cache_bytes", "Bytes of results that the cache holds.")

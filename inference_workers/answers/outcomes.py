@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from inference_workers.admission.requests import Asked, Denied, Ready, Unusable, append_time_ms
@@ -54,6 +54,8 @@ class Outcomes:
     telemetry: TelemetryAccumulator
     dead_letters: DeadLetters
     clock: Clock
+    on_shadow_failure: Callable[[ModelRef, str], None] = lambda model, error: None
+    """Gets each shadow's failure: the model and the error's code. Called on the loop's thread."""
     _refused: dict[Progress, set[int]] = field(init=False, default_factory=dict)
     """Offsets whose answer the broker refused for good, until they are told."""
     _failures: _Seldom = field(init=False, default_factory=_Seldom)
@@ -168,11 +170,15 @@ class Outcomes:
         self.telemetry.add_all([Line(asked, Outcome.SHED, now_ms, total_ms, total_ms - reading_ms, error=reason)])
 
     def of_shadow(self, one: Ready, rows: Sequence[Row | Fault]) -> None:
-        """A shadow was computed. Nobody is answered; that its model fails is said all the same, now and then."""
+        """A shadow was computed. Nobody is answered; that its model fails is counted all the same, and said now and
+        then."""
         fault = next((row for row in rows if isinstance(row, Fault)), None)
-        more = None if fault is None else self._shadow_failures.words(self.clock.now_ms())
-        if fault is not None and more is not None:
-            ref = one.route.ref
+        if fault is None:
+            return
+        ref = one.route.ref
+        self.on_shadow_failure(ref, fault.code)
+        more = self._shadow_failures.words(self.clock.now_ms())
+        if more is not None:
             with traced(one.asked.traceparent):
                 LOG.warning(
                     "shadow %s (%s %s) failed on request %s, which another model answers: %s: %s%s",

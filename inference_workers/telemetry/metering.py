@@ -151,6 +151,11 @@ class WorkerMeters:
             self._series(table, numbers == number, names)
         return int((table.answered | table.batched).sum())
 
+    def shadow_failed(self, model: ModelRef, error: str) -> None:
+        """A shadow computed a request, and failed."""
+        ref = self._models.bounded(model.name, model.version)
+        metrics.SHADOW_FAILURES.labels(*ref, *self._errors.bounded(error)).inc()
+
     def published(self, seconds: npt.NDArray[np.float64]) -> None:
         """So long did deliveries [n] take, see `Outbox.take_delivery_seconds`."""
         metrics.PUBLISH_SECONDS.observe_all(seconds)

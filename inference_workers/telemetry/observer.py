@@ -121,6 +121,10 @@ class Observer:
         self.pace.done(0, facts.compute_ms / 1000)
         self._batches.append(facts)
 
+    def shadow_failed(self, model: ModelRef, error: str) -> None:
+        """A shadow could not compute a request, for this error's code."""
+        self._meters.shadow_failed(model, error)
+
     def told(self, events: Sequence[Served]) -> None:
         """Telemetry events were made."""
         self._events += events

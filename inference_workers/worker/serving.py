@@ -58,10 +58,17 @@ def new_work(
     ref = WorkerRef(
         worker_id=worker_id, host=socket.gethostname()[:200], pid=os.getpid(), device=table.own.servable.device
     )
+    outcomes = Outcomes(
+        Answers(worker_id, outside.random_bits),
+        TelemetryAccumulator(ref, settings.telemetry_flush_ms),
+        outside.dead_letters,
+        outside.clock,
+    )
     cache = ResultCache(settings.cache_bytes_max)
     if observer is not None:
         observer.deployed(table)
         observer.follow_cache(lambda: cache.bytes_held, lambda: cache.evictions)
+        outcomes.on_shadow_failure = observer.shadow_failed
     work = InferenceWork(
         Admission(
             table,
@@ -79,12 +86,7 @@ def new_work(
         Lanes(settings.batch_limit),
         compute,
         cache,
-        Outcomes(
-            Answers(worker_id, outside.random_bits),
-            TelemetryAccumulator(ref, settings.telemetry_flush_ms),
-            outside.dead_letters,
-            outside.clock,
-        ),
+        outcomes,
         Newcomers(outside.identity_of, outside.clock, outside.earlier),
         outside.clock,
         WorkLimit(settings.queue_requests_max, settings.queue_bytes_max),

@@ -183,6 +183,16 @@ def test_a_flood_of_error_names_takes_no_label_from_the_workers_own(meters, mode
     assert value(metrics.FAILURES, *labels, OTHER) == ERRORS_MAX
 
 
+def test_failures_of_shadows_are_counted_with_bounded_labels(meters, model):
+    for number in range(2 * ERRORS_MAX):
+        meters.shadow_failed(model, f"Odd{number}")
+    meters.shadow_failed(model, "out_of_memory")
+    errors = {labels[-1] for labels, _ in metrics.SHADOW_FAILURES.cells() if labels[0] == model.name}
+    assert len(errors) == ERRORS_MAX + 2
+    assert value(metrics.SHADOW_FAILURES, model.name, "1", OTHER) == ERRORS_MAX
+    assert value(metrics.SHADOW_FAILURES, model.name, "1", "out_of_memory") == 1
+
+
 def codes_in(tree):
     """The codes that a module spells out: `code = "..."` of a class, and what refusals and faults are made with."""
     for node in ast.walk(tree):

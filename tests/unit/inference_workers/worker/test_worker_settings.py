@@ -20,7 +20,7 @@ from infra.health import Code, HealthPolicy
 from schemas.predictions import InferenceFailed, ModelRef
 from schemas.telemetry import Outcome
 from schemas.topics import PREDICTIONS, TELEMETRY
-from tests.unit.inference_workers.stand_ins import World, servable
+from tests.unit.inference_workers.stand_ins import FakeEngine, World, servable
 from tests.unit.inference_workers.worker.test_worker_observed import FakeUsage
 
 
@@ -80,6 +80,27 @@ def test_results_are_kept_where_bytes_are_set_for_them(kept, computed):
         world.ask_all("red shoes")
         world.run()
     assert world.engine.calls == computed
+
+
+def test_failures_of_shadows_are_counted_by_model_and_error():
+    odd = FakeEngine(broken={2417})
+    shadow = servable(odd, ModelRef(name="odd", version="8"))
+
+    def table():
+        own = world.servable
+        arms = [Route(own, own.ref), Route(shadow, shadow.ref, share=0.0, shadow=True)]
+        return RoutingTable(own_route(own), {"search": arms})
+
+    tables = []
+    models = Models(lambda: tables.pop() if tables else None)
+    world = SetWorld(models=models, observer_of=lambda clock: Observer(HealthPolicy(), clock, FakeUsage()))
+    tables.append(table())
+    world.ask_all("red shoes", "boots", "red")
+    world.run()
+    assert [outcome for outcome, _ in world.outcomes().values()] == ["answered"] * 3
+    assert odd.calls > 0
+    counted = {labels: cell.read() for labels, cell in metrics.SHADOW_FAILURES.cells() if labels[0] == "odd"}
+    assert counted == {("odd", "8", "compute_error"): 2}
 
 
 @pytest.mark.parametrize("flush_ms", [30, 900])
