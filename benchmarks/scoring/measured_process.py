@@ -26,11 +26,17 @@ class MeasuredProcess:
 
     def __enter__(self) -> Self:
         self._log: IO[bytes] = tempfile.TemporaryFile()
+        self._folder = tempfile.TemporaryDirectory(prefix="inferwatch-bench-job-")
         with tempfile.TemporaryFile() as given, on(None if self._cores is None else self._cores.job):
             given.write(self._stdin)
             given.seek(0)
             self._process = subprocess.Popen(
-                self._command, env=dict(self._environment), stdin=given, stdout=self._log, stderr=self._log
+                self._command,
+                env=dict(self._environment),
+                cwd=self._folder.name,  # peers leave their states where they are started
+                stdin=given,
+                stdout=self._log,
+                stderr=self._log,
             )
         return self
 
@@ -45,6 +51,7 @@ class MeasuredProcess:
             self._process.wait()
         finally:
             self._log.close()
+            self._folder.cleanup()
 
     @property
     def pid(self) -> int:

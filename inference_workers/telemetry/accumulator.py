@@ -173,7 +173,7 @@ class TelemetryAccumulator:
                 statistics.entropy,
                 line.truncated,
             )
-            page.add(row, record.request_id, line.error, line.fingerprint)
+            page.add(row, record.receipt.offset, record.request_id, line.error, line.fingerprint)
             self._close_full(page, record.receipt.progress)
 
     def add_settled(self, settled: Iterable[Settled]) -> None:
@@ -201,7 +201,7 @@ class TelemetryAccumulator:
             if batch is not None and batch_place == NEW:
                 batch_place = page.place_of_batch(batch)
             row = packed(
-                receipt.offset,
+                asked.identity[3],
                 appended_ms,
                 scenario_place,
                 model_place,
@@ -226,6 +226,7 @@ class TelemetryAccumulator:
             if error or stack:
                 page.trouble[len(page.rows)] = error, stack
             page.rows.append(row)
+            page.offsets.append(receipt.offset)
             page.request_ids.append(request_id)
             page.bytes_left -= ROW_BYTES + BYTES_PER_CHARACTER * (len(request_id) + len(error))
             if page.bytes_left < LARGEST_ROW_BYTES:
@@ -263,10 +264,7 @@ class TelemetryAccumulator:
         if not pages:
             return []
         events = served(pages, self._worker, sample())
-        return [
-            (event, Receipts(page.progress, event.column("offset").tolist()))
-            for event, page in zip(events, pages, strict=True)
-        ]
+        return [(event, Receipts(page.progress, page.offsets)) for event, page in zip(events, pages, strict=True)]
 
     def _wait_ms(self, due_ms: int, now_ms: int) -> int:
         """0 also when the clock was set back since: outcomes would wait until it is as late as it was."""

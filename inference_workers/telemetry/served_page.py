@@ -104,6 +104,7 @@ class Page:
     place: Place
     progress: Progress
     rows: list[bytes] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
     request_ids: list[str] = field(default_factory=list)
     trouble: dict[int, tuple[str, str]] = field(default_factory=dict)
     scenarios: dict[str, int] = field(default_factory=dict)
@@ -114,11 +115,12 @@ class Page:
     bytes_left: int = EVENT_BYTES_MAX
     """Below `LARGEST_ROW_BYTES` the event is full."""
 
-    def add(self, row: bytes, request_id: str, error: str, fingerprint: str) -> None:
-        """One more outcome, `packed`."""
+    def add(self, row: bytes, offset: int, request_id: str, error: str, fingerprint: str) -> None:
+        """One more outcome, `packed`, and the offset that is settled when it is told."""
         if error or fingerprint:
             self.trouble[len(self.rows)] = error, fingerprint
         self.rows.append(row)
+        self.offsets.append(offset)
         self.request_ids.append(request_id)
         self.bytes_left -= ROW_BYTES + BYTES_PER_CHARACTER * (len(request_id) + len(error))
 

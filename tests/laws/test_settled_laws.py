@@ -1,5 +1,6 @@
 """Requests that were answered or failed are told in one go: the same as each of them told in its own words."""
 
+import json
 from types import SimpleNamespace
 
 from hypothesis import given
@@ -18,6 +19,8 @@ from tests.unit.inference_workers.telling import WORKER, facts
 
 MODELS = [ModelRef(name="m", version=version) for version in ("1", "2")]
 BATCHES = [facts(model) for model in MODELS]
+TOLD = 100
+"""What is told is a record's identity, what is settled its receipt: here they differ."""
 SHARES = st.floats(0.0, 1.0)
 ROWS = st.builds(Row, st.none(), st.floats(0.0, 100.0), st.integers(0, 16))
 FAULT = Fault("broken", "it is", "f" * 8)
@@ -32,7 +35,7 @@ def settled(draw, progresses):
     rows = draw(st.lists(ROWS if fault is None else st.one_of(ROWS, st.just(FAULT)), min_size=1, max_size=3))
     asked = Asked(
         receipt=Receipt(progress, offset),
-        identity=Place("c", "t", progress.partition, offset),
+        identity=Place("c", "t", progress.partition, TOLD + offset),
         key=None,
         appended_ms=draw(st.integers(0, 10_000)),
         scenario=draw(st.sampled_from(["search", "ads"])),
@@ -97,6 +100,10 @@ def test_requests_told_in_one_go_are_told_as_each_by_itself(data):
     assert (at_once.look_ms, len(at_once)) == (each.look_ms, len(each))
     found, expected = ([(e.as_json(), r) for e, r in some.take(0, everything=True)] for some in (at_once, each))
     assert found == expected
+    settled_offsets = {(r.progress, offset) for _, r in found for offset in r.offsets}
+    assert settled_offsets == {(one[0].asked.receipt.progress, one[0].asked.receipt.offset) for one in many}
+    told = [offset for event, _ in found for offset in json.loads(event)["requests"]["offset"]]
+    assert sorted(told) == sorted(one[0].asked.identity.offset for one in many)
 
 
 @given(offsets=st.lists(st.integers(0, 30), min_size=1, unique=True), data=st.data())
