@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from inference_workers.admission.requests import Ready
+from inference_workers.batching.compute_times import ComputeTimes
 from inference_workers.batching.planner import BatchLimit, BatchPlan, Waiting, expired, plan_batch, seconds_until_due
 from inference_workers.deployments.routing import Route
 
@@ -28,6 +29,7 @@ class Lane:
     configured_tokens_max: int
     waiting: list[Ready] = field(default_factory=list)
     good_batches: int = 0
+    times: ComputeTimes = field(default_factory=ComputeTimes)
 
     def add(self, one: Ready) -> None:
         """Put a request at its place."""
@@ -48,8 +50,12 @@ class Lane:
         self.waiting = [one for i, one in enumerate(self.waiting) if i not in chosen]
         return taken
 
-    def learn(self, exhausted_tokens: int | None) -> None:
-        """A batch is done; with `exhausted_tokens` a forward pass of so many ran out of memory."""
+    def learn(self, exhausted_tokens: int | None, compute_ms: float) -> None:
+        """A batch is done in `compute_ms`; with `exhausted_tokens` a forward pass of so many ran out of memory."""
+        self.times.add(compute_ms)
+        margin_ms = self.times.margin_ms
+        if margin_ms != self.limit.margin_ms:
+            self.limit = replace(self.limit, margin_ms=margin_ms)
         if exhausted_tokens is not None:
             tokens = max(TOKENS_MIN, min(self.limit.tokens_max, exhausted_tokens // 2))
             self.good_batches = 0

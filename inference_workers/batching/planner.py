@@ -15,16 +15,21 @@ WINDOW_BATCHES = 16
 """How many batches' worth of the oldest requests are looked at for company of similar length. On shopping queries a
 batch then takes no longer than one of all queries in order of length; of 4 batches' worth it takes 6 % longer."""
 DEADLINE_MARGIN_MS = 20
-"""A batch is closed this long before a member's deadline, so that it can still be computed and told."""
+"""A batch is closed this long before a member's deadline, and what it takes to compute before that: time to be told of,
+and all there is while nothing is known of computing."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimit:
-    """Bounds of a batch. `tokens_max` counts one forward pass with padding: sequences times the longest."""
+    """Bounds of a batch. `tokens_max` counts one forward pass with padding: sequences times the longest.
+
+    `margin_ms` before a member's deadline it is closed; see `ComputeTimes`.
+    """
 
     tokens_max: int
     requests_max: int
     wait_ms_max: int
+    margin_ms: int = DEADLINE_MARGIN_MS
 
     @property
     def window(self) -> int:
@@ -100,7 +105,7 @@ def expired(waiting: Sequence[Waiting], limit: BatchLimit, now_ms: int) -> list[
 
 def _due_ms(one: Waiting, limit: BatchLimit) -> int:
     due = one.since_ms + limit.wait_ms_max
-    return due if one.deadline_ms is None else min(due, one.deadline_ms - DEADLINE_MARGIN_MS)
+    return due if one.deadline_ms is None else min(due, one.deadline_ms - limit.margin_ms)
 
 
 def _went_back(window: Sequence[Waiting], now_ms: int) -> bool:

@@ -56,7 +56,8 @@ class Tokeniser:
         """Reads `tokenizer.json`. Raises OSError or ValueError when it cannot be used."""
         path = folder / "tokenizer.json"
         try:
-            self._tokenizer = _Tokenizer.from_str(path.read_text(encoding="utf-8"))
+            description = path.read_text(encoding="utf-8")
+            self._tokenizer = _Tokenizer.from_str(description)
         except OSError:
             raise
         except Exception as error:  # the library raises bare Exception
@@ -68,8 +69,8 @@ class Tokeniser:
         self._tokenizer.enable_truncation(tokens_max)
         self._text_bytes_max, self._tokens_max = text_bytes_max, tokens_max
         self._of_words = type(self._tokenizer.model).__name__ != "BPE"
-        unknown = _unknown_token(folder)
-        self._unknown_id = self._tokenizer.token_to_id(unknown) if unknown else None
+        said = _said_unknown_token(folder)
+        self._unknown_id = self._tokenizer.token_to_id(said) if said else _own_unknown_id(self._tokenizer, description)
 
     @property
     def vocabulary(self) -> int:
@@ -125,10 +126,20 @@ def _says_lower_case(folder: Path) -> bool:
     return path.exists() and json.loads(path.read_bytes()).get("do_lower_case") is True
 
 
-def _unknown_token(folder: Path) -> str:
-    """The text of the unknown token, empty when the vocabulary knows every byte."""
+def _said_unknown_token(folder: Path) -> str:
+    """The text of the unknown token by the configuration, empty when it does not say."""
     path = folder / "tokenizer_config.json"
     if not path.exists():
         return ""
     token = json.loads(path.read_bytes()).get("unk_token") or ""
     return str(token.get("content", "")) if isinstance(token, dict) else str(token)
+
+
+def _own_unknown_id(tokenizer: _Tokenizer, description: str) -> int | None:
+    """The id that the tokeniser itself gives to what it does not know; None when its vocabulary knows every byte.
+    `description` is its `tokenizer.json`."""
+    if type(tokenizer.model).__name__ == "Unigram":  # the one whose unknown token the library does not tell
+        number = json.loads(description)["model"].get("unk_id")
+        return None if number is None else int(number)
+    token = tokenizer.model.unk_token
+    return tokenizer.token_to_id(token) if token else None

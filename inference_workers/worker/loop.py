@@ -142,7 +142,7 @@ class InferenceWork:
     def step(self, outbox: Outbox, *, start: bool) -> float:
         """See `Work.step`."""
         for ticket, computed in (done := self._compute.collect()):
-            self._started[ticket].lane.learn(computed.exhausted_tokens)
+            self._started[ticket].lane.learn(computed.exhausted_tokens, computed.compute_ms)
         self._switch()
         sent_before = outbox.pending
         if start:

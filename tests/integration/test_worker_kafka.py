@@ -1,4 +1,4 @@
-"""The worker as a process on a real Kafka: nothing lost to SIGKILL, drills, an orderly stop."""
+"""The worker as a process on a real Kafka: nothing lost to SIGKILL or a lost device, drills, an orderly stop."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from infra.kafka import KafkaCluster, KafkaPublisher, KafkaTail
+from infra.kafka import KafkaCluster, KafkaLog, KafkaPublisher, KafkaTail
 from infra.provision import apply_topics
 from infra.settings import StackSettings
 from schemas.base import decode, encode, headers_for
@@ -22,6 +22,35 @@ from schemas.topics import DRILLS, MODEL_EVENTS, PREDICTIONS, REQUESTS, TELEMETR
 from schemas.vectors import decode_vector
 
 COUNT = 400
+PROGRAM = "from inference_workers.worker_cli import worker; worker()"
+LOST_PROGRAM = """
+import os
+import sys
+import time
+from inference_workers import worker_cli
+from inference_workers.loading.load import Loaded
+from inference_workers.models.verdicts import LoadFacts
+from inference_workers.ports import DeviceLost
+from infra import cli
+from tests.unit.inference_workers.stand_ins import FakeEngine, servable
+
+class Device(FakeEngine):
+    def compute(self, items):
+        if any(lost in item.ids for item in items):
+            while not os.path.exists(end):
+                time.sleep(0.02)
+            raise DeviceLost("CUDA error: device-side assert triggered")
+        return super().compute(items)
+
+end = sys.argv.pop()
+own = servable(Device() if end else FakeEngine())
+lost = own.tokeniser.tokenise(["volcano"])[0].ids[1]
+worker_cli._load = lambda settings, wanted=None: Loaded(own, LoadFacts(own.ref, "/own", 1.0))
+cli.LazyCommands.get_command = lambda *_: worker_cli.worker
+cli.main()
+"""
+"""The command with an engine stand-in whose device is lost by the word "volcano", once there is the file that the last
+argument names; never, where it is empty."""
 
 
 class Rig:
@@ -40,17 +69,33 @@ class Rig:
         self.workers = []
         self.folder = folder
 
-    def worker(self):
+    def worker(self, program=PROGRAM, arguments=("--drills",), **more):
         environment = os.environ | {
             "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
             "INFERWATCH_KAFKA_SESSION_TIMEOUT_MS": "6000",
             "INFERWATCH_WORKER_GROUP": self.group,
+            **more,
         }
-        code = "from inference_workers.worker_cli import worker; worker()"
         with (self.folder / "worker.log").open("ab") as log:
-            process = subprocess.Popen([sys.executable, "-c", code, "--drills"], env=environment, stderr=log)
+            process = subprocess.Popen([sys.executable, "-c", program, *arguments], env=environment, stderr=log)
         self.workers.append(process)
         return process
+
+    def pass_over_what_other_tests_asked(self, until):
+        """Have the group begin where the topic ended at the start."""
+        log = KafkaLog(
+            self.kafka, group=self.group, topics=[REQUESTS.name], client_id="t", topic_id_of=self.cluster.topic_id
+        )
+
+        def has_joined():
+            log.poll(1, 0.1)
+            return log.assignment() == self.start.keys()
+
+        until(has_joined, "the assignment")
+        for (topic, partition), after in self.start.items():
+            log.store(topic, partition, after)
+        log.commit()
+        log.close()
 
     def ask(self, value, partition=None):
         self.publisher.publish(REQUESTS.name, value, key=b"k%d" % len(value), partition=partition)
@@ -141,6 +186,41 @@ def test_kill_drill_and_stop(rig, until):
         for offset in range(rig.start[REQUESTS.name, partition], next_offset):
             assert (partition, offset) in rig.told, "committed, so it was told"
     assert sum(committed.values()) - sum(rig.start.values()) >= COUNT + 4
+
+
+@pytest.mark.timeout(180)
+def test_a_lost_device_ends_the_process_with_70_and_acknowledges_nothing(rig, until):
+    rig.pass_over_what_other_tests_asked(until)
+    for i in range(COUNT):
+        if i == COUNT // 2:
+            rig.ask(b'{"input": "volcano"}', partition=0)
+        rig.ask(json.dumps({"input": f"red shoes {i}", "scenario": "checkout"}).encode(), partition=0)
+    assert rig.publisher.flush(10) == 0
+    asked, lost = sorted(rig.asked()), (0, rig.start[REQUESTS.name, 0] + COUNT // 2)
+    assert len(asked) == COUNT + 1
+    # All others go before the word, so that what comes after it is answered and must still not be acknowledged.
+    limits = {"INFERWATCH_WORKER_PRIORITIES": "checkout=60000", "INFERWATCH_WORKER_BATCH_REQUESTS_MAX": "8"}
+    first = rig.worker(LOST_PROGRAM, ("worker", str(rig.folder / "end")), **limits)
+    until(lambda: rig.look().keys() >= set(asked) - {lost}, "all others told", 90)
+    until(lambda: rig.look() and rig.answers.keys() >= set(asked) - {lost}, "all others answered")
+    until(lambda: rig.cluster.committed(rig.group, REQUESTS.name).get(0, 0) >= lost[1], "all before it acknowledged")
+
+    (rig.folder / "end").touch()
+    assert first.wait(30) == 70
+    said = (rig.folder / "worker.log").read_text()
+    assert "DeviceLost: CUDA error: device-side assert triggered" in said
+    assert rig.cluster.committed(rig.group, REQUESTS.name)[0] == lost[1], "neither it nor what came after it"
+    rig.look()
+    assert lost not in {*rig.told, *rig.answers}
+
+    second = rig.worker(LOST_PROGRAM, ("worker", ""))
+    until(lambda: rig.look().keys() >= set(asked), "an outcome for every request", 60)
+    assert {rig.told[one] for one in asked} == {"answered"}
+    until(lambda: rig.look() and rig.answers.keys() >= set(asked), "all answers")
+    after = asked[-1][1] + 1
+    until(lambda: rig.cluster.committed(rig.group, REQUESTS.name)[0] == after, "everything acknowledged")
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(20) == 0
 
 
 def worker_ended(environment, seconds):

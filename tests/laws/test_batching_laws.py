@@ -1,13 +1,27 @@
 """What every batch plan must satisfy, whatever waits."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference_workers.batching.planner import BatchLimit, Waiting, arrange, plan_batch
+from inference_workers.batching.compute_times import COMPUTE_MS_MAX, KEPT_BATCHES, ComputeTimes
+from inference_workers.batching.planner import (
+    DEADLINE_MARGIN_MS,
+    BatchLimit,
+    Waiting,
+    arrange,
+    plan_batch,
+    seconds_until_due,
+)
 from inference_workers.ports import Item
 
 LIMITS = st.builds(
-    BatchLimit, tokens_max=st.integers(16, 200), requests_max=st.integers(1, 12), wait_ms_max=st.integers(0, 20)
+    BatchLimit,
+    tokens_max=st.integers(16, 200),
+    requests_max=st.integers(1, 12),
+    wait_ms_max=st.integers(0, 20),
+    margin_ms=st.integers(20, 400),
 )
 REQUESTS = st.builds(
     Waiting,
@@ -77,3 +91,47 @@ def test_what_goes_only_full_goes_anyway(queue, limit, now_ms):
     full = plan_batch(queue, limit, now_ms, only_full=True)
     if full is not None:
         assert plan_batch(queue, limit, now_ms, only_full=False) == full
+
+
+@given(QUEUES, LIMITS, st.integers(0, 300), st.integers(20, 400))
+def test_a_margin_changes_nothing_without_deadlines(queue, limit, now_ms, margin_ms):
+    queue = [replace(one, deadline_ms=None) for one in queue]
+    other = replace(limit, margin_ms=margin_ms)
+    assert plan_batch(queue, limit, now_ms, only_full=False) == plan_batch(queue, other, now_ms, only_full=False)
+    if queue:
+        assert seconds_until_due(queue, limit, now_ms) == seconds_until_due(queue, other, now_ms)
+
+
+@given(QUEUES.filter(bool), LIMITS, st.integers(0, 300))
+def test_nobody_waits_longer_than_the_limit_nor_past_the_margin(queue, limit, now_ms):
+    until_ms = now_ms + 1000 * seconds_until_due(queue, limit, now_ms)
+    for one in queue[: limit.window]:
+        assert until_ms <= max(now_ms, one.since_ms + limit.wait_ms_max)
+        assert one.deadline_ms is None or until_ms <= max(now_ms, one.deadline_ms - limit.margin_ms)
+
+
+TIMES = st.lists(st.floats(0, 1e9), max_size=3 * KEPT_BATCHES)
+
+
+def after(compute_times):
+    times = ComputeTimes()
+    for one in compute_times:
+        times.add(one)
+    return times.margin_ms
+
+
+@given(TIMES)
+def test_a_margin_is_bounded_by_what_batches_took_and_by_its_ends(compute_times):
+    margin_ms = after(compute_times)
+    last = compute_times[-KEPT_BATCHES:]
+    assert DEADLINE_MARGIN_MS <= margin_ms <= DEADLINE_MARGIN_MS + COMPUTE_MS_MAX
+    assert margin_ms <= DEADLINE_MARGIN_MS + max(last, default=0) + 1
+    covered = sum(DEADLINE_MARGIN_MS + min(one, COMPUTE_MS_MAX) <= margin_ms for one in last)
+    assert covered >= 15 / 16 * len(last)
+
+
+@given(TIMES, st.floats(0, 1e4), st.lists(st.floats(0, 1e9), max_size=2))
+def test_stalls_are_no_margin_among_many_batches_and_are_forgotten(before, usual_ms, stalls):
+    usual = after([usual_ms] * KEPT_BATCHES)
+    assert after([*before, *[usual_ms] * KEPT_BATCHES]) == usual
+    assert after([*before, *[usual_ms] * KEPT_BATCHES, *stalls]) <= usual, "two of 32 may be as slow as they like"

@@ -153,7 +153,7 @@ class World:
             head_starts_ms=limits.get("head_starts_ms", {}),
             request_tokens_max=limits.get("request_tokens_max", 2**31),
         )
-        self.lanes = Lanes(BatchLimit(TOKENS_MAX, 8, 5))
+        self.lanes = Lanes(BatchLimit(TOKENS_MAX, 8, limits.get("wait_ms_max", 5)))
         self.cache = ResultCache(limits.get("cache_bytes_max", 0))
         self.work = InferenceWork(
             self.admission,

@@ -10,6 +10,7 @@ from inference_workers.batching.planner import BatchLimit
 from inference_workers.deployments.routing import own_route
 from schemas.predictions import InferenceAnswered, ModelRef
 from schemas.telemetry import BatchReason
+from tests.fakes import FakeBroker
 from tests.unit.inference_workers.stand_ins import FakeEngine, World, servable
 
 LIMIT = BatchLimit(tokens_max=64, requests_max=4, wait_ms_max=5)
@@ -80,18 +81,61 @@ def test_bytes_held_are_those_of_what_waits():
 
 def test_running_out_of_memory_lowers_the_budget_and_time_raises_it_again():
     lane = Lane(own_route(servable_once()), BatchLimit(1024, 64, 5), 1024)
-    lane.learn(800)
+    lane.learn(800, 1.0)
     assert lane.limit.tokens_max == 400
-    lane.learn(40)
+    lane.learn(40, 1.0)
     assert lane.limit.tokens_max == 20
-    lane.learn(20)
+    lane.learn(20, 1.0)
     assert lane.limit.tokens_max == 16, "never below what a short text takes"
     for _ in range(GROW_AFTER_BATCHES):
-        lane.learn(None)
+        lane.learn(None, 1.0)
     assert lane.limit.tokens_max == 20
     for _ in range(20 * GROW_AFTER_BATCHES):
-        lane.learn(None)
+        lane.learn(None, 1.0)
     assert lane.limit.tokens_max == 1024
+
+
+def test_a_lane_closes_before_a_deadline_by_what_its_own_batches_take():
+    route = own_route(servable_once())
+    lanes = Lanes(LIMIT)
+    lane, shadows = lanes.lane_of(route), lanes.lane_of(route, shadow=True)
+    assert lane.limit == LIMIT
+    assert LIMIT.margin_ms == 20
+    lane.learn(None, 299.5)
+    assert (lane.limit.margin_ms, shadows.limit.margin_ms, lanes.limit.margin_ms) == (320, 20, 20)
+    lane.learn(32, 7.0)
+    assert (lane.limit.margin_ms, lane.limit.tokens_max) == (320, 16), "beside what it learns of memory"
+
+
+class SlowEngine(FakeEngine):
+    """Takes 300 ms a pass."""
+
+    def __init__(self, clock):
+        super().__init__()
+        self.clock = clock
+
+    def compute(self, items):
+        self.clock.advance(0.3)
+        return super().compute(items)
+
+
+def test_a_request_that_waits_for_company_is_answered_in_time_by_a_slow_model():
+    broker = FakeBroker()
+    world = World(SlowEngine(broker.clock), broker, wait_ms_max=2_000)
+    asked = [world.ask(json.dumps({"input": "red shoes"}))]
+
+    def ask_another():
+        asked.append(world.ask(json.dumps({"input": "blue jeans", "timeout_ms": 500})))
+
+    world.at_poll = {150: ask_another}
+    world.run(200)
+    asked_ms = {one.offset: one.timestamp_ms for one in asked}
+    took = {
+        message.request.offset: record.timestamp_ms - asked_ms[message.request.offset]
+        for record, message in world.predictions()
+    }
+    assert took[0] >= 2_300, "without a deadline it waits for company as long as it may"
+    assert 400 <= took[1] <= 500, "with one it waits as long as it can"
 
 
 def test_the_worker_learns_what_fits_and_answers_everything_meanwhile():

@@ -85,3 +85,45 @@ def test_texts_are_put_into_lower_case_where_sentence_transformers_does(tmp_path
     tokeniser = Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999)
     large, small = tokeniser.tokenise(["Red ÄPFEL", "red äpfel"])
     assert (large.ids == small.ids) is lower
+
+
+KNOWN = {"<pad>": 0, "<unk>": 1, "a": 2, "b": 3, "[odd]": 4}
+
+
+def of_pieces(unknown_id):
+    return models.Unigram([(word, -float(number)) for word, number in KNOWN.items()], unk_id=unknown_id)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.WordLevel(KNOWN, unk_token="<unk>"),
+        models.WordPiece(KNOWN, unk_token="<unk>"),
+        models.BPE(KNOWN, [], unk_token="<unk>"),
+        of_pieces(1),
+    ],
+)
+@pytest.mark.parametrize("configuration", [None, {}, {"unk_token": None}])
+def test_the_tokenisers_own_unknown_token_counts_where_the_configuration_names_none(tmp_path, model, configuration):
+    found = Tokenizer(model)
+    found.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    found.save(str(tmp_path / "tokenizer.json"))
+    if configuration is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(configuration))
+    [one] = Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999).tokenise(["a z b y"])
+    assert (one.ids, one.unknown) == ([2, 1, 3, 1], 2)
+
+
+@pytest.mark.parametrize("model", [models.BPE(KNOWN, []), of_pieces(None)])
+def test_a_tokeniser_without_an_unknown_token_counts_none(tmp_path, model):
+    Tokenizer(model).save(str(tmp_path / "tokenizer.json"))
+    [one] = Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999).tokenise(["ab"])
+    assert (one.ids, one.unknown) == ([2, 3], 0)
+
+
+@pytest.mark.parametrize("said", ["[odd]", {"content": "[odd]"}])
+def test_the_configurations_unknown_token_goes_before_the_tokenisers_own(tmp_path, said):
+    Tokenizer(models.WordLevel(KNOWN, unk_token="<unk>")).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"unk_token": said}))
+    tokeniser = Tokeniser(tmp_path, tokens_max=64, text_bytes_max=999)
+    assert [one.unknown for one in tokeniser.tokenise(["[odd]", "z"])] == [1, 0]
