@@ -97,9 +97,10 @@ class WorkerSettings(ModelSettings):
         "67108864 holds 32,000 vectors of 384 numbers. Off by default: hits hide how fast a model is.",
     )
     telemetry_flush_ms: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=1_000,
+        default=500,
         description="Longest time that an outcome waits to be told, milliseconds. An event of many requests costs the "
-        "worker and the jobs less a request; a worker that dies leaves so much to be answered again.",
+        "worker and the jobs less a request; a worker that dies leaves so much to be answered again, and until it is "
+        "told a request counts as held (queue_requests_max).",
     )
     group: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         default="inference-workers", description="Consumer group; workers of one group share the requests."

@@ -200,8 +200,9 @@ class TelemetryAccumulator:
                 model_place = page.place_of_model(model)
             if batch is not None and batch_place == NEW:
                 batch_place = page.place_of_batch(batch)
+            offset = receipt.offset  # its identity's, too
             row = packed(
-                asked.identity[3],
+                offset,
                 appended_ms,
                 scenario_place,
                 model_place,
@@ -226,7 +227,7 @@ class TelemetryAccumulator:
             if error or stack:
                 page.trouble[len(page.rows)] = error, stack
             page.rows.append(row)
-            page.offsets.append(receipt.offset)
+            page.offsets.append(offset)
             page.request_ids.append(request_id)
             page.bytes_left -= ROW_BYTES + BYTES_PER_CHARACTER * (len(request_id) + len(error))
             if page.bytes_left < LARGEST_ROW_BYTES:

@@ -204,7 +204,7 @@ class Served:
         }
         if self.sample is not None:
             event["sample"] = self.sample
-        return orjson.dumps(event, default=_fields_of, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(event, default=_as_json, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def _request_columns(self) -> dict[str, object]:
         count = len(self)
@@ -298,7 +298,19 @@ def _batch_columns(batches: Sequence[BatchFacts], models: list[int]) -> dict[str
     return {"model": models, **dict(zip(BATCH_COLUMNS, columns, strict=True))}
 
 
-def _fields_of(part: object) -> dict[str, object]:
-    if not isinstance(part, ModelRef | WorkerRef | ProcessSample):
-        raise TypeError(f"{type(part).__name__} is not part of telemetry")
-    return {name: value for name, value in part.__dict__.items() if value is not None}
+_KEPT_MAX = 512
+_kept: dict[int, tuple[object, orjson.Fragment]] = {}
+"""Parts that nearly every event has, as JSON, by `id`; the part itself is kept, so that no other has its id."""
+
+
+def _as_json(part: object) -> orjson.Fragment:
+    """A part that is a model of its own: which worker, which model, how the process is doing."""
+    found = _kept.get(id(part))
+    if found is None:
+        if not isinstance(part, ModelRef | WorkerRef | ProcessSample):
+            raise TypeError(f"{type(part).__name__} is not part of telemetry")
+        if len(_kept) >= _KEPT_MAX:
+            _kept.clear()
+        fields = {name: value for name, value in part.__dict__.items() if value is not None}
+        found = _kept[id(part)] = part, orjson.Fragment(orjson.dumps(fields))
+    return found[1]

@@ -239,9 +239,20 @@ def no_identity() -> None:
     """A worker names requests by itself, not by their position."""
     from inference_workers import ports
     from inference_workers.answers import newcomers
+    from inference_workers.telemetry import accumulator
+    from inference_workers.telemetry.served_page import WHOLE
 
     shift = 1_000 * (1 + os.getpid() % 50)
     newcomers.Place = lambda cluster, topic, partition, offset: ports.Place(cluster, topic, partition, offset + shift)
+    served = accumulator.served
+
+    def told_so(*given):
+        events = served(*given)
+        for event in events:
+            event.whole[WHOLE.index("offset")] += shift
+        return events
+
+    accumulator.served = told_so
 
 
 def no_tokens() -> None:

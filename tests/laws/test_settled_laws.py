@@ -19,8 +19,6 @@ from tests.unit.inference_workers.telling import WORKER, facts
 
 MODELS = [ModelRef(name="m", version=version) for version in ("1", "2")]
 BATCHES = [facts(model) for model in MODELS]
-TOLD = 100
-"""What is told is a record's identity, what is settled its receipt: here they differ."""
 SHARES = st.floats(0.0, 1.0)
 ROWS = st.builds(Row, st.none(), st.floats(0.0, 100.0), st.integers(0, 16))
 FAULT = Fault("broken", "it is", "f" * 8)
@@ -35,7 +33,7 @@ def settled(draw, progresses):
     rows = draw(st.lists(ROWS if fault is None else st.one_of(ROWS, st.just(FAULT)), min_size=1, max_size=3))
     asked = Asked(
         receipt=Receipt(progress, offset),
-        identity=Place("c", "t", progress.partition, TOLD + offset),
+        identity=Place("c", "t", progress.partition, offset),
         key=None,
         appended_ms=draw(st.integers(0, 10_000)),
         scenario=draw(st.sampled_from(["search", "ads"])),

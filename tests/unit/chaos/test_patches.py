@@ -26,7 +26,7 @@ REPLACED = {
         "stream_jobs.state_log:PartitionState._check_alone",
         "stream_jobs.score_job:ScoreJob.stood_still",
     ],
-    "no_identity": ["inference_workers.answers.newcomers:Place"],
+    "no_identity": ["inference_workers.answers.newcomers:Place", "inference_workers.telemetry.accumulator:served"],
     "no_tokens": ["infra.clickhouse.client:ClickHouse.insert"],
     "no_dead_letters": ["infra.dead_letters:DeadLetters.send"],
     "store_at_once": ["infra.progress:Progress.begin"],
