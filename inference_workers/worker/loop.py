@@ -150,7 +150,8 @@ class InferenceWork:
             self._start(outbox)
         for ticket, computed in done:  # told of while the next batch is computed
             self._fold(self._started.pop(ticket), computed, outbox)
-        if outbox.pending > sent_before:  # the answers of a batch, all at once: to gather more would only delay them
+        # The answers of a batch, all at once: to gather more would only delay them, but where a queue does so anyway.
+        if outbox.pending > sent_before and self._compute.under_way() <= PREFETCHED_MAX:
             outbox.send_now()
         now_ms = self._clock.now_ms()
         last = not start and self._compute.under_way() == 0

@@ -20,6 +20,7 @@ from schemas.base import decode
 from schemas.telemetry import TELEMETRY_KINDS
 from stream_jobs.features import SCALES
 from stream_jobs.telemetry_decoding import TelemetryDecoder
+from tests.parts import takes_long
 
 
 def maker(seed=1):
@@ -114,6 +115,7 @@ def test_the_state_of_a_series_is_small_and_its_parts_are_the_whole():
 
 
 def test_the_state_of_a_series_of_which_all_is_learnt_is_within_what_is_allowed():
+    takes_long("a thousand windows of the real stages")
     assert series_state(windows=1_000)["series_state_bytes"] <= 2_048
 
 

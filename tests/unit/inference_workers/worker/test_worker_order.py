@@ -31,3 +31,19 @@ def test_a_batchs_answers_are_sent_at_once_and_only_they():
     world.run(60)
     dead_letter, answers, telemetry = 1, 3, 2
     assert world.publisher.sent_now == [dead_letter, dead_letter + answers, dead_letter + answers + telemetry + 1]
+
+
+def test_answers_may_wait_for_others_while_a_batch_lies_ready():
+    world = World()
+    collect = world.compute.collect
+
+    def one_at_a_time():
+        later, world.compute.jobs = world.compute.jobs[1:], world.compute.jobs[:1]
+        found, world.compute.jobs = collect(), later
+        return found
+
+    world.compute.collect = one_at_a_time
+    for number in range(24):  # three full batches, of which two are under way when the first is done
+        world.ask(f'{{"input": "red {number}"}}')
+    world.run(60)
+    assert world.publisher.sent_now == [16, 24]
