@@ -34,7 +34,11 @@ MEMORY_REQUESTS = 200_000
 @click.option("--requests", type=click.IntRange(100), help="Requests of one drain. Default: about 15 s of work.")
 @click.option("--repeat", type=click.IntRange(1, 50), default=3, show_default=True, help="Interleaved rounds.")
 @click.option(
-    "--latency-for", type=Duration(1.0, 3_600.0), default="20s", show_default=True, help="Measured time at half load."
+    "--latency-for",
+    type=Duration(1.0, 3_600.0),
+    default="20s",
+    show_default=True,
+    help="Measured time at half load, in each round.",
 )
 @click.option(
     "--memory-requests",

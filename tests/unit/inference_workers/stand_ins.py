@@ -239,3 +239,19 @@ class World:
     def committed(self):
         """{partition: next offset}."""
         return {p: o for (group, _, p), o in self.broker.committed.items() if group == GROUP}
+
+
+def look_while_held(world, polls):
+    """Run for so many polls, the model standing still for the first ones: how many requests wait then, and how many
+    partitions are paused."""
+    seen = []
+    world.compute.held = True
+
+    def look():
+        seen.append((world.work.waiting(), len(world.log._paused)))
+        world.compute.held = False
+
+    world.at_poll = {150: look}
+    world.run(polls)
+    [found] = seen
+    return found

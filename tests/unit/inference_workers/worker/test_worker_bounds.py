@@ -2,7 +2,7 @@
 
 import json
 
-from tests.unit.inference_workers.stand_ins import World
+from tests.unit.inference_workers.stand_ins import World, look_while_held
 
 
 def ask(world, count, text="red shoes"):
@@ -26,17 +26,9 @@ def test_one_batch_lies_ready_while_another_is_computed():
 
 
 def test_a_queue_full_of_bytes_pauses_fetching_until_there_is_room():
-    world, seen = World(queue_bytes_max=20_000, poll_records_max=4), []
+    world = World(queue_bytes_max=20_000, poll_records_max=4)
     ask(world, 60, "red " * 250)
-    world.compute.held = True
-
-    def look():
-        seen.append((world.work.waiting(), len(world.log._paused)))
-        world.compute.held = False
-
-    world.at_poll = {150: look}
-    world.run(250)
-    [(waiting, paused)] = seen
+    waiting, paused = look_while_held(world, 250)
     assert 0 < waiting < 40, "60 were asked for, 100 may be held"
     assert paused == 2
     assert world.log._paused == set()

@@ -14,7 +14,7 @@ from schemas.predictions import InferenceAnswered, InferenceFailed, RequestShed
 from schemas.telemetry import DIRECTIONS
 from schemas.topics import PREDICTIONS, REQUESTS, TELEMETRY, dead_letters_of
 from schemas.vectors import decode_vector
-from tests.unit.inference_workers.stand_ins import FakeEngine, World
+from tests.unit.inference_workers.stand_ins import FakeEngine, World, look_while_held
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 RED, SHOES, BOOTS = 2417, 6007, 6879  # token ids of the model's vocabulary
@@ -289,16 +289,7 @@ def test_a_full_queue_pauses_fetching_and_polling_goes_on():
     world = World(queue_requests_max=20, poll_records_max=10)
     for i in range(100):
         world.ask(json.dumps({"input": "red"}), partition=i % 2)
-    seen = []
-    world.compute.held = True
-
-    def look():
-        seen.append((world.work.waiting(), len(world.log._paused)))
-        world.compute.held = False
-
-    world.at_poll = {150: look}
-    world.run(200)
-    [(waiting, paused)] = seen
+    waiting, paused = look_while_held(world, 200)
     assert waiting <= 30
     assert paused == 2
     assert len(world.outcomes()) == 100

@@ -20,7 +20,7 @@ from infra.health import Code, HealthPolicy
 from schemas.predictions import InferenceFailed, ModelRef
 from schemas.telemetry import Outcome
 from schemas.topics import PREDICTIONS, TELEMETRY
-from tests.unit.inference_workers.stand_ins import FakeEngine, World, servable
+from tests.unit.inference_workers.stand_ins import FakeEngine, World, look_while_held, servable
 from tests.unit.inference_workers.worker.test_worker_observed import FakeUsage
 
 
@@ -114,18 +114,10 @@ def test_outcomes_are_told_as_soon_as_is_set(flush_ms):
 
 @pytest.mark.parametrize("values", [{"queue_requests_max": 20}, {"queue_bytes_max": 1_048_576}])
 def test_fetching_pauses_at_what_may_be_held(values):
-    world, seen = SetWorld(**values), []
+    world = SetWorld(**values)
     world.ask_all(*["red " * 5_000] * 300)
-    world.compute.held = True
-
-    def look():
-        seen.append((world.work.waiting(), bool(world.log._paused)))
-        world.compute.held = False
-
-    world.at_poll = {150: look}
-    world.run(600)
-    [(waiting, paused)] = seen
-    assert paused
+    waiting, paused = look_while_held(world, 600)
+    assert paused > 0
     assert waiting < 290
     assert len(world.outcomes()) == 300
 
