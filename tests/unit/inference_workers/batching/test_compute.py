@@ -60,6 +60,13 @@ def test_a_pass_that_runs_out_of_memory_is_halved_and_its_size_is_told():
     assert run(FakeEngine(), [0, 4]).exhausted_tokens is None
 
 
+def test_of_several_passes_that_run_out_of_memory_the_smallest_is_told():
+    short, long = ([[0, i, *[0] * more] for i in some] for some, more in (((1, 2, 3, 4), 1), ((5, 6), 6)))
+    done = run(FakeEngine(tokens_max=10), *short, *long, tokens_max=16)  # passes of 12 and then 16 tokens
+    assert [type(one) for one in done.results] == [Row] * 6
+    assert done.exhausted_tokens == 12
+
+
 def test_an_item_that_no_memory_holds_fails_alone():
     done = run(FakeEngine(tokens_max=3), [0, 1], [0, 2, 0, 0])
     assert [getattr(one, "code", "") for one in done.results] == ["", "out_of_memory"]
