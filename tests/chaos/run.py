@@ -127,6 +127,19 @@ def all_as_they_must(told: dict) -> bool:
     return negative and told.get("positives_clean") == told.get("positives_total")
 
 
+def failures(summary: dict) -> dict:
+    """What of a summary is not as it must be; said last, as the end of a log is what one sees of it."""
+    found = {name: summary[name] for name in (*Verdict.FAULTS, "not_recovered_in_60_s") if summary.get(name)}
+    if summary.get("audit_agrees") is False:
+        found["audit_agrees"] = False
+    if found:
+        found["named"] = summary["named"]
+    for kind in ("controls", "positives"):
+        if wrong := {name: one for name, one in summary.get(kind, {}).items() if not one["as_it_must"]}:
+            found[kind] = wrong
+    return found
+
+
 def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make chaos ARGS=...",
@@ -194,6 +207,8 @@ def main() -> int:
         say(f"logs and data are kept in {folder}")
     if no_disks is not None:
         say(f"LEFT OUT, and not shown by this run: the fault DiskFull, because {no_disks}")
+    if not clean:
+        say(f"NOT clean: {json.dumps(failures(summary))}")
     return 0 if clean else 1
 
 
