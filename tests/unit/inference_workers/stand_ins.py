@@ -137,7 +137,7 @@ class World:
         self.broker = broker or FakeBroker(self.clock)
         self.publisher = FakePublisher(self.broker)
         self.engine = engine or FakeEngine()
-        self.compute = InlineCompute(self.clock)
+        self.compute = limits.get("compute") or InlineCompute(self.clock)
         self.servable = servable(self.engine, **limits.get("servable", {}))
         self.topic_id = "topic-1"
         self.identity_failures = []
@@ -184,7 +184,7 @@ class World:
                 held_records_max=limits.get("held_records_max", 2_000),
             ),
             stop=self.stop,
-            wait=self.clock.advance,
+            wait=limits.get("wait", self.clock.advance),
         )
 
     def _identity_of(self, topic):
