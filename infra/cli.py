@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import select
 import sys
+import traceback
 from importlib.metadata import EntryPoint, entry_points
 
 import click
 
 from infra.exit_codes import EXIT_CONFIGURATION, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TRY_AGAIN
-from infra.ports import Fatal, RetryLater
+from infra.ports import Fatal, RetryLater, TryAgain
 from infra.settings import SettingsError
 
 __all__ = ["EXIT_CONFIGURATION", "EXIT_INTERNAL", "EXIT_TRY_AGAIN", "inferwatch", "main"]
@@ -58,14 +60,28 @@ def main() -> None:
     except SettingsError as error:
         click.echo(f"inferwatch: wrong setting\n{error}", err=True)
         sys.exit(EXIT_CONFIGURATION)
-    except BrokenPipeError:
-        sys.exit(0)
-    except (ConnectionError, RetryLater) as error:
+    except (TryAgain, RetryLater) as error:
         click.echo(f"inferwatch: {error}", err=True)
         sys.exit(EXIT_TRY_AGAIN)
     except Fatal as error:
         click.echo(f"inferwatch: {error}", err=True)
         sys.exit(EXIT_INTERNAL)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            sys.exit(0)
+        traceback.print_exc()
+        sys.exit(EXIT_INTERNAL)
+
+
+def _reader_left() -> bool:
+    """Whether whoever read our output is gone, as `head` is when it has enough. Any other broken pipe is a fault."""
+    try:
+        pipe = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+        return False
+    poll = select.poll()
+    poll.register(pipe, 0)  # errors are told without being asked for
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def apply_tables(
     allow_data_loss: bool = False,
     wait_seconds: float = WAIT_SECONDS,
 ) -> int:
-    """Apply every pending migration; returns their number. Raises MigrationRefused, ConnectionError, RetryLater."""
+    """Apply every pending migration; returns their number. Raises MigrationRefused, TryAgain, RetryLater."""
     client = ClickHouse(clickhouse)
     try:
         client.wait_ready(wait_seconds)

@@ -31,9 +31,9 @@ class Silence(RetryLater):
     """Records that a log should hold did not come in time."""
 
 
-class TryAgain(ConnectionError):
-    """What a process needs is away or not finished, so it ends and asks to be started again (EXIT_TRY_AGAIN). A worker
-    takes no other ConnectionError for that: a reset or a broken pipe that nobody foresaw is a fault like any other."""
+class TryAgain(Exception):
+    """What a process needs is away or not finished, so it ends and asks to be started again (EXIT_TRY_AGAIN). No
+    ConnectionError is taken for that: a reset or a broken pipe that nobody foresaw is a fault like any other."""
 
 
 class InvalidRecord(Exception):

@@ -22,7 +22,7 @@ def apply_topics(
     wait_seconds: float = WAIT_SECONDS,
 ) -> int:
     """Make or change every declared topic; returns the number of changes. Raises ProvisionRefused,
-    ConnectionError when no broker answers within `wait_seconds`, RetryLater."""
+    TryAgain when no broker answers within `wait_seconds`, RetryLater."""
     cluster = KafkaCluster(kafka, client_id="inferwatch-provision")
     cluster.wait_ready(wait_seconds)
     admin = KafkaTopicAdmin(cluster)

@@ -97,7 +97,7 @@ class Producer:
         self._closed = self._failure_logged = False
 
     def open(self) -> Self:
-        """Connect now and not at the first `send`. Raises RetryLater or ConnectionError when Kafka is not there."""
+        """Connect now and not at the first `send`. Raises RetryLater or TryAgain when Kafka is not there."""
         self._opened()
         return self
 

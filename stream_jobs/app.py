@@ -14,7 +14,7 @@ import mode
 from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 
-from infra.ports import Record
+from infra.ports import Record, TryAgain
 from infra.settings import KafkaSettings
 from stream_jobs.detour import read_detour
 from stream_jobs.faust_consumer import BarrierConsumer, BarrierTransport, Listener
@@ -126,7 +126,7 @@ def new_app(settings: KafkaSettings, *, group: str, client_id: str, topics: Sequ
 def run(app: JobApp) -> None:
     """Run until SIGTERM or SIGINT, then stop in order. Leaves by `SystemExit`, 0 after an orderly stop.
 
-    Raises ConnectionError when Kafka went away before the app was there: another try may find it.
+    Raises TryAgain when Kafka went away before the app was there: another try may find it.
     """
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -138,7 +138,7 @@ def run(app: JobApp) -> None:
     except SystemExit:
         away = app.crash_reason or app.consumer.crash_reason  # the app itself may not have been told yet
         if away is not None and _is_away(away):
-            raise ConnectionError(f"Kafka went away while the job was started: {away}") from None
+            raise TryAgain(f"Kafka went away while the job was started: {away}") from None
         raise
 
 
@@ -163,7 +163,7 @@ def _agent(job: Job) -> Callable[[Any], Awaitable[None]]:
 
 def _broker(settings: KafkaSettings) -> str:
     if settings.bootstrap_servers is None:
-        raise ConnectionError("no Kafka: set INFERWATCH_KAFKA_BOOTSTRAP_SERVERS, or run `make up` first")
+        raise TryAgain("no Kafka: set INFERWATCH_KAFKA_BOOTSTRAP_SERVERS, or run `make up` first")
     return ";".join(f"aiokafka://{server.strip()}" for server in settings.bootstrap_servers.split(","))
 
 

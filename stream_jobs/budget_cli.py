@@ -91,7 +91,7 @@ def _of_file(history: HistoryFile, sizes: tuple[int, ...], detector: str) -> tup
 
 
 def _of_pipeline(since: float, sizes: tuple[int, ...], detector: str) -> Costs:
-    """The costs on what was stored. Raises ConnectionError and RetryLater where ClickHouse is away."""
+    """The costs on what was stored. Raises TryAgain and RetryLater where ClickHouse is away."""
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
     from infra.connect import clickhouse_connection

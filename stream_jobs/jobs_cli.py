@@ -71,7 +71,7 @@ def score(with_ledger: bool, metrics_port: int | None) -> None:
 def run_score(
     settings: JobSettings, kafka: KafkaSettings, clickhouse: ClickHouseSettings, metrics_port: int, with_ledger: bool
 ) -> int:
-    """Run the score job until it is stopped; the exit code. Raises ConnectionError when Kafka or ClickHouse is away."""
+    """Run the score job until it is stopped; the exit code. Raises TryAgain when Kafka or ClickHouse is away."""
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
     from infra.health import Readiness, Together
@@ -146,13 +146,14 @@ def run_score(
 
 
 def check_topics(cluster: KafkaCluster, settings: JobSettings) -> dict[str, int]:
-    """Partitions of the topics that the job needs. Raises ConnectionError when one is not there, and ClickException
+    """Partitions of the topics that the job needs. Raises TryAgain when one is not there, and ClickException
     with exit code 78 when they do not fit each other."""
+    from infra.ports import TryAgain
     from stream_jobs.topics_check import NEEDED, misfit, misfit_budget, missing
 
     counts = {topic.name: cluster.partitions(topic.name) for topic in NEEDED}
     if why := missing(counts):
-        raise ConnectionError(why)
+        raise TryAgain(why)
     if why := misfit(counts) or misfit_budget(counts, settings.alerts_a_week):
         error = click.ClickException(why)
         error.exit_code = EXIT_CONFIGURATION

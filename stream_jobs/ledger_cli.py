@@ -51,7 +51,7 @@ def ledger(metrics_port: int) -> None:
 
 
 def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -> int:
-    """Run the ledger until SIGTERM or SIGINT; the exit code. Raises ConnectionError when Kafka is away."""
+    """Run the ledger until SIGTERM or SIGINT; the exit code. Raises TryAgain when Kafka is away."""
     from infra.clock import SystemClock
     from infra.health import Readiness
     from infra.health_server import HealthServer
@@ -97,7 +97,7 @@ def start_ledger(
     """Keep the books in a thread of this process. From now on `readiness` is told by it, and says when it stands still.
     `show_age` is given what tells the age of the oldest record that is not saved, in seconds.
 
-    Raises ConnectionError when a topic is missing, and ClickException with exit code 78 when they do not fit.
+    Raises TryAgain when a topic is missing, and ClickException with exit code 78 when they do not fit.
     """
     from infra.kafka import KafkaCluster
     from stream_jobs.ledger.ledger_job import LedgerJob
@@ -150,11 +150,12 @@ class RunningLedger:
 
 def check_topics(cluster: KafkaCluster) -> None:
     """Whether the ledger's topics are there and fit. Raises as `start_ledger`."""
+    from infra.ports import TryAgain
     from stream_jobs.topics_check import LEDGER_NEEDED, misfit_ledger, missing
 
     counts = {topic: cluster.partitions(topic) for topic in LEDGER_NEEDED}
     if why := missing(counts, LEDGER_NEEDED):
-        raise ConnectionError(why)
+        raise TryAgain(why)
     if why := misfit_ledger(counts):
         error = click.ClickException(why)
         error.exit_code = EXIT_CONFIGURATION

@@ -16,7 +16,7 @@ from infra.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from infra.columns import Column
-    from infra.ports import TableWriter
+    from infra.ports import TableWriter, TryAgain
     from stream_jobs.replay.rebuild import Comparison, Rebuild, Row
     from stream_jobs.replay.stored import Tables
     from stream_jobs.replay.stored_series import StoredSeries
@@ -97,17 +97,17 @@ def _settings(changes: tuple[str, ...]) -> JobSettings:
 
 
 def _partitions() -> int:
-    """Raises ConnectionError, RetryLater."""
+    """Raises TryAgain, RetryLater."""
     from infra.connect import kafka_connection
     from infra.kafka import KafkaCluster
     from schemas.topics import WINDOWS
 
     try:
         found = KafkaCluster(kafka_connection(), client_id="inferwatch-rebuild").partitions(WINDOWS.name)
-    except ConnectionError as error:
-        raise ConnectionError(f"{error}; or say --partitions") from None
+    except TryAgain as error:
+        raise TryAgain(f"{error}; or say --partitions") from None
     if not found:
-        raise ConnectionError(f"Kafka has no topic {WINDOWS.name}: `inferwatch topics apply`, or say --partitions")
+        raise TryAgain(f"Kafka has no topic {WINDOWS.name}: `inferwatch topics apply`, or say --partitions")
     return found
 
 

@@ -63,6 +63,7 @@ def _replayed(server: Tables, name: str, source: str) -> Report:
     """Raises UsageError when there is no such thing, RetryLater, ValueError."""
     from infra.clock import SystemClock
     from infra.connect import kafka_connection
+    from infra.ports import TryAgain
     from infra.settings import load
     from stream_jobs.replay.kafka_telemetry import KafkaTelemetry
     from stream_jobs.replay.report import Report, replay_alert, replay_anomaly
@@ -76,7 +77,7 @@ def _replayed(server: Tables, name: str, source: str) -> Report:
     if source != "clickhouse":
         try:
             windows = KafkaTelemetry(kafka_connection(), server, load(JobSettings), SystemClock())
-        except ConnectionError:
+        except TryAgain:
             if source == "kafka":
                 raise
     anomalies = [replay_anomaly(row, windows, insist=source == "kafka") for row in found.anomalies]

@@ -81,7 +81,7 @@ def counts(
     from infra.audit.counts import CountsAudit, Range
     from infra.clickhouse import ClickHouse
     from infra.connect import connection
-    from infra.ports import RetryLater
+    from infra.ports import RetryLater, TryAgain
 
     if first is not None and after is not None and first >= after:
         raise click.UsageError(f"--from {first} is not below --to {after}")
@@ -95,7 +95,7 @@ def counts(
             name = group or os.environ.get(GROUP_VARIABLE) or GROUP
             found = CountsAudit(kafka, table, name, SystemClock()).run(wanted, move, wait_seconds)
     except RetryLater as error:
-        raise ConnectionError(str(error)) from None
+        raise TryAgain(str(error)) from None
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     finally:

@@ -19,7 +19,7 @@ from infra.addresses import clickhouse_address, is_loopback
 from infra.clickhouse.native_block import encoded
 from infra.clickhouse.server_life import ServerLife
 from infra.columns import Column, plain
-from infra.ports import InvalidRecord, RetryLater
+from infra.ports import InvalidRecord, RetryLater, TryAgain
 from infra.settings import ClickHouseSettings
 from schemas import tables
 
@@ -57,7 +57,7 @@ class ClickHouse:
 
     def __init__(self, settings: ClickHouseSettings) -> None:
         if settings.url is None:
-            raise ConnectionError("no ClickHouse: set INFERWATCH_CLICKHOUSE_URL, or run `make up` first")
+            raise TryAgain("no ClickHouse: set INFERWATCH_CLICKHOUSE_URL, or run `make up` first")
         self._settings = settings
         self._local = threading.local()
         self._clients: list[Client] = []
@@ -170,15 +170,15 @@ class ClickHouse:
             return False
 
     def wait_ready(self, deadline_seconds: float) -> None:
-        """Wait until the server answers. Raises ConnectionError when it does not in time, or refuses us."""
+        """Wait until the server answers. Raises TryAgain when it does not in time, or refuses us."""
         deadline = time.monotonic() + deadline_seconds
         try:
             while not self.ping():
                 if time.monotonic() > deadline:
-                    raise ConnectionError(f"ClickHouse at {self._settings.url} does not answer")
+                    raise TryAgain(f"ClickHouse at {self._settings.url} does not answer")
                 time.sleep(0.05)
         except ValueError as error:
-            raise ConnectionError(f"ClickHouse at {self._settings.url} refuses us: {error}") from None
+            raise TryAgain(f"ClickHouse at {self._settings.url} refuses us: {error}") from None
 
     def close(self) -> None:
         """Close every thread's connection."""

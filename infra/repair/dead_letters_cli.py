@@ -13,7 +13,7 @@ import click
 
 from infra.exit_codes import EXIT_REFUSED, EXIT_TRY_AGAIN
 from infra.moments import Moment
-from infra.ports import RetryLater
+from infra.ports import RetryLater, TryAgain
 from infra.progress_bar import progress_bar
 from infra.repair.letters import LETTER_TOPICS, Filter, Letter, letters_in
 from infra.tail_cli import printable
@@ -286,7 +286,7 @@ class _Kafka:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, RetryLater):
-            raise ConnectionError(str(error)) from None
+            raise TryAgain(str(error)) from None
 
     def done(self) -> dict[str, RecordRequeued]:
         """What was put back, by requeue id."""

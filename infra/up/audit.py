@@ -85,7 +85,7 @@ def audit(
     wait_seconds: float = 0.0,
     span: Span | None = None,
 ) -> Audit:
-    """Read predictions, dead letters and telemetry and compare with the table. Raises RetryLater, ConnectionError where
+    """Read predictions, dead letters and telemetry and compare with the table. Raises RetryLater, TryAgain where
     Kafka is away; without the table the account is of Kafka alone, and a note says so.
 
     The account ends at the request topic's end when it begins. Up to `wait_seconds` are given to what is under way

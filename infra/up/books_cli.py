@@ -53,7 +53,7 @@ def books(wait_seconds: float, since: int | None, until: int | None, as_json: bo
     from infra.clickhouse import ClickHouse
     from infra.clock import SystemClock
     from infra.connect import NothingRunning, clickhouse_connection, kafka_connection
-    from infra.ports import RetryLater
+    from infra.ports import RetryLater, TryAgain
     from infra.up.audit import Span, audit
     from infra.up.table_sight import NoTable
 
@@ -69,7 +69,7 @@ def books(wait_seconds: float, since: int | None, until: int | None, as_json: bo
         with progress_bar("reading the topics") as move:
             found = audit(kafka, table, SystemClock(), move, wait_seconds, Span(since, until))
     except RetryLater as error:
-        raise ConnectionError(str(error)) from None
+        raise TryAgain(str(error)) from None
     finally:
         if isinstance(table, ClickHouse):
             table.close()

@@ -175,7 +175,7 @@ def guard_of(
     lag: LagPolicy | None = None,
     look_seconds: float = LOOK_SECONDS,
 ) -> Guard:
-    """A guard of members of `group` on real servers, not started yet. Raises ConnectionError without addresses."""
+    """A guard of members of `group` on real servers, not started yet. Raises TryAgain without addresses."""
     client_id = f"inferwatch-watchdog-{socket.gethostname()}-{os.getpid()}"
     reader = KafkaRangeReader(kafka, clock, client_id=client_id, silence_seconds=READ_SECONDS, seconds=READ_SECONDS)
     sight = GroupSight(KafkaCluster(kafka, client_id=client_id), reader, group, clock)

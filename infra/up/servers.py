@@ -46,7 +46,7 @@ class RealServers:
         import infra.up.watch  # noqa: F401 - imported for what comes next
 
     def apply_topics(self) -> Watch:
-        """See `run.Servers.apply_topics`. Raises ProvisionRefused, ConnectionError, RetryLater."""
+        """See `run.Servers.apply_topics`. Raises ProvisionRefused, TryAgain, RetryLater."""
         from infra.provision import apply_topics
         from infra.up.watch import Watch
 
@@ -56,7 +56,7 @@ class RealServers:
         return watch
 
     def apply_tables(self) -> None:
-        """See `run.Servers.apply_tables`. Raises MigrationRefused, ConnectionError, RetryLater."""
+        """See `run.Servers.apply_tables`. Raises MigrationRefused, TryAgain, RetryLater."""
         from infra.migrate import apply_tables
 
         self._patiently(lambda: apply_tables(self._clickhouse, say=self._note))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from infra.ports import RetryLater, TableReader
+from infra.ports import RetryLater, TableReader, TryAgain
 from infra.up.books import Books, Rows
 from infra.up.differences import Difference, row_differences
 from infra.up.outcomes import FirstWords
@@ -13,7 +13,7 @@ from infra.up.table_rows import count_rows
 
 
 class NoTable:
-    """A table that is known to be away. `query` raises ConnectionError with the reason."""
+    """A table that is known to be away. `query` raises TryAgain with the reason."""
 
     def __init__(self, why: str) -> None:
         self._why = why
@@ -22,7 +22,7 @@ class NoTable:
         self, sql: str, parameters: Mapping[str, Any] | None = None
     ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
         """See `TableReader.query`."""
-        raise ConnectionError(self._why)
+        raise TryAgain(self._why)
 
 
 class TableSight:
@@ -41,7 +41,7 @@ class TableSight:
         try:
             books = self._books
             return count_rows(self._reader, books.cluster_id, books.topic_id, books.starts, self._ends)
-        except (RetryLater, ConnectionError, ValueError) as error:
+        except (RetryLater, TryAgain, ValueError) as error:
             self._away(error)
             return None
 
@@ -51,7 +51,7 @@ class TableSight:
             return []
         try:
             return row_differences(self._reader, self._books, words, self._ends, limit)
-        except (RetryLater, ConnectionError, ValueError) as error:
+        except (RetryLater, TryAgain, ValueError) as error:
             self._away(error)
             return []
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from infra.clickhouse import ClickHouse
 from infra.kafka import KafkaCluster, KafkaTail
-from infra.ports import Clock, Record, RetryLater
+from infra.ports import Clock, Record, RetryLater, TryAgain
 from infra.settings import ClickHouseSettings, KafkaSettings
 from infra.up.books import Account, Books, Rows, answers_in
 from infra.up.plan import Groups
@@ -132,7 +132,7 @@ class Watch:
         try:
             ends = self._next_offsets(topics.REQUESTS.name)
             lags = self._ask_lags()
-        except (RetryLater, ConnectionError) as error:
+        except (RetryLater, TryAgain) as error:
             problem = str(error)
         rows, table_problem = self._ask_table(ends)
         now = self._clock.monotonic()
@@ -160,7 +160,7 @@ class Watch:
         books = self._traffic.books
         try:
             rows = count_rows(self._clickhouse, books.cluster_id, books.topic_id, books.starts, ends)
-        except (RetryLater, ValueError, ConnectionError) as error:
+        except (RetryLater, ValueError, TryAgain) as error:
             return self._asked.rows, str(error)
         now = self._clock.monotonic()
         self._next_table_at = now + (now - began) / TABLE_SHARE - ASK_EVERY_SECONDS
@@ -202,7 +202,7 @@ class Watch:
             found = books.differences(ends)
         try:
             return found + table_differences(self._clickhouse, books, ends)
-        except (RetryLater, ValueError, ConnectionError) as error:
+        except (RetryLater, ValueError, TryAgain) as error:
             return [*found, f"the table could not be asked: {error}"]
 
     def snapshot(self) -> Snapshot:

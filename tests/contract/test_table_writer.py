@@ -9,7 +9,7 @@ from infra.clickhouse import ClickHouse
 from infra.clickhouse.client import TYPES
 from infra.clickhouse.native_block import encoded
 from infra.columns import Coded, Texts, plain
-from infra.ports import InvalidRecord, RetryLater
+from infra.ports import InvalidRecord, RetryLater, TryAgain
 from infra.settings import ClickHouseSettings
 from tests.fakes import FakeTable
 
@@ -97,7 +97,7 @@ def test_a_missing_table_and_a_missing_server_are_waited_for_by_inserts(clickhou
     with pytest.raises(RetryLater):
         nobody.query("SELECT 1")
     assert nobody.ping() is False
-    with pytest.raises(ConnectionError, match="does not answer"):
+    with pytest.raises(TryAgain, match="does not answer"):
         nobody.wait_ready(0.1)
 
 

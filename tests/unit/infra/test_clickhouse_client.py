@@ -10,7 +10,7 @@ from urllib3 import PoolManager, ProxyManager
 from infra.clickhouse import client as door
 from infra.clickhouse.client import BAD_VALUE_CODES, ClickHouse
 from infra.clickhouse.server_life import BEGAN_SQL
-from infra.ports import InvalidRecord, RetryLater
+from infra.ports import InvalidRecord, RetryLater, TryAgain
 from infra.settings import ClickHouseSettings
 
 OURS_TO_FIX = {
@@ -152,5 +152,5 @@ def test_a_statement_is_refused_unless_the_trouble_passes(monkeypatch, error, fa
 
 def test_a_wrong_password_is_told_at_once_and_in_words(monkeypatch):
     client = World(monkeypatch, connecting=said(516)).client
-    with pytest.raises(ConnectionError, match="refuses us"):
+    with pytest.raises(TryAgain, match="refuses us"):
         client.wait_ready(60)

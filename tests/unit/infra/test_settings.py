@@ -5,7 +5,6 @@ from click.testing import CliRunner
 from pydantic import model_validator
 
 from infra import cli
-from infra.ports import Fatal, RetryLater, TryAgain
 from infra.settings import ClickHouseSettings, KafkaSettings, Settings, SettingsError, StackSettings, load
 
 
@@ -142,32 +141,6 @@ def test_a_secret_comes_from_a_file_and_is_not_shown(monkeypatch, tmp_path):
     monkeypatch.setenv("INFERWATCH_CLICKHOUSE_PASSWORD_FILE", str(tmp_path / "none"))
     with pytest.raises(SettingsError, match="cannot be read"):
         load(ClickHouseSettings)
-
-
-def test_the_command_line_ends_with_78(monkeypatch, capsys):
-    def wrong():
-        raise SettingsError("INFERWATCH_X='1': no. Ways out: unset it.")
-
-    monkeypatch.setattr(cli, "inferwatch", lambda standalone_mode: wrong())
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == 78
-    assert "INFERWATCH_X" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [(Fatal("gone"), 70), (RetryLater("away"), 75), (ConnectionError("away"), 75), (TryAgain("away"), 75)],
-)
-def test_the_exit_code_says_whether_to_try_again(monkeypatch, capsys, error, code):
-    def ends(standalone_mode):
-        raise error
-
-    monkeypatch.setattr(cli, "inferwatch", ends)
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == code
-    assert str(error) in capsys.readouterr().err
 
 
 def test_help_names_every_command_with_a_sentence():

@@ -10,7 +10,6 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from infra import cli
 from infra.connect import STACK_FILE, NothingRunning, clickhouse_connection, connection, kafka_connection
 from infra.drill_cli import drill, request_drill
 from infra.durations import Duration, parse_seconds
@@ -77,17 +76,6 @@ def test_nothing_running_says_so_and_what_to_do(nowhere, content, words):
     with pytest.raises(NothingRunning, match=words) as caught:
         kafka_connection()
     assert "nothing is running here: `make up`" in str(caught.value)
-
-
-@pytest.mark.parametrize(("raised", "code"), [(NothingRunning("x"), 75), (RetryLater("x"), 75), (BrokenPipeError(), 0)])
-def test_what_may_pass_by_itself_exits_75(monkeypatch, raised, code):
-    def run(**options):
-        raise raised
-
-    monkeypatch.setattr(cli, "inferwatch", run)
-    with pytest.raises(SystemExit) as caught:
-        cli.main()
-    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(

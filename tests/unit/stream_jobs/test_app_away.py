@@ -14,6 +14,7 @@ from stream_jobs import app
 PROGRAM = """
 import sys
 from types import SimpleNamespace
+from infra.ports import TryAgain
 from infra.settings import KafkaSettings
 from stream_jobs import app
 
@@ -28,7 +29,7 @@ job = SimpleNamespace(start=start, finish=finish, assigned=print, revoked=print)
 kafka = KafkaSettings(bootstrap_servers=sys.argv[1])
 try:
     app.run(app.new_app(kafka, group="g", client_id="c", topics=["t"], job=job))
-except ConnectionError as away:
+except TryAgain as away:
     print("try again:", away)
 except SystemExit as stop:
     print("ended:", stop.code)

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import click
 import pytest
 
+from infra.ports import TryAgain
 from stream_jobs.jobs_cli import check_topics
 from stream_jobs.settings import JobSettings
 from stream_jobs.topics_check import NEEDED
@@ -25,7 +26,7 @@ def test_topics_that_fit_are_good():
 
 
 def test_a_topic_that_is_not_there_may_come():
-    with pytest.raises(ConnectionError, match=r"no topic inference\.windows: `inferwatch topics apply` makes it"):
+    with pytest.raises(TryAgain, match=r"no topic inference\.windows: `inferwatch topics apply` makes it"):
         check_topics(cluster(inference_windows=0), DEFAULT)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from infra.ports import RetryLater
+from infra.ports import RetryLater, TryAgain
 from infra.up.books import Books, Fate
 from infra.up.differences import log_differences, owed_differences, row_differences
 from infra.up.ledger_figures import ROWS_SHOWN_MAX, LedgerFigures
@@ -131,7 +131,7 @@ def test_a_table_that_agrees_has_no_difference():
     assert row_differences(Table(dict.fromkeys(range(4), 1)), ours, words, {0: 4}, 5) == []
 
 
-@pytest.mark.parametrize("fault", [RetryLater("it is away"), ConnectionError("none"), ValueError("wrong password")])
+@pytest.mark.parametrize("fault", [RetryLater("it is away"), TryAgain("none"), ValueError("wrong password")])
 def test_a_table_that_is_away_is_said_once_and_not_asked_again(fault):
     asked = []
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from infra.ports import RetryLater
+from infra.ports import RetryLater, TryAgain
 from schemas.alerts import PIPELINE, alert_row
 from schemas.tables import ALERTS
 from stream_jobs import replay_cli
@@ -205,9 +205,9 @@ def test_the_command_falls_back_to_rows_unless_it_must_not(monkeypatch, told, so
 
 def test_without_kafka_only_who_insists_on_it_fails(monkeypatch, told):
     def away():
-        raise ConnectionError("no Kafka")
+        raise TryAgain("no Kafka")
 
     monkeypatch.setattr("infra.connect.kafka_connection", away)
     assert replay_cli._replayed(Tables(told), told[0], "auto").exit_code == 0
-    with pytest.raises(ConnectionError):
+    with pytest.raises(TryAgain):
         replay_cli._replayed(Tables(told), told[0], "kafka")
