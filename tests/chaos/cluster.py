@@ -35,7 +35,7 @@ SETTINGS = {
     "INFERWATCH_WORKER_DRILLS": "true",
 }
 """Short windows and barriers, quick take-over."""
-READY_SECONDS = 90.0
+READY_SECONDS = 180.0
 WORKERS_GROUP, JOBS_GROUP = "inference-workers", "stream-jobs-score"
 WATCHED = {"INFERWATCH_HEALTH_STALLED_SECONDS": "6", "INFERWATCH_HEALTH_HUNG_SECONDS": "8"}
 """A worker under a watchdog says soon that its model hangs."""

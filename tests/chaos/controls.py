@@ -13,7 +13,7 @@ from tests.chaos import patches
 from tests.chaos.checker import Verdict
 from tests.chaos.cluster import PARTITIONS, Cluster
 from tests.chaos.faults import Fault, Kill, LostReplies, Precise, Run, ZombieBeforeManifest
-from tests.chaos.scenario import DRAIN_SECONDS, finish, recovers, say
+from tests.chaos.scenario import BEGIN_SECONDS, DRAIN_SECONDS, finish, recovers, say
 from tests.chaos.workload import Workload
 
 SHORT_DRAIN_SECONDS = 6.0
@@ -114,13 +114,13 @@ def _try_control(name: str, folder: Path, seed: int, positive: bool) -> dict:
             f"127.0.0.1:{cluster.kafka_proxy.port}", random, PARTITIONS, rate=60.0, poison=control.poison
         )
         workload.start()
-        if not recovers(cluster, 90.0):
+        if not recovers(cluster, BEGIN_SECONDS):
             raise RuntimeError(f"it did not begin to work: {cluster.describe()}")
         fault, run = control.fault, Run(cluster, workload, random)
         fault.start(run)
         cluster.wait(fault.seconds)
         fault.heal(run)
-        if not recovers(cluster):
+        if not recovers(cluster, BEGIN_SECONDS):
             raise RuntimeError(f"it did not work again: {cluster.describe()}")
         verdict = finish(
             cluster,

@@ -92,7 +92,7 @@ class Managed:
         if time.monotonic() >= self._again_at:
             self.start()
 
-    def stop(self, seconds: float = 40.0) -> int | None:
+    def stop(self, seconds: float = 120.0) -> int | None:
         """In order, and by force when it takes longer. Its exit code."""
         self.wanted = False
         if self._process is None:

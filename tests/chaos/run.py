@@ -22,7 +22,7 @@ from tests.chaos.controls import CONTROLS, run_controls
 from tests.chaos.faults import DiskFull, Run
 from tests.chaos.patches import PRECISE
 from tests.chaos.recovery import Work, answer_times, recovery, report_times, window_times
-from tests.chaos.scenario import finish, recovers, say, servers_of
+from tests.chaos.scenario import BEGIN_SECONDS, finish, recovers, say, servers_of
 from tests.chaos.schedule import fault_of, planned
 from tests.chaos.workload import Workload
 
@@ -49,7 +49,7 @@ def main_run(
         workload = Workload(f"127.0.0.1:{cluster.kafka_proxy.port}", random, PARTITIONS, rate=options.rate)
         workload.start()
         run = Run(cluster, workload, random)
-        if not recovers(cluster, 90.0):
+        if not recovers(cluster, BEGIN_SECONDS):
             raise RuntimeError(f"the pipeline did not begin to work: {cluster.describe()}")
         say("rows arrive; the faults begin")
         done, slow, idle = break_it(run, options)
@@ -58,7 +58,7 @@ def main_run(
         verdict = finish(cluster, workload)
         told, never = recovery(run.kills, work_done(cluster, workload))
         verdict.found("never_recovered", never)
-        if not options.fault and not verdict.figures["replayed_anomalies"]:
+        if not options.fault and not verdict.figures.get("replayed_anomalies"):
             verdict.found("unfinished", ["the replay had no anomaly to compare: nothing is known of them"])
         figures = {
             "faults": done,

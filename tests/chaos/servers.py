@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from confluent_kafka import Consumer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-READ_SECONDS = 30.0
+READ_SECONDS = 120.0
 POISON = "chaos-poison"
 """The name of a header of records that the run itself put where they do not belong."""
 
