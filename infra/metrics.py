@@ -120,7 +120,7 @@ FAILURES = _counter(
 SHADOW_FAILURES = _counter(
     WORKER,
     "inferwatch_shadow_failures_total",
-    "Requests that a shadow failed to compute, by error code; another model answers them.",
+    "Requests that a shadow failed to compute, or cannot compute, by error code; another model answers them.",
     [*MODEL, "error"],
 )
 CACHE_HITS = _counter(WORKER, "inferwatch_cache_hits_total", "Inputs whose result the cache held.", MODEL)

@@ -21,6 +21,7 @@ from inference_workers.tasks.outputs import Wanted
 from infra.ports import Clock, Record
 from infra.progress import Receipt
 from schemas.base import KEY_BYTES_MAX, DecodeError, Envelope, Reason, decode
+from schemas.predictions import ModelRef
 from schemas.requests import InferenceRequested
 
 KINDS = (InferenceRequested,)
@@ -40,6 +41,8 @@ class Admission:
     """Whether it was answered before, in time: then it is answered again, however late it is by now."""
     head_starts_ms: Mapping[str, int] = field(default_factory=dict)
     request_tokens_max: int = 2**31
+    on_shadow_refused: Callable[[Denied, ModelRef], None] = lambda one, model: None
+    """Gets what a shadow's model cannot compute: nobody is told of it otherwise."""
 
     def admit(
         self, records: Sequence[tuple[Record, Receipt, Place]], *, shadows: bool = True, image_bytes_max: int = 2**40
@@ -82,6 +85,8 @@ class Admission:
             one = self._finish(draft, now_ms)
             if isinstance(one, Ready) or not draft.shadow:
                 results.append(one)
+            else:
+                self.on_shadow_refused(one, draft.route.ref)
         return results
 
     def _shadows(self, asked: Asked, request: InferenceRequested, beside: Sequence[Route]) -> list[Draft]:
@@ -89,11 +94,12 @@ class Admission:
         found = []
         for route in beside:
             draft = self._draft(asked, request, route, shadow=True)
-            if isinstance(draft, Draft):
-                if draft.names_images():
-                    self.images.add(draft)
-                else:
-                    found.append(draft)
+            if isinstance(draft, Denied):
+                self.on_shadow_refused(draft, route.ref)
+            elif draft.names_images():
+                self.images.add(draft)
+            else:
+                found.append(draft)
         return found
 
     def _asked(

@@ -173,16 +173,22 @@ class Outcomes:
         """A shadow was computed. Nobody is answered; that its model fails is counted all the same, and said now and
         then."""
         fault = next((row for row in rows if isinstance(row, Fault)), None)
-        if fault is None:
-            return
-        ref = one.route.ref
-        self.on_shadow_failure(ref, fault.code)
+        if fault is not None:
+            self._shadow_failed(one.asked, one.route.ref, fault.code, fault.message)
+
+    def shadow_refused(self, one: Denied, model: ModelRef) -> None:
+        """A shadow cannot compute a request: the same as one that fails on it, unless it only came too late."""
+        if not isinstance(one.refusal, Expired):
+            self._shadow_failed(one.asked, model, one.refusal.code, str(one.refusal))
+
+    def _shadow_failed(self, asked: Asked, ref: ModelRef, code: str, message: str) -> None:
+        self.on_shadow_failure(ref, code)
         more = self._shadow_failures.words(self.clock.now_ms())
         if more is not None:
-            with traced(one.asked.traceparent):
+            with traced(asked.traceparent):
                 LOG.warning(
                     "shadow %s (%s %s) failed on request %s, which another model answers: %s: %s%s",
-                    *(ref.arm, ref.name, ref.version, one.asked.identity, fault.code, fault.message, more),
+                    *(ref.arm, ref.name, ref.version, asked.identity, code, message, more),
                 )
 
     def _log_failure(self, asked: Asked, fault: Fault, now_ms: int) -> None:

@@ -81,6 +81,7 @@ def new_work(
                 )
             ),
             head_starts_ms=settings.head_starts_ms,
+            on_shadow_refused=outcomes.shadow_refused,
             request_tokens_max=settings.request_tokens_max,
         ),
         Lanes(settings.batch_limit),

@@ -9,7 +9,7 @@ import pytest
 from inference_workers.answers.earlier import Earlier, none_earlier
 from inference_workers.batching.cache import ENTRY_BYTES
 from inference_workers.deployments.routing import Route, RoutingTable, own_route
-from inference_workers.ports import Item
+from inference_workers.ports import Head, Item
 from inference_workers.spec import WorkerSettings
 from inference_workers.telemetry.observer import Observer
 from inference_workers.worker.loop import Models
@@ -82,25 +82,56 @@ def test_results_are_kept_where_bytes_are_set_for_them(kept, computed):
     assert world.engine.calls == computed
 
 
-def test_failures_of_shadows_are_counted_by_model_and_error():
-    odd = FakeEngine(broken={2417})
-    shadow = servable(odd, ModelRef(name="odd", version="8"))
-
-    def table():
-        own = world.servable
-        arms = [Route(own, own.ref), Route(shadow, shadow.ref, share=0.0, shadow=True)]
-        return RoutingTable(own_route(own), {"search": arms})
-
+def shadowed(shadow):
+    """A worker whose every request the shadow computes, too, and what is counted of that."""
     tables = []
     models = Models(lambda: tables.pop() if tables else None)
     world = SetWorld(models=models, observer_of=lambda clock: Observer(HealthPolicy(), clock, FakeUsage()))
-    tables.append(table())
+    own = world.servable
+    arms = [Route(own, own.ref), Route(shadow, shadow.ref, share=0.0, shadow=True)]
+    tables.append(RoutingTable(own_route(own), {"search": arms}))
+
+    def counted():
+        cells = metrics.SHADOW_FAILURES.cells()
+        return {labels[1:]: cell.read() for labels, cell in cells if labels[0] == shadow.ref.name}
+
+    return world, counted
+
+
+def test_failures_of_shadows_are_counted_by_model_and_error():
+    odd = FakeEngine(broken={2417})
+    world, counted = shadowed(servable(odd, ModelRef(name="odd", version="8")))
     world.ask_all("red shoes", "boots", "red")
     world.run()
     assert [outcome for outcome, _ in world.outcomes().values()] == ["answered"] * 3
     assert odd.calls > 0
-    counted = {labels: cell.read() for labels, cell in metrics.SHADOW_FAILURES.cells() if labels[0] == "odd"}
-    assert counted == {("odd", "8", "compute_error"): 2}
+    assert counted() == {("8", "compute_error"): 2}
+
+
+def test_what_a_shadow_cannot_compute_is_counted_and_said(caplog):
+    other_task = servable(FakeEngine(head=Head.LOGITS), ModelRef(name="other", version="3"), labels=("a", "b"))
+    world, counted = shadowed(other_task)
+    world.ask_all("red shoes", "boots")
+    world.run()
+    assert [outcome for outcome, _ in world.outcomes().values()] == ["answered"] * 2
+    assert counted() == {("3", "unsupported_task"): 2}
+    [line] = [text for text in caplog.messages if text.startswith("shadow")]
+    assert "(other 3) failed on request" in line
+    assert "unsupported_task: other does not embed: it can classify" in line
+
+
+def test_texts_that_only_a_shadow_cannot_tokenise_are_counted():
+    class Odd:
+        def tokenise(self, texts):
+            raise ValueError("nobody foresaw this text")
+
+    shadow = servable(FakeEngine(), ModelRef(name="odder", version="1"))
+    shadow.tokeniser = Odd()
+    world, counted = shadowed(shadow)
+    world.ask_all("red shoes")
+    world.run()
+    assert [outcome for outcome, _ in world.outcomes().values()] == ["answered"]
+    assert counted() == {("1", "tokenise_error"): 1}
 
 
 @pytest.mark.parametrize("flush_ms", [30, 900])
