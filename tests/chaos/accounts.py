@@ -26,7 +26,7 @@ def check_books(told: dict[str, Any], log: Log, ends: dict[int, int], verdict: V
     """The books say of the request topic that there is now what its log and its answers say. `ends`: its next offsets.
 
     The ledger's account begins where its book does and knows what expired; that of `inferwatch books` begins with the
-    first request that is still there.
+    first request that is there. What was deleted unanswered may be there again, see `Deleted.below`: then it is owed.
     """
     ledger, starts = _ledger(told)
     differing = []
@@ -43,7 +43,7 @@ def check_books(told: dict[str, Any], log: Log, ends: dict[int, int], verdict: V
     counted = Counter()
     for number, (first, after) in told["ranges"].items():
         counted.update(account(log, int(number), first, after))
-    counted["sent"] = counted["asked"]
+    counted["sent"], counted["owed"] = counted["asked"], counted["owed"] + counted["expired"]
     differing += [
         f"the books say {name} {told[name]}, counted {counted[name]}"
         for name in BOOKS_COUNTS

@@ -97,7 +97,7 @@ def run_control(name: str, folder: Path, seed: int, positive: bool = False) -> d
 
 
 def _try_control(name: str, folder: Path, seed: int, positive: bool) -> dict:
-    control, random = CONTROLS[name], Random(seed)
+    control, random, of_traffic = CONTROLS[name], Random(f"{seed} faults"), Random(f"{seed} traffic")
     say(f"{'positive' if positive else 'negative'} control: {name} is {'on' if positive else 'off'}")
     cluster = Cluster(
         folder / name.replace(" ", "-"),
@@ -111,7 +111,7 @@ def _try_control(name: str, folder: Path, seed: int, positive: bool) -> dict:
         if not control.with_final and not positive:
             read_without_final(cluster)
         workload = Workload(
-            f"127.0.0.1:{cluster.kafka_proxy.port}", random, PARTITIONS, rate=60.0, poison=control.poison
+            f"127.0.0.1:{cluster.kafka_proxy.port}", of_traffic, PARTITIONS, rate=60.0, poison=control.poison
         )
         workload.start()
         if not recovers(cluster, BEGIN_SECONDS):

@@ -38,7 +38,8 @@ def main_run(
     folder: Path, seed: int, options: argparse.Namespace, with_disks: bool, after_faults: Callable[[], object]
 ) -> tuple[Verdict, dict]:
     """`after_faults` is called when they are over and times do not matter any more."""
-    random = Random(seed)
+    # The sender draws at times of its own: with one source for both, the faults were others each time.
+    random, of_traffic = Random(f"{seed} faults"), Random(f"{seed} traffic")
     cluster = Cluster(folder / "run", ledgers=1, patches=PRECISE, with_disks=with_disks)
     for number, step_ms in enumerate((600_000, -600_000)):
         stepping = {"CHAOS_PATCHES": f"{PRECISE} step_clock", "CHAOS_CLOCK_MS": str(step_ms)}
@@ -46,7 +47,7 @@ def main_run(
         cluster.jobs[number] = cluster.new_job(number + 1, **stepping)
     try:
         cluster.start()
-        workload = Workload(f"127.0.0.1:{cluster.kafka_proxy.port}", random, PARTITIONS, rate=options.rate)
+        workload = Workload(f"127.0.0.1:{cluster.kafka_proxy.port}", of_traffic, PARTITIONS, rate=options.rate)
         workload.start()
         run = Run(cluster, workload, random)
         if not recovers(cluster, BEGIN_SECONDS):

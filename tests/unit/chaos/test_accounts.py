@@ -36,6 +36,13 @@ def test_books_that_are_right_differ_in_nothing(log):
     assert differences(told(), log) == 0
 
 
+def test_what_was_deleted_and_is_there_again_is_expired_for_the_ledger_and_owed_for_the_books(log):
+    again = told(sent=6, answered=2, owed=1, ranges={"0": [0, 6]})
+    assert differences(again, log) == 0
+    assert differences(again | {"owed": 0}, log) == 1
+    assert differences(again | {"sent": 5}, log) == 1
+
+
 def test_scenarios_are_added_up(log):
     (row,) = told()["ledger"]["partitions"]
     other = dict.fromkeys(("asked", "answered", "failed", "shed", "dead_lettered", "expired", "owed"), 0)
