@@ -99,6 +99,11 @@ class OffsetSet:
             at = until
         return found[:limit]
 
+    def count_missing(self, first: int, after: int) -> int:
+        """How many offsets from `first` to `after` (not included) are not in the set."""
+        first = max(first, self.watermark)
+        return max(0, after - first - self._seen_between(first, after))
+
     def forget_below(self, offset: int) -> int:
         """Count everything below `offset` as seen, without counting it as added. Returns how many were not."""
         if offset <= self.watermark:

@@ -29,7 +29,9 @@ class ScenarioOwed(Part):
     shed: Count = 0
     dead_lettered: Count = 0
     expired: Count = Field(
-        default=0, description="Retention took the request, or what may have been its answer, before it had an end."
+        default=0,
+        description="Retention took the request, or what may have been its answer, before it had an end. One that "
+        "is answered after all counts as answered.",
     )
     late: Count = Field(default=0, description="Of the answered: after the deadline that the request named.")
     owed: Count = 0

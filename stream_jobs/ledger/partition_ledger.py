@@ -6,7 +6,7 @@ Pure: a fold over the records of three topics. In which order those of different
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import orjson
@@ -16,8 +16,9 @@ from infra.offset_set import OffsetSet
 from infra.ports import Record
 from infra.up.request_heads import head_of
 from infra.up.traffic import REQUEST_DEAD_LETTERS
-from schemas.owed import OTHER, SCENARIOS_MAX, UNREAD, PartitionOwed, ScenarioOwed
+from schemas.owed import UNREAD, PartitionOwed, ScenarioOwed
 from schemas.topics import PREDICTIONS, REQUESTS
+from stream_jobs.ledger.accounts import Accounts
 from stream_jobs.ledger.deadlines import Deadlines
 from stream_jobs.ledger.fates import ANSWERED, DEAD_LETTERED, EXPIRED, Fate, fate_of_dead_letter, fate_of_prediction
 
@@ -29,26 +30,10 @@ LETTERS_MAX = 1_000
 """Dead-lettered offsets remembered, the last: an answer that one of them has too counts instead."""
 SETTLED_BYTES_MAX = 200_000
 """The settled offsets must fit a state page. 1 KB for 8,192 of them with holes between, 9 bytes without."""
+EXPIRED_PAGES_MAX = 64
+"""Which requests expired is known while the settled offsets since then take no more pages: half a million requests."""
 FORMAT = 1
 _BOOK, _SETTLED, _DEADLINES = "book", "settled", "deadlines"
-
-
-@dataclass(slots=True)
-class Account:
-    """What was counted of one scenario, in requests."""
-
-    asked: int = 0
-    answered: int = 0
-    failed: int = 0
-    shed: int = 0
-    dead_lettered: int = 0
-    expired: int = 0
-    late: int = 0
-    """Of the answered: after the request's deadline."""
-
-    def add(self, outcome: str, count: int = 1) -> None:
-        """So many more with this outcome."""
-        setattr(self, outcome, getattr(self, outcome) + count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +54,13 @@ class PartitionLedger:
     def __init__(self, cluster_id: str, topic_id: str, partition: int, start: BookStart) -> None:
         self.cluster_id, self.topic_id, self.partition = cluster_id, topic_id, partition
         self.start = start.requests
-        self.accounts: dict[str, Account] = {}
+        self.accounts = Accounts()
         self.absent = self.repeated = self.given_up = 0
         """Offsets without a request; answers to what had one; owed offsets that count as settled, for want of room."""
         self.served_ms: int | None = None
         self.worker = ""
-        self._first_kept = start.requests
+        self._first_kept = self._expired_below = start.requests
+        """What lies below `_expired_below` and is not settled has expired."""
         self._read = self._counted = start.requests
         self._predictions, self._dead_letters = start.predictions, start.dead_letters
         self._clock = LogClock()
@@ -139,29 +125,31 @@ class PartitionLedger:
         self.note_first_kept(first_request)
 
     def expire(self) -> None:
-        """What the log no longer holds, or whose answers it may not, and has no end is expired. To be called when all
-        answers are read."""
+        """What the log no longer holds, or whose answers it may not, and has no end is expired: unless an answer comes
+        after all, of a worker that had read it before, or since a broker that died holds it again. To be called when
+        all answers are read."""
         first = self._first_kept
-        if first <= self._settled.watermark and first <= self._counted:
+        if first <= self._expired_below and first <= self._counted:
             return
         self._miss(first)
+        left = self._settled.count_missing(self._expired_below, first)
         for scenario in list(self._held):
             gone = [offset for offset in self._held[scenario] if offset < first]
             for offset in gone:
                 self._drop(scenario, offset)
             if gone:
-                self._settled.add(gone)
-                self._account(scenario).add(EXPIRED, len(gone))
+                left -= len(gone)
+                self.accounts.of(scenario).add(EXPIRED, len(gone))
         # What is left was never read, or not again since a restart.
-        unread = self._settled.forget_below(first)
-        if unread:
-            self._account(UNREAD).add(EXPIRED, unread)
+        if left:
+            self.accounts.of(UNREAD).add(EXPIRED, left)
+        self._expired_below = first
         self._read = max(self._read, first)
         self._deadlines.forget_below(first)
 
     def told(self, epoch: int, end: int) -> PartitionOwed:
         """The account for others. `end`: the request topic's next offset."""
-        names = self.accounts.keys() | self._held.keys()
+        names = self.accounts.names() | self._held.keys()
         return PartitionOwed(
             partition=self.partition,
             epoch=epoch,
@@ -183,12 +171,13 @@ class PartitionLedger:
         book = {
             "format": FORMAT,
             "numbers": [self.start, self._first_kept, self._counted, self._predictions, self._dead_letters],
+            "expired_below": self._expired_below,
             # Owed requests that are not read again since the last restart lie from `_read` on.
             "read": min(self._read, left[0][0]) if left else self._read,
             "counts": [self.absent, self.repeated, self.given_up],
             "served": [self.served_ms, self.worker],
             "clock": self._clock.entries(),
-            "accounts": {name: list(asdict(one).values()) for name, one in self.accounts.items()},
+            "accounts": self.accounts.rows(),
             "held": saved,
             "letters": list(self._letters.items()),
         }
@@ -212,11 +201,9 @@ class PartitionLedger:
         self._read, (self.absent, self.repeated, self.given_up) = book["read"], book["counts"]
         self.served_ms, self.worker = book["served"]
         self._clock.restore(book.get("clock", (self.served_ms or 0, 0, 0)))
-        counts = len(fields(Account))
-        if any(len(row) not in (counts - 1, counts) for row in book["accounts"].values()):
-            raise ValueError(f"ledger of partition {self.partition}: an account without all of its numbers")
-        self.accounts = {name: Account(*row) for name, row in book["accounts"].items()}
+        self.accounts = Accounts.from_rows(book["accounts"])
         self._settled, self._held, self._held_count = settled, {}, 0
+        self._expired_below = book.get("expired_below", settled.watermark)
         for offset, ms, name in book["held"]:
             self._hold(name, offset, ms)
         self._letters = dict(book["letters"])
@@ -226,25 +213,25 @@ class PartitionLedger:
             return
         self._read = record.offset + 1
         head = head_of(record.value)
-        scenario = self._known(head.scenario)
+        scenario = self.accounts.known(head.scenario)
         due_ms = None if head.timeout_ms is None else record.timestamp_ms + head.timeout_ms
         if record.offset >= self._counted:
             self._miss(record.offset)
             self._counted = record.offset + 1
-            self._account(scenario).asked += 1
+            self.accounts.of(scenario).asked += 1
         if record.offset not in self._settled:
             self._hold(scenario, record.offset, record.timestamp_ms)
             self._deadlines.expect(record.offset, due_ms)
         elif record.offset in self._letters:
             self._deadlines.expect(record.offset, due_ms)
         elif self._deadlines.was_late(record.offset, due_ms):
-            self._account(scenario).late += 1
+            self.accounts.of(scenario).late += 1
 
     def _miss(self, offset: int) -> None:
         """No record came of what lies between the last request and this offset."""
         deleted = min(offset, self._first_kept) - self._counted
         if deleted > 0:
-            self._account(UNREAD).asked += deleted
+            self.accounts.of(UNREAD).asked += deleted
             self._counted += deleted
         if self._counted < offset:
             self.absent += offset - self._counted
@@ -256,22 +243,26 @@ class PartitionLedger:
         for fate, is_new in zip(fates, new.tolist(), strict=True):
             if fate.is_served:
                 self.served_ms, self.worker = fate.heard_ms, fate.worker
-            scenario = self._known(fate.scenario)
+            scenario = self.accounts.known(fate.scenario)
             if is_new:
                 self._end(fate, scenario)
                 self._drop(scenario, fate.offset)
+                if fate.offset < self._expired_below:
+                    self.accounts.unexpire(scenario)
             elif fate.outcome != DEAD_LETTERED and fate.offset in self._letters:
                 # An answer is what its caller sees; which of the two topics is read first must not matter.
-                self._account(self._letters.pop(fate.offset)).add(DEAD_LETTERED, -1)
+                self.accounts.of(self._letters.pop(fate.offset)).add(DEAD_LETTERED, -1)
                 self._end(fate, scenario)
                 self.repeated += 1
             elif fate.offset >= max(self.start, self._first_kept):
                 self.repeated += 1
+        if self._settled.pages > EXPIRED_PAGES_MAX:
+            self._settled.forget_below(self._expired_below)
         if self._settled.size > SETTLED_BYTES_MAX:
             self._give_up()
 
     def _end(self, fate: Fate, scenario: str) -> None:
-        account = self._account(scenario)
+        account = self.accounts.of(scenario)
         account.add(fate.outcome)
         if fate.outcome == DEAD_LETTERED:
             self._remember(fate.offset, scenario)
@@ -314,14 +305,7 @@ class PartitionLedger:
         if not self._held[name]:
             del self._held[name]
 
-    def _known(self, scenario: str) -> str:
-        full = len(self.accounts) >= SCENARIOS_MAX - 2
-        return OTHER if full and scenario not in self.accounts else scenario
-
-    def _account(self, scenario: str) -> Account:
-        return self.accounts.setdefault(scenario, Account())
-
     def _told(self, name: str) -> ScenarioOwed:
-        held, account = self._held.get(name), self.accounts.get(name, Account())
+        held, account = self._held.get(name), self.accounts.peek(name)
         offset, ms = next(iter(held.items())) if held else (None, None)
         return ScenarioOwed(scenario=name, **asdict(account), owed=len(held or ()), oldest_ms=ms, oldest_offset=offset)

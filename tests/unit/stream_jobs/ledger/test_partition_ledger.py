@@ -1,5 +1,6 @@
 """What a book makes of odd records, bounds and broken state; the account itself is in the laws."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -94,8 +95,76 @@ def test_what_retention_takes_is_expired_and_what_never_was_is_absent():
     assert (found["search"].expired, found["ads"].expired) == (2, 1)  # 1, 5 and 2
     assert (found[UNREAD].asked, found[UNREAD].expired) == (3, 2)  # 6, 7 and 8, of which 7 has an answer
     assert (one.absent, found["search"].owed) == (3, 1)
-    one.fold([predicted(2, 1)])  # an answer to what is expired changes nothing
-    assert rows(one) == found
+
+
+def expired_book():
+    """Of 0 and 1 retention took what was read and owed, of 2 and 3 what was not, before the book had read on."""
+    one = ledger()
+    one.fold([asked(0), asked(1)])
+    one.note_first_kept(4)
+    one.fold([asked(4)])
+    one.expire()
+    return one
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_expired_and_is_answered_after_all_is_answered_once(restarts):
+    one = expired_book()
+    assert (rows(one)["search"].expired, rows(one)[UNREAD].expired) == (2, 2)
+    if restarts:
+        one, before = ledger(), one
+        one.restore(before.pages())
+    one.fold([predicted(0, 1), predicted(1, 1), predicted(2, 1, outcome="shed")])
+    found = rows(one)
+    assert (found["search"].asked, found["search"].answered, found["search"].expired) == (3, 1, 1)
+    one.fold([predicted(3, 2), predicted(4, 3)])
+    assert sum(row.expired for row in rows(one).values()) == 1
+    assert sum(row.answered for row in rows(one).values()) == 3
+    assert sum(row.asked for row in rows(one).values()) == 5
+    assert rows(one)["search"].owed == 1
+    one.expire()
+    assert sum(row.expired for row in rows(one).values()) == 1
+
+
+def test_an_answer_that_names_another_scenario_ends_what_expired_too():
+    one = expired_book()
+    one.fold([predicted(0, 0, scenario="ads"), predicted(1, 1, scenario="ads"), predicted(2, 2), predicted(3, 3)])
+    assert sum(row.expired for row in rows(one).values()) == 0
+    assert {name: row.answered for name, row in rows(one).items()} == {"ads": 2, "search": 2, UNREAD: 0}
+
+
+def test_what_is_there_again_after_it_expired_is_not_owed_again():
+    one = expired_book()
+    before = rows(one)
+    one.fold([asked(1), asked(2)])
+    assert rows(one) == before
+    one.fold([predicted(0, 1)])
+    assert rows(one)["search"].expired == 1
+
+
+def test_which_requests_expired_is_forgotten_where_it_would_take_much(monkeypatch):
+    monkeypatch.setattr(partition_ledger, "EXPIRED_PAGES_MAX", 3)
+    one = expired_book()
+    one.fold([predicted(n, n * PAGE_OFFSETS + 5) for n in range(2)])
+    one.fold([predicted(2, 0)])
+    assert rows(one)["search"].expired == 1
+    one.fold([predicted(n, n * PAGE_OFFSETS + 5) for n in range(3, 6)])
+    one.fold([predicted(9, 1)])  # too late to tell
+    assert (rows(one)["search"].expired, one.given_up) == (1, 0)
+
+
+def test_a_book_of_before_goes_on_expiring():
+    one = ledger()
+    one.fold([asked(0), asked(1), predicted(0, 0)])
+    one.note_first_kept(4)
+    pages = one.pages()
+    book = json.loads(pages["book"])
+    del book["expired_below"]
+    other = ledger()
+    other.restore(pages | {"book": json.dumps(book).encode()})
+    other.expire()
+    assert sum(row.expired for row in rows(other).values()) == 3
+    assert sum(row.asked for row in rows(other).values()) == 4
 
 
 def test_no_more_requests_are_read_while_too_many_wait(monkeypatch):
