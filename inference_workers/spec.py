@@ -77,7 +77,7 @@ class WorkerSettings(ModelSettings):
         "of 12 million pixels takes about 300 as JPEG, 800 as PNG.",
     )
     queue_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=2_000, description="Requests held by the worker; above it fetching pauses."
+        default=4_000, description="Requests held by the worker; above it fetching pauses."
     )
     queue_bytes_max: Annotated[int, Field(ge=1_048_576, le=2**36)] = Field(
         default=67_108_864, description="Bytes of requests held by the worker; above it fetching pauses."
@@ -99,8 +99,7 @@ class WorkerSettings(ModelSettings):
     telemetry_flush_ms: Annotated[int, Field(ge=1, le=1_000)] = Field(
         default=500,
         description="Longest time that an outcome waits to be told, milliseconds. An event of many requests costs the "
-        "worker and the jobs less a request; a worker that dies leaves so much to be answered again, and until it is "
-        "told a request counts as held (queue_requests_max).",
+        "worker and the jobs less a request; a worker that dies leaves so much to be answered again.",
     )
     group: Annotated[str, Field(min_length=1, max_length=200)] = Field(
         default="inference-workers", description="Consumer group; workers of one group share the requests."

@@ -62,8 +62,11 @@ class LoopLimit:
     deliveries_per_record: int
     poll_records_max: int = 256
     held_records_max: int = 2_000
-    """Unfinished records of all partitions together. Each partition gets an equal share, so that one with a backlog
-    cannot keep the others' records out."""
+    """Records of which nothing is delivered yet, of all partitions together. Each partition gets an equal share, so
+    that one with a backlog cannot keep the others' records out."""
+    window_records_max: int = 2_000
+    """Records of one partition from the first that is not done to the last that was taken: so many are worked on again
+    after a death, and so far out of order are answers."""
     revoke_seconds_max: float = 2.0
     """What is under way may finish for so long while a rebalance waits: well below a session timeout."""
     stop_seconds_max: float = 8.0
@@ -176,18 +179,20 @@ class BatchLoop:
         owned = self._log.assignment()
         full = self._work.is_full() or self._outbox.is_full()
         share = max(1, self._limit.held_records_max // max(1, len(owned)))
-        more = {where for where in owned - self._paused if full or self._unfinished(where) >= share}
-        # Resumed at half a share and not sooner: each pause throws away what was fetched ahead.
-        less = {where for where in self._paused if not full and self._unfinished(where) <= share // 2}
+        window = self._limit.window_records_max
+        more = {where for where in owned - self._paused if full or not self._is_below(where, share, window)}
+        # Resumed at half of it and not sooner: each pause throws away what was fetched ahead.
+        half = share // 2 + 1, window // 2 + 1
+        less = {where for where in self._paused if not full and self._is_below(where, *half)}
         if more:
             self._log.pause(sorted(more))
         if less:
             self._log.resume(sorted(less))
         self._paused = (self._paused | more) - less
 
-    def _unfinished(self, where: tuple[str, int]) -> int:
+    def _is_below(self, where: tuple[str, int], share: int, window: int) -> bool:
         progress = self._progress.get(where)
-        return 0 if progress is None else progress.unfinished
+        return progress is None or (progress.untouched < share and progress.unfinished < window)
 
     def _assigned(self, partitions: PartitionSet) -> None:
         if not self._failed:

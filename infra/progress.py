@@ -50,6 +50,7 @@ class Progress:
         self._deliveries = deliveries
         self._begun: deque[tuple[int, int]] = deque()  # with when they were appended
         self._owed: dict[int, int] = {}
+        self._untouched = 0
         self._last = -1
         self._next_offset: int | None = None
 
@@ -64,6 +65,7 @@ class Progress:
         self._last = offset
         self._begun.append((offset, appended_ms))
         self._owed[offset] = self._deliveries
+        self._untouched += 1
         return Receipt(self, offset)
 
     def settle(self, offset: int) -> None:
@@ -74,10 +76,12 @@ class Progress:
         """One delivery of each of these offsets is durable; see `settle`."""
         if self.closed:
             return
-        owed, begun = self._owed, self._begun
+        owed, begun, whole = self._owed, self._begun, self._deliveries
         for offset in offsets:
             left = owed.get(offset, 0)
-            if left == 0:
+            if left == whole:
+                self._untouched -= 1
+            elif left == 0:
                 raise ValueError(f"{self.topic}[{self.partition}]: offset {offset} was settled more often than it owes")
             owed[offset] = left - 1
         while begun and owed[begun[0][0]] == 0:
@@ -91,8 +95,13 @@ class Progress:
 
     @property
     def unfinished(self) -> int:
-        """Records begun and not done."""
+        """Records from the first that is not done to the last that was begun."""
         return len(self._owed)
+
+    @property
+    def untouched(self) -> int:
+        """Records of which nothing is delivered yet."""
+        return self._untouched
 
     @property
     def oldest_ms(self) -> int | None:
@@ -112,6 +121,7 @@ class Progress:
         self.closed = True
         self._begun.clear()
         self._owed.clear()
+        self._untouched = 0
 
     def __len__(self) -> int:
         return len(self._begun)

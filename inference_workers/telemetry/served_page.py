@@ -31,6 +31,8 @@ from schemas.telemetry import (
 
 EVENT_BYTES_MAX = 700_000
 """Bounds an event as JSON to two thirds of what the topic takes."""
+PAGE_BYTES = EVENT_BYTES_MAX // 2
+"""Of some thousand requests, half of what a loop lets wait in one partition: the flush would hold a fast model up."""
 ROW_BYTES, BATCH_BYTES, BYTES_PER_CHARACTER = EVENT_BYTES_MAX // REQUESTS_PER_EVENT_MAX, 200, 6
 """Upper bounds: a row's numbers take at most 300, and counted as more they bound an event's rows, too; a character of
 JSON is at most six bytes."""
@@ -114,7 +116,7 @@ class Page:
     model_refs: list[ModelRef] = field(default_factory=list)
     batches: dict[int, int] = field(default_factory=dict)
     batch_facts: list[BatchFacts] = field(default_factory=list)
-    bytes_left: int = EVENT_BYTES_MAX
+    bytes_left: int = PAGE_BYTES
     """Below `LARGEST_ROW_BYTES` the event is full."""
 
     def add(self, row: bytes, offset: int, request_id: str, error: str, fingerprint: str) -> None:

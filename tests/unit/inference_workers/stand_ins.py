@@ -182,6 +182,7 @@ class World:
                 deliveries_per_record=DELIVERIES_PER_RECORD,
                 poll_records_max=limits.get("poll_records_max", 256),
                 held_records_max=limits.get("held_records_max", 2_000),
+                window_records_max=limits.get("window_records_max", 2_000),
             ),
             stop=self.stop,
             wait=limits.get("wait", self.clock.advance),

@@ -65,3 +65,17 @@ def test_an_offset_owes_all_until_its_first_delivery():
     assert not progress.owes_all_of_any([0, 2])
     receipts[0].settle()
     assert not progress.owes_all_of_any([0, 2]), "one that is done owes nothing"
+
+
+def test_records_of_which_nothing_is_delivered_yet_are_counted():
+    progress = Progress("t", 0, 2)
+    for offset in (3, 4, 9):
+        progress.begin(offset)
+    assert (progress.untouched, progress.unfinished) == (3, 3)
+    progress.settle(4)
+    progress.settle_all((9, 4))
+    assert (progress.untouched, progress.unfinished) == (1, 3)
+    progress.settle_all((3, 3))
+    assert (progress.untouched, progress.unfinished) == (0, 1)
+    progress.close()
+    assert progress.untouched == 0

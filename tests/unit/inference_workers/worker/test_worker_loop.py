@@ -386,16 +386,3 @@ def test_timestamps_that_are_no_time_do_not_stop_it():
         world.clock._now_ms = now
     world.run()
     assert [outcome for outcome, _ in world.outcomes().values()].count("answered") == 3
-
-
-def test_a_partition_with_a_backlog_does_not_keep_the_others_out():
-    world = World(poll_records_max=10, held_records_max=40)
-    for _ in range(600):
-        world.ask('{"input": "shoes"}', partition=0)
-    for _ in range(5):
-        world.ask('{"input": "shoes"}', partition=1)
-    answered = []
-    world.at_poll[1] = lambda: answered.extend(record.partition for record, _ in world.predictions())
-    world.run(polls=12)
-    assert answered.count(1) == 5
-    assert 0 < answered.count(0) < 600
