@@ -20,8 +20,8 @@ from schemas.topics import PREDICTIONS
 
 LOG = logging.getLogger(__name__)
 RECORDS_MAX = 10_000
-"""Of a partition's end, so many are looked at. What is answered and not committed is what one worker holds (2,000
-requests by default) and what it answered in a second, between two commits."""
+"""Of a partition's end, so many are looked at. What is answered and not committed is what one worker holds of it (2,000
+requests) and what it answered in a second, between two commits."""
 READ_SECONDS_MAX = 10.0
 """Longest time for them all: the group waits for the next poll."""
 

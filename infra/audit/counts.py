@@ -21,7 +21,7 @@ from schemas.base import DecodeError, decode
 from schemas.telemetry import TELEMETRY_KINDS, InferenceServed
 
 REORDER_OFFSETS = 4_000
-"""Requests of a partition are told out of order by less than this: a worker holds at most 2,000."""
+"""Requests of a partition are told out of order by less than this: a worker holds at most 2,000 of it."""
 ASK_EVERY_SECONDS = 0.5
 SAY_EVERY = 500
 

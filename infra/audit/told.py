@@ -1,7 +1,7 @@
 """What telemetry told of one partition's requests: the first word on each, span of offsets by span. Pure, bounded.
 
-A worker holds 2,000 requests at most, so what it tells of is out of order by little: two spans are kept open, and an
-older one is handed out to be compared once telemetry is a whole span past it.
+A worker holds 2,000 requests of it at most, so what it tells of is out of order by little: two spans are kept open, and
+an older one is handed out to be compared once telemetry is a whole span past it.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from schemas.telemetry import TELEMETRY_KINDS, InferenceServed
 
 CLIENT_ID = "inferwatch-books"
 REORDER_OFFSETS = 4_000
-"""Requests of a partition are answered out of order by less than this: a worker holds at most 2,000."""
+"""Requests of a partition are answered out of order by less than this: a worker holds at most 2,000 of it."""
 NAMED_MAX = 5
 """Ranges of offsets that a text names; more are counted."""
 SKEW_MS = 60_000
