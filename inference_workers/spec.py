@@ -77,7 +77,9 @@ class WorkerSettings(ModelSettings):
         "of 12 million pixels takes about 300 as JPEG, 800 as PNG.",
     )
     queue_requests_max: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=4_000, description="Requests held by the worker; above it fetching pauses."
+        default=4_000,
+        description="Requests that wait in the worker or are computed; above it fetching pauses. It pauses, too, in a "
+        "partition of which 2,000 are not done: answered, told of and confirmed.",
     )
     queue_bytes_max: Annotated[int, Field(ge=1_048_576, le=2**36)] = Field(
         default=67_108_864, description="Bytes of requests held by the worker; above it fetching pauses."

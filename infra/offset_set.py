@@ -108,7 +108,7 @@ class OffsetSet:
         """Count everything below `offset` as seen, without counting it as added. Returns how many were not."""
         if offset <= self.watermark:
             return 0
-        given_up = offset - self.watermark - self._seen_between(self.watermark, offset)
+        given_up = self.count_missing(self.watermark, offset)
         self.watermark = offset
         number, index = divmod(offset, PAGE_OFFSETS)
         for old in [page for page in self._pages if page < number]:

@@ -16,7 +16,7 @@ from infra.progress_bar import progress_bar
 
 if TYPE_CHECKING:
     from infra.columns import Column
-    from infra.ports import TableWriter, TryAgain
+    from infra.ports import TableWriter
     from stream_jobs.replay.rebuild import Comparison, Rebuild, Row
     from stream_jobs.replay.stored import Tables
     from stream_jobs.replay.stored_series import StoredSeries
@@ -100,6 +100,7 @@ def _partitions() -> int:
     """Raises TryAgain, RetryLater."""
     from infra.connect import kafka_connection
     from infra.kafka import KafkaCluster
+    from infra.ports import TryAgain
     from schemas.topics import WINDOWS
 
     try:
