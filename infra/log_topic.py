@@ -143,14 +143,15 @@ class TopicHandler(logging.Handler):
             self._room.notify_all()
 
     def _drop(self, reason: str) -> None:
-        self._dropped += 1
+        with self._room:  # by who logs, by this thread and by the publisher's
+            self._dropped += 1
         LOG_RECORDS_DROPPED.labels(reason).inc()
 
     def _say_dropped(self) -> None:
-        now = self._clock.monotonic()
-        if self._dropped > self._said and now >= self._say_at:
-            LOG.warning("%d log lines did not reach %s", self._dropped - self._said, LOGS.name)
-            self._said, self._say_at = self._dropped, now + SAY_SECONDS
+        now, dropped = self._clock.monotonic(), self._dropped  # once: more may be dropped while this is said
+        if dropped > self._said and now >= self._say_at:
+            LOG.warning("%d log lines did not reach %s", dropped - self._said, LOGS.name)
+            self._said, self._say_at = dropped, now + SAY_SECONDS
 
 
 def _text(text: str, characters_max: int) -> str:

@@ -126,6 +126,27 @@ def test_a_broker_that_is_away_costs_lines_and_no_time(publisher, logger, monkey
     assert sum(map(int, re.findall(r"(\d+) log lines did not reach inference.logs", caplog.text))) == lost
 
 
+def test_what_is_lost_while_losses_are_said_is_said_the_next_time(publisher, caplog, monkeypatch):
+    clock = FakeClock()
+    handler = TopicHandler(publisher, clock, "w-1")
+    handler._closing.set()
+    handler._thread.join(5)
+    meanwhile = [3, 0]
+
+    def drops_more(record):
+        for _ in range(meanwhile.pop(0)):
+            handler._drop("queue_full")
+        return True
+
+    monkeypatch.setattr(log_topic.LOG, "filters", [drops_more])
+    handler._drop("queue_full")
+    for _ in range(2):
+        clock.advance(60)
+        handler._say_dropped()
+    said = re.findall(r"(\d+) log lines did not reach inference.logs", caplog.text)
+    assert said == ["1", "3"]
+
+
 def test_what_is_not_delivered_is_counted(publisher, logger, handler):
     before = dropped("not_delivered")
     publisher.fail = [RetryLater("away"), None]
