@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
@@ -194,8 +194,15 @@ class KafkaCluster:
         try:
             return question()
         except KafkaException as error:
+            if error.args[0].code() == KafkaError._TIMED_OUT:
+                self._begin_anew()
             raise sorted_error(error, "cluster") from None
         except TimeoutError:  # the future's own: the client never answered
-            # A client that lived through a broker's restart never answers questions about groups again.
-            self.admin = AdminClient(self._config, logger=LOG)
+            self._begin_anew()
             raise RetryLater("cluster: no answer in time") from None
+
+    def _begin_anew(self) -> None:
+        """The next question is asked on new connections: one that was not answered in time may wait for its answer up
+        to a minute (`socket.timeout.ms`) and keeps all after it waiting, and a client that lived through a broker's
+        restart may never answer again."""
+        self.admin = AdminClient(self._config, logger=LOG)

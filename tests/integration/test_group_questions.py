@@ -27,12 +27,14 @@ from tests.parts import takes_long
 
 ROOT = Path(__file__).resolve().parents[2]
 RESTARTS, STANDSTILLS = 3, 2
+ANSWER_SECONDS = 60.0
 ASKING = """
-import sys, time
+import faulthandler, signal, sys, time
 from infra.kafka import KafkaCluster
 from infra.ports import RetryLater
 from infra.settings import KafkaSettings
 
+faulthandler.register(signal.SIGUSR1, file=sys.stdout)
 cluster = KafkaCluster(KafkaSettings(bootstrap_servers=sys.argv[1]))
 while True:
     try:
@@ -88,26 +90,29 @@ def test_who_asks_for_committed_offsets_lives_through_restarts_of_kafka(tmp_path
             time.sleep(1.0)  # not for luck: an outage that it asks in
             broker.start()
             before = told.stat().st_size
-            until(
-                lambda before=before: asking.poll() is not None or b"answer {1: 7}" in told.read_bytes()[before:],
-                f"an answer after the outage: {told.read_bytes()[-500:]}",
-                60.0,
-            )
-            assert asking.poll() is None, f"it ended with {asking.returncode}: {told.read_bytes()[-500:]}"
+            answers_again(asking, told, before, "the outage")
         for _ in range(STANDSTILLS):
             os.kill(broker.facts["java_pid"], signal.SIGSTOP)
             time.sleep(REQUEST_SECONDS + 1.0)  # not for luck: questions are given up meanwhile
             before = told.stat().st_size
             os.kill(broker.facts["java_pid"], signal.SIGCONT)
-            until(
-                lambda before=before: asking.poll() is not None or b"answer {1: 7}" in told.read_bytes()[before:],
-                f"an answer after the standstill: {told.read_bytes()[-500:]}",
-                60.0,
-            )
-            assert asking.poll() is None, f"it ended with {asking.returncode}: {told.read_bytes()[-500:]}"
+            answers_again(asking, told, before, "the standstill")
     finally:
         asking.kill()
         asking.wait(10)
+
+
+def answers_again(asking, told, before, after_what):
+    """Waits for the next answer; else says where the asking process is and all that it told since."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while b"answer {1: 7}" not in told.read_bytes()[before:]:
+        assert asking.poll() is None, f"it ended with {asking.returncode}: {told.read_bytes()[-500:]}"
+        if time.monotonic() > deadline:
+            asking.send_signal(signal.SIGUSR1)
+            time.sleep(1.0)  # not for luck: its stack is being written
+            since = told.read_bytes()[before:].decode()
+            pytest.fail(f"no answer within {ANSWER_SECONDS} s after {after_what}:\n{since}")
+        time.sleep(0.05)
 
 
 def test_members_and_their_partitions_are_told(kafka, unique, until):

@@ -56,3 +56,23 @@ def test_other_errors_are_told_at_once(monkeypatch):
     with pytest.raises(RetryLater, match="TOPIC_AUTHORIZATION_FAILED"):
         asking(monkeypatch, admin, 60.0).ends({"t": 1})
     assert admin.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "is_left"), [(KafkaError._TIMED_OUT, True), (KafkaError._TRANSPORT, False), (KafkaError._RESOLVE, False)]
+)
+def test_connections_that_did_not_answer_in_time_are_left(monkeypatch, code, is_left):
+    admin = Admin(code)
+    asked = asking(monkeypatch, admin, 60.0)
+    with pytest.raises(RetryLater):
+        asked.ends({"t": 1})
+    assert (asked.admin is not admin) == is_left
+
+
+def test_a_client_that_says_nothing_at_all_is_left(monkeypatch):
+    monkeypatch.setattr(cluster, "REQUEST_SECONDS", 0.01)
+    silent = SimpleNamespace(list_offsets=lambda asked, **more: {pair: Future() for pair in asked})
+    asked = asking(monkeypatch, silent, 60.0)
+    with pytest.raises(RetryLater, match="no answer in time"):
+        asked.ends({"t": 1})
+    assert asked.admin is not silent
