@@ -49,23 +49,23 @@ class KafkaCluster:
     @property
     def cluster_id(self) -> str:
         """The cluster's id. Raises RetryLater."""
-        return str(self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).cluster_id)
+        return str(self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).cluster_id)
 
     def topic_id(self, topic: str) -> str:
         """The topic's id, as Kafka writes it (base64 for URLs, no padding): another one after the topic was deleted
         and made again. Raises RetryLater."""
         futures = self.admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
-        found = str(self._ask(lambda: futures[topic].result(REQUEST_SECONDS)).topic_id)
+        found = str(self.ask(lambda: futures[topic].result(REQUEST_SECONDS)).topic_id)
         return found.translate(str.maketrans("+/", "-_")).rstrip("=")
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has; 0 when there is no such topic. Raises RetryLater."""
-        found = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics.get(topic)
+        found = self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics.get(topic)
         return 0 if found is None or found.error is not None else len(found.partitions)
 
     def broker_hosts(self) -> list[str]:
         """Host names under which the brokers want to be reached. Raises RetryLater."""
-        found = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS))
+        found = self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS))
         return sorted({str(broker.host) for broker in found.brokers.values()})
 
     def ranges(self, topic: str) -> dict[int, tuple[int, int]]:
@@ -122,7 +122,7 @@ class KafkaCluster:
             asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
         )
         return {
-            (pair.topic, pair.partition): self._ask(partial(future.result, REQUEST_SECONDS)).offset
+            (pair.topic, pair.partition): self.ask(partial(future.result, REQUEST_SECONDS)).offset
             for pair, future in futures.items()
         }
 
@@ -137,7 +137,7 @@ class KafkaCluster:
 
     def committed_all(self, group: str) -> dict[tuple[str, int], int]:
         """The group's committed next offsets on all topics. Raises RetryLater."""
-        topics = self._ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics
+        topics = self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics
         pairs = [TopicPartition(name, number) for name, topic in topics.items() for number in topic.partitions]
         return self._committed(group, pairs)
 
@@ -155,7 +155,7 @@ class KafkaCluster:
             return {}
         reader = self._reader_of(group)
         try:
-            found = self._ask(lambda: reader.committed(pairs, timeout=REQUEST_SECONDS))
+            found = self.ask(lambda: reader.committed(pairs, timeout=REQUEST_SECONDS))
             if failed := next((one.error for one in found if one.error is not None), None):
                 raise RetryLater(f"cluster: {failed.str()}")
         except RetryLater:
@@ -182,7 +182,7 @@ class KafkaCluster:
         By the older call of librdkafka. Its newer one (`describe_consumer_groups`) ends the process with a failed
         assertion (`eonce->refcnt > 0`, librdkafka 2.16) when the answer comes after it was given up.
         """
-        found = self._ask(lambda: self.admin.list_groups(group, timeout=REQUEST_SECONDS))
+        found = self.ask(lambda: self.admin.list_groups(group, timeout=REQUEST_SECONDS))
         if failed := next((one.error for one in found if one.error is not None), None):
             raise RetryLater(f"cluster: {failed.str()}")
         return list(found)
@@ -190,16 +190,20 @@ class KafkaCluster:
     def close(self) -> None:
         """Nothing to release: the client goes with its last reference."""
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
+    def ask(self, question: Callable[[], Any], where: str = "cluster") -> Any:
+        """What `question` gives. It is to ask the `admin` there is then: one that did not answer in time is left.
+
+        `where` begins an error's text. Raises RetryLater, and what else `sorted_error` tells apart.
+        """
         try:
             return question()
         except KafkaException as error:
             if error.args[0].code() == KafkaError._TIMED_OUT:
                 self._begin_anew()
-            raise sorted_error(error, "cluster") from None
+            raise sorted_error(error, where) from None
         except TimeoutError:  # the future's own: the client never answered
             self._begin_anew()
-            raise RetryLater("cluster: no answer in time") from None
+            raise RetryLater(f"{where}: no answer in time") from None
 
     def _begin_anew(self) -> None:
         """The next question is asked on new connections: one that was not answered in time may wait for its answer up

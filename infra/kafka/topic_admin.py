@@ -11,9 +11,9 @@ from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
 
 from infra.kafka.cluster import KafkaCluster
-from infra.kafka.connection import REQUEST_SECONDS, sorted_error
+from infra.kafka.connection import REQUEST_SECONDS
 from infra.ports import RetryLater
-from infra.topic_plan import AddPartitions, Change, CreateTopic, ExistingTopic
+from infra.topic_plan import AddPartitions, AlterConfig, Change, CreateTopic, ExistingTopic
 
 
 class KafkaTopicAdmin:
@@ -21,19 +21,13 @@ class KafkaTopicAdmin:
 
     def __init__(self, cluster: KafkaCluster) -> None:
         self._cluster = cluster
-        self._admin = cluster.admin
 
     def existing(self, names: Sequence[str]) -> dict[str, ExistingTopic]:
         """See `TopicAdmin.existing`."""
-        try:
-            known = self._admin.list_topics(timeout=REQUEST_SECONDS).topics
-            present = [name for name in names if name in known]
-            resources = [ConfigResource(ResourceType.TOPIC, name) for name in present]
-            futures = self._admin.describe_configs(resources, request_timeout=REQUEST_SECONDS) if resources else {}
-            configs = {resource.name: future.result(REQUEST_SECONDS) for resource, future in futures.items()}
-            ends = self._cluster.ends({name: len(known[name].partitions) for name in present})
-        except KafkaException as error:
-            raise sorted_error(error, "topics") from None
+        known = self._cluster.ask(lambda: self._cluster.admin.list_topics(timeout=REQUEST_SECONDS), "topics").topics
+        present = [name for name in names if name in known]
+        configs = self._cluster.ask(lambda: self._configs(present), "topics")
+        ends = self._cluster.ends({name: len(known[name].partitions) for name in present})
         return {
             name: ExistingTopic(
                 len(known[name].partitions),
@@ -43,29 +37,39 @@ class KafkaTopicAdmin:
             for name in present
         }
 
+    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, ConfigEntry]]:
+        if not names:
+            return {}
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        futures = self._cluster.admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
+        return {resource.name: future.result(REQUEST_SECONDS) for resource, future in futures.items()}
+
     def carry_out(self, change: Change) -> None:
         """See `TopicAdmin.carry_out`."""
-        try:
-            if isinstance(change, CreateTopic):
-                self._create(change)
-            elif isinstance(change, AddPartitions):
-                self._add_partitions(change)
-            else:
-                entries = [
-                    ConfigEntry(
-                        name,
-                        new,
-                        source=ConfigSource.DYNAMIC_TOPIC_CONFIG,
-                        incremental_operation=AlterConfigOpType.SET,
-                    )
-                    for name, (_, new) in change.changes.items()
-                ]
-                resource = ConfigResource(ResourceType.TOPIC, change.topic.name, incremental_configs=entries)
-                futures = self._admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS)
-                for future in futures.values():
-                    future.result(REQUEST_SECONDS)
-        except KafkaException as error:
-            raise sorted_error(error, change.topic.name) from None
+        if isinstance(change, CreateTopic):
+            self._cluster.ask(lambda: self._create(change), change.topic.name)
+            self._wait(change)
+        elif isinstance(change, AddPartitions):
+            self._cluster.ask(lambda: self._add_partitions(change), change.topic.name)
+            self._wait(change)
+            self._wait_led(change)
+        else:
+            self._cluster.ask(lambda: self._alter(change), change.topic.name)
+
+    def _alter(self, change: AlterConfig) -> None:
+        entries = [
+            ConfigEntry(
+                name,
+                new,
+                source=ConfigSource.DYNAMIC_TOPIC_CONFIG,
+                incremental_operation=AlterConfigOpType.SET,
+            )
+            for name, (_, new) in change.changes.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, change.topic.name, incremental_configs=entries)
+        futures = self._cluster.admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS)
+        for future in futures.values():
+            future.result(REQUEST_SECONDS)
 
     def _create(self, change: CreateTopic) -> None:
         topic = NewTopic(
@@ -75,23 +79,23 @@ class KafkaTopicAdmin:
             config=dict(change.config),
         )
         try:
-            self._admin.create_topics([topic], request_timeout=REQUEST_SECONDS)[change.topic.name].result(
-                REQUEST_SECONDS
-            )
+            futures = self._cluster.admin.create_topics([topic], request_timeout=REQUEST_SECONDS)
+            futures[change.topic.name].result(REQUEST_SECONDS)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-        self._wait(change)
 
     def _add_partitions(self, change: AddPartitions) -> None:
         name = change.topic.name
         wanted = [NewPartitions(name, change.partitions)]
-        self._admin.create_partitions(wanted, request_timeout=REQUEST_SECONDS)[name].result(REQUEST_SECONDS)
-        self._wait(change)
+        futures = self._cluster.admin.create_partitions(wanted, request_timeout=REQUEST_SECONDS)
+        futures[name].result(REQUEST_SECONDS)
+
+    def _wait_led(self, change: AddPartitions) -> None:
         deadline = time.monotonic() + REQUEST_SECONDS
         while True:
             try:
-                self._cluster.ends({name: change.partitions})
+                self._cluster.ends({change.topic.name: change.partitions})
                 return
             except RetryLater:  # known, and not yet led
                 if time.monotonic() > deadline:

@@ -6,9 +6,11 @@ from types import SimpleNamespace
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from infra.kafka import KafkaCluster, cluster
+from infra.kafka import KafkaCluster, KafkaTopicAdmin, cluster, topic_admin
 from infra.ports import RetryLater
 from infra.settings import KafkaSettings
+from infra.topic_plan import CreateTopic
+from schemas.topics import Topic
 
 
 class Admin:
@@ -75,4 +77,14 @@ def test_a_client_that_says_nothing_at_all_is_left(monkeypatch):
     asked = asking(monkeypatch, silent, 60.0)
     with pytest.raises(RetryLater, match="no answer in time"):
         asked.ends({"t": 1})
+    assert asked.admin is not silent
+
+
+def test_a_topic_that_is_not_made_in_time_is_tried_again_later_on_new_connections(monkeypatch):
+    monkeypatch.setattr(topic_admin, "REQUEST_SECONDS", 0.01)
+    topic = Topic("t", "A topic of this test.", (), "none", retention_ms=3_600_000, retention_bytes=2**20)
+    silent = SimpleNamespace(create_topics=lambda topics, **more: {one.topic: Future() for one in topics})
+    asked = asking(monkeypatch, silent, 60.0)
+    with pytest.raises(RetryLater, match="t: no answer in time"):
+        KafkaTopicAdmin(asked).carry_out(CreateTopic(topic, 1, 1, topic.config()))
     assert asked.admin is not silent
