@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -40,6 +41,7 @@ class FakeBroker:
         self.records: dict[tuple[str, int], list[Record]] = defaultdict(list)
         self.committed: dict[tuple[str, str, int], int] = {}
         self.gaps: set[tuple[str, int, int]] = set()
+        self._one_at_a_time = threading.Lock()  # each record has an offset of its own, whoever appends
 
     def append(
         self,
@@ -52,9 +54,10 @@ class FakeBroker:
     ) -> Record:
         if partition is None:
             partition = zlib.crc32(key or b"") % self.partitions
-        log = self.records[topic, partition]
-        record = Record(topic, partition, len(log), self.clock.now_ms(), key, value, tuple(headers))
-        log.append(record)
+        with self._one_at_a_time:
+            log = self.records[topic, partition]
+            record = Record(topic, partition, len(log), self.clock.now_ms(), key, value, tuple(headers))
+            log.append(record)
         return record
 
     def append_gap(self, topic: str, partition: int) -> None:

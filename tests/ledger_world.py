@@ -50,6 +50,8 @@ class World:
             for number in range(PARTITIONS)
         }
         self.alerts, self.books, self.ends, self.jobs = [], {}, Counter(), []
+        self.reported_ms, self.called_ms = [], []
+        """When the ledger's reports were appended, and for each alert when the one was that made it."""
         self.identity = {"cluster_id": self.cluster.cluster_id, "topic_id": self.cluster.topic_id(REQUESTS.name)}
 
     def ask(self, partition, scenario="search"):
@@ -105,12 +107,14 @@ class World:
     def watch(self):
         """Take what the ledger says to stage 2, and remember what came of it."""
         for record in self.tail.poll(500, 0.05):
+            self.reported_ms.append(record.timestamp_ms)
             for one in decode(record.headers, record.value, OWED_KINDS).data.partitions:
                 for row in one.scenarios:
                     self.books[one.partition, row.scenario] = (one, row)
             for event in self.stages[record.partition].apply(record).events:
                 if event.topic == ALERTS.name:
                     self.alerts.append(decode(event.headers, event.value, ALERT_KINDS).data)
+                    self.called_ms.append(record.timestamp_ms)
         return True
 
     def account(self):

@@ -216,13 +216,16 @@ class Children:
             for child in group:
                 child.ask_to_stop()
             asked = self._clock.monotonic()
+            killed: set[str] = set()  # the system may take a while to end them
             while self._some_run(group):
                 waited = self._clock.monotonic() - asked
                 for child in group:
-                    if child.state is ChildState.STOPPING and (hurry or waited > child.spec.stop_seconds):
+                    name, seconds = child.spec.name, child.spec.stop_seconds
+                    if child.state is ChildState.STOPPING and name not in killed and (hurry or waited > seconds):
                         if not hurry:
-                            self._say(f"{child.spec.name} did not stop in {child.spec.stop_seconds:g} s: killed")
+                            self._say(f"{name} did not stop in {seconds:g} s: killed")
                         child.kill()
+                        killed.add(name)
                 hurry = pause() or hurry
 
     @staticmethod

@@ -142,15 +142,19 @@ class Cluster:
         """What a command of ours prints, tried up to three times. Raises RuntimeError when none of them is good."""
         said = ""
         for _ in range(3):
-            done = subprocess.run(
-                [sys.executable, "-m", "tests.chaos.child", "inferwatch", *arguments],
-                cwd=ROOT,
-                env=self.environment | more,
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-                check=False,
-            )
+            try:
+                done = subprocess.run(
+                    [sys.executable, "-m", "tests.chaos.child", "inferwatch", *arguments],
+                    cwd=ROOT,
+                    env=self.environment | more,
+                    capture_output=True,
+                    text=True,
+                    timeout=seconds,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                said = f"{arguments} did not end within {seconds:.0f} s"
+                continue
             if is_good(done):
                 return done.stdout
             said = f"{arguments} ended with {done.returncode}: {done.stderr[-2_000:]}"
@@ -160,6 +164,10 @@ class Cluster:
         """Have the next process that comes by die, or stand still, at the instruction of that name."""
         (self.folder / f"{name}.mark").unlink(missing_ok=True)
         (self.folder / f"{name}.arm").touch()
+
+    def disarm(self, name: str) -> None:
+        """Nobody came by: nor is anybody to, any more."""
+        (self.folder / f"{name}.arm").unlink(missing_ok=True)
 
     def is_marked(self, name: str) -> bool:
         """Whether one did."""

@@ -152,9 +152,20 @@ class ZombieBeforeManifest(Fault):
         wrote = cluster.folder / "zombie-wrote"
         wrote.unlink(missing_ok=True)
         cluster.arm(name)
-        cluster.until(lambda: cluster.is_marked(name), name, 60.0)
-        cluster.wait(SESSION_MS / 1000 + 6.0)
-        has_ended = cluster.continue_stopped()
+        try:
+            cluster.until(lambda: cluster.is_marked(name), name, 60.0)
+            told = {job: len(job.log()) for job in cluster.jobs if not job.stands_still}
+            cluster.wait(SESSION_MS / 1000 + 6.0)
+            others_own = "taken over at"
+            cluster.until(
+                lambda: any(others_own in job.log()[length:] for job, length in told.items()),
+                "another job owns what the zombie did",
+                60.0,
+            )
+            cluster.wait(2.0)  # and has written of its own
+        finally:
+            cluster.disarm(name)
+            has_ended = cluster.continue_stopped()
         cluster.until(lambda: wrote.exists() or has_ended(), "the zombie writes, or ends", 30.0)
         for job in cluster.jobs:
             run.kill("every job", job)

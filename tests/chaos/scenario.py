@@ -3,7 +3,7 @@
 import sys
 import time
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.chaos import patches
 from tests.chaos.accounts import check_audit, check_books, is_whole
@@ -169,5 +169,7 @@ def all_committed(cluster: Cluster, group: str, topics: list[str]) -> bool:
             if end != max(found.offset, 0):
                 return False
         return True
+    except KafkaException:  # an answer that did not come in time: asked again until it does
+        return False
     finally:
         consumer.close()

@@ -88,19 +88,21 @@ class TopicMadeAnew(Fault):
     def start(self, run: Run) -> None:
         workload, admin = run.workload, AdminClient({"bootstrap.servers": run.workload.bootstrap})
         workload.paused = True
-        run.cluster.wait(0.0 if self.waiting else 8.0)
-        for _ in range(self.waiting):
-            workload.send()
-        workload.flush()  # what Kafka has acknowledged is in this topic, and nothing of the next one is
-        for partition, committed in committed_of(run).items():
-            workload.deleted.note(workload.topic_id, partition, committed)
-        for one in admin.delete_topics([TOPIC], operation_timeout=20).values():
-            one.result(20)
-        run.cluster.wait(1.0)
-        run.cluster.inferwatch("topics", "apply")
-        workload.expected_gone = 0
-        workload.ask_topic_id()
-        workload.paused = False
+        try:
+            run.cluster.wait(0.0 if self.waiting else 8.0)
+            for _ in range(self.waiting):
+                workload.send()
+            workload.flush()  # what Kafka has acknowledged is in this topic, and nothing of the next one is
+            for partition, committed in committed_of(run).items():
+                workload.deleted.note(workload.topic_id, partition, committed)
+            for one in admin.delete_topics([TOPIC], operation_timeout=20).values():
+                one.result(60)
+            run.cluster.wait(1.0)
+            run.cluster.inferwatch("topics", "apply")
+            workload.expected_gone = 0
+            workload.ask_topic_id()
+        finally:
+            workload.paused = False
 
 
 def committed_of(run: Run) -> dict[int, int]:

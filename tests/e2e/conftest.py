@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +48,13 @@ class Pipeline:
         """What `up` said."""
         return (self.folder / "up.log").read_text(errors="replace")
 
+    def simulated(self) -> tuple[int, float, int]:
+        """What the last simulator said as it ended: requests sent, sent a second, delivered."""
+        said = (self.folder / "stack" / "logs" / "simulator.log").read_text(errors="replace")
+        facts = re.findall(r"simulate: (\d+) sent in [\d.]+ s \(([\d.]+)/s\), (\d+) delivered", said)
+        sent, rate, delivered = facts[-1]
+        return int(sent), float(rate), int(delivered)
+
     def until(self, condition, what: str, seconds: float = 60.0):
         """Wait for a condition; ends with what `up` said when it does not come."""
         deadline = time.monotonic() + seconds
@@ -72,9 +80,9 @@ class Pipeline:
             check=False,
         )
 
-    def json(self, *arguments: str, stdin: str | None = None):
+    def json(self, *arguments: str, stdin: str | None = None, seconds: float = 60.0):
         """Run a command that prints JSON."""
-        done = self.run(*arguments, stdin=stdin)
+        done = self.run(*arguments, stdin=stdin, seconds=seconds)
         assert done.returncode == 0, f"{arguments}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
         return json.loads(done.stdout)
 
@@ -118,8 +126,10 @@ class Pipeline:
         self.process.send_signal(signal.SIGINT)
         self.process.communicate(timeout=seconds)
         self._log.close()
-        alive = [process for process in below if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-        assert not alive, f"left behind: {alive}"
+        deadline = time.monotonic() + 30.0  # what was killed is listed until the system has taken it away
+        while alive := [one for one in below if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]:
+            assert time.monotonic() < deadline, f"left behind: {alive}"
+            time.sleep(0.1)
 
     def kill(self) -> None:
         """End it in any case (for a test that failed)."""

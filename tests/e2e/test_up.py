@@ -57,7 +57,12 @@ class Run:
 
     def other(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self._command(*arguments), env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            self._command(*arguments),
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,  # `down` waits for as long as what it stops may take
+            check=False,
         )
 
     def end(self) -> str:
@@ -119,7 +124,7 @@ def test_one_run_a_folder_stopped_from_elsewhere_and_killed_without_a_trace(tmp_
         run.process.terminate()
         run.end()
     assert run.process.returncode == 0, "".join(run.said)
-    assert not left_behind(run.folder)
+    until(lambda: not left_behind(run.folder), "nothing is left behind")
 
     killed = Run(tmp_path / "data", "--no-traffic")
     try:
@@ -127,7 +132,7 @@ def test_one_run_a_folder_stopped_from_elsewhere_and_killed_without_a_trace(tmp_
     finally:
         killed.process.kill()
         killed.end()
-    until(lambda: not left_behind(killed.folder), "nothing outlives it", 10.0)
+    until(lambda: not left_behind(killed.folder), "nothing outlives it")
     assert "nothing is running" in killed.other("down").stdout
     assert killed.other("reset", "--yes").returncode == 0
     assert not killed.folder.exists()

@@ -8,6 +8,8 @@ from click.testing import CliRunner
 from benchmarks.sink.sink_bench import sink
 from tests.parts import kafka_jars, takes_long
 
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _long():

@@ -18,6 +18,7 @@ from benchmarks.worker_process import ServedModel, WorkerProcesses
 from infra.cli import inferwatch
 from tests.parts import takes_long
 
+pytestmark = pytest.mark.timeout(600)
 RECORDED = "worker-cpu-amd-epyc-2-cores.json"
 
 
@@ -51,7 +52,7 @@ def test_what_telemetry_costs_is_accounted(bench_kafka, served):
 
 
 def test_the_whole_command_gives_every_figure():
-    small = ["--requests", "1500", "--repeat", "1", "--latency-for", "3s", "--memory-requests", "1500"]
+    small = ["--requests", "1500", "--repeat", "1", "--latency-for", "8s", "--memory-requests", "1500"]
     result = CliRunner().invoke(inferwatch, ["bench", "worker", "--skip-peers", *small, "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)

@@ -143,7 +143,7 @@ def test_a_column_may_be_named_format(front):
 
 
 def test_of_two_first_statements_of_a_session_one_is_told_to_wait(front):
-    slow = b"SELECT sum(sleepEachRow(0.01)) AS a FROM numbers(100) SETTINGS max_block_size = 1"
+    slow = b"SELECT sum(sleepEachRow(0.01)) AS a FROM numbers(300) SETTINGS max_block_size = 1"
     first = b"CREATE TEMPORARY TABLE mine AS " + slow
     answers = []
     asking = threading.Thread(target=lambda: answers.append(front.ask(first, session_id="new")[0]))

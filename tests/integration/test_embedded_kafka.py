@@ -80,7 +80,7 @@ def consume(servers, topic, count, group="readers", commit=True):
         {
             "bootstrap.servers": servers,
             "group.id": group,
-            "session.timeout.ms": 1500,  # below a broker's usual least of 6 s
+            "session.timeout.ms": 3000,  # below a broker's usual least of 6 s
             "heartbeat.interval.ms": 400,
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,

@@ -125,9 +125,11 @@ def test_stopped_past_its_session_and_continued_is_correct(toys, until):
     until(lambda: sum(toys.committed()) >= 1_000, "the first works", 30.0)
     toys.send(4_000)
     first.send_signal(signal.SIGSTOP)
+    long_enough = time.monotonic() + SESSION_MS / 1000 + 1.5  # its watch looks once a second
     second = toys.start()
     toys.all_committed(until)
     toys.send(2_000)
+    time.sleep(max(0.0, long_enough - time.monotonic()))
     first.send_signal(signal.SIGCONT)
     assert toys.finish(until) == {0}, toys.describe()
     assert b"taken" in second.stdout.read()
@@ -177,9 +179,9 @@ def test_a_job_that_stands_still_although_there_is_work_ends_and_the_next_goes_o
     stuck = toys.start("--stall-after", "300", "--look-seconds", "0.2")
     assert stuck.wait(60) == 70
     assert "nothing was done in" in toys.log_of(0).read_text()
-    toys.start("--look-seconds", "0.2")
+    toys.start("--look-seconds", "1.0")  # longer than it takes to join, however slow the machine
     toys.all_committed(until)
-    time.sleep(5)  # as many looks again: without work, nobody ends
+    time.sleep(20)  # as many looks again: without work, nobody ends
     assert toys.finish(until) == {0, 70}, toys.describe()
 
 

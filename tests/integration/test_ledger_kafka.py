@@ -1,5 +1,6 @@
 """The ledger on a real broker: exact through kills and rebalances, and its alerts by the stage that judges them."""
 
+import itertools
 import signal
 import time
 from collections import Counter
@@ -14,6 +15,8 @@ from schemas.topics import REQUESTS
 from tests.ledger_world import PARTITIONS, Processes, World
 from tests.parts import takes_long
 
+PATIENCE_MS = 500
+"""Reports may come so much later than each 0.2 s before the machine has held the ledger up."""
 OUTCOMES = ("answered", "answered", "answered", "failed", "shed", "dead_lettered", "owed")
 
 
@@ -85,6 +88,13 @@ def serve(world, until, seconds, rate=40.0, answers=lambda number: True, waiting
     return waiting
 
 
+def longest_gap(reported_ms, since_ms):
+    """By how much two reports that should come each 0.2 s came apart more than that, at most."""
+    times = sorted(one for one in reported_ms if one >= since_ms)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+    return max(0, max(gaps, default=0) - 200 - PATIENCE_MS)
+
+
 @pytest.mark.parametrize("world", [{"window_seconds": 4, "stall_windows": 1.25}], indirect=True)
 def test_a_worker_that_answers_nothing_is_called_out_within_two_windows_and_idle_is_no_fault(world, until):
     world.start()
@@ -97,11 +107,17 @@ def test_a_worker_that_answers_nothing_is_called_out_within_two_windows_and_idle
     until(lambda: world.watch() and time.monotonic() - began > 9.0, "more than two idle windows", 20)
     assert world.alerts == []
     hung_ms = SystemClock().now_ms()
-    waiting = serve(world, until, 9.0, answers=lambda number: False)
+    waiting = serve(world, until, 5.0, answers=lambda number: False)
+    until(
+        lambda: serve(world, until, 0.2, answers=lambda number: False, waiting=waiting) and world.alerts,
+        "it is told",
+        40,
+    )
     (alert,) = world.alerts
     assert (alert.kind.value, alert.status.value, alert.series.scenario) == ("stall", "open", "search")
     assert "worker w1 answers none of" in alert.summary
-    assert hung_ms + 4_000 <= alert.opened_ms <= hung_ms + 8_000
+    held_up_ms = longest_gap(world.reported_ms, hung_ms)  # the ledger itself, by the machine
+    assert hung_ms + 4_000 <= alert.opened_ms <= hung_ms + 8_000 + held_up_ms
     for record in waiting:
         world.settle(record, "answered")
     until(lambda: ("stall", "resolved") in world.kinds(), "it is over", 40)
@@ -115,8 +131,7 @@ def test_a_backlog_that_was_there_before_the_ledger_is_lag_while_it_is_answered(
     assert world.publisher.flush(20) == 0
     time.sleep(2.5)  # the oldest must be older than a window
     world.start()
-    serve(world, until, 6.0, waiting=waiting)
-    assert ("lag", "open") in world.kinds()
+    until(lambda: serve(world, until, 0.5, waiting=waiting) and ("lag", "open") in world.kinds(), "it is told", 40)
     assert {kind for kind, _ in world.kinds()} == {"lag"}
     for record in waiting:
         world.settle(record, "answered")

@@ -10,7 +10,6 @@ import time
 
 import pytest
 
-from infra.clock import SystemClock
 from tests.ledger_world import PARTITIONS, World
 from tests.parts import default_model, takes_long
 
@@ -86,13 +85,12 @@ def test_a_worker_whose_engine_hangs_is_called_out_within_two_windows_though_it_
     until(lambda: ask() and "batches are held back 60000 ms" in log.read_text(), "the drill has begun", 30)
 
     until(lambda: ask() and world.kinds(), "it is called out", 60)
-    called_ms = SystemClock().now_ms()
     answered_ms = max(book.served_ms for book, _ in world.books.values())
     asked_ms = min(row.oldest_ms for _, row in world.books.values())
     assert health(port, "/health/live")[0] == 200
     status, said = health(port, "/health/ready")
     assert (status, said["code"]) == (200, "ok"), "its own port does not tell"
-    (alert,) = world.alerts
+    (alert,), (called_ms,) = world.alerts, world.called_ms
     assert (alert.kind.value, alert.status.value, alert.series.scenario) == ("stall", "open", "search")
     assert "worker the-worker answers none of" in alert.summary
     stalled_ms = called_ms - max(answered_ms, asked_ms)

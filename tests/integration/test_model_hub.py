@@ -50,7 +50,7 @@ def find(home, endpoint, *cases, **variables):
     """What `find_model` gives for each case, in one process; without a case, for the model at its commit."""
     hidden = ("HF_", "HUGGING", "INFERWATCH_")
     environment = {key: value for key, value in os.environ.items() if not key.startswith(hidden)}
-    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_ETAG_TIMEOUT": "2", "NO_PROXY": "*"}
+    environment |= {"HF_HOME": str(home), "HF_ENDPOINT": endpoint, "HF_HUB_ETAG_TIMEOUT": "10", "NO_PROXY": "*"}
     done = subprocess.run(
         [sys.executable, "-c", FIND, json.dumps([{"revision": COMMIT} | case for case in cases or ({},)])],
         cwd=ROOT,

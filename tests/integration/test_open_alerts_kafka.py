@@ -4,14 +4,14 @@ from infra.clock import SystemClock
 from infra.kafka import KafkaCluster, KafkaPublisher, KafkaRangeReader, KafkaTopicAdmin
 from infra.ports import RetryLater
 from infra.topic_plan import CreateTopic
-from schemas.topics import ALERTS
+from schemas.topics import ALERTS, PARTITIONS
 from stream_jobs.open_alerts import read_open_alerts
 from tests.alert_events import alert
 
 
 def test_open_incidents_are_found_on_the_topic_whatever_its_partitions_hold(kafka, unique, until):
     cluster, reader = KafkaCluster(kafka), KafkaRangeReader(kafka, SystemClock(), client_id="test")
-    KafkaTopicAdmin(cluster).carry_out(CreateTopic(ALERTS, 3, 1, ALERTS.config()))
+    KafkaTopicAdmin(cluster).carry_out(CreateTopic(ALERTS, PARTITIONS, 1, ALERTS.config()))
 
     def is_there():
         try:

@@ -186,7 +186,7 @@ def test_ask_finds_its_answer_and_its_row(environment, clickhouse, monkeypatch):
 
 
 def test_ask_without_a_worker_says_so(environment, monkeypatch):
-    result = CliRunner().invoke(ask, ["red shoes", "--timeout", "2s", "--no-row", "--group", "nobody"])
+    result = CliRunner().invoke(ask, ["red shoes", "--timeout", "8s", "--no-row", "--group", "nobody"])
     assert result.exit_code == 75, result.output
     assert "is a worker running?" in result.stdout
     assert "owed an answer" in result.stdout
