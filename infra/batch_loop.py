@@ -103,7 +103,7 @@ class BatchLoop:
         self._paused: PartitionSet = set()
         self._left_paused: PartitionSet = set()
         self._troubles = 0
-        self._failed = False
+        self._closing = False
 
     def run(self) -> None:
         """Join, work until `stop` is set, finish in order, leave. Raises what the work raises, and Fatal when a client
@@ -114,10 +114,10 @@ class BatchLoop:
             while not self._stop.is_set():
                 self._turn()
             self._finish()
-        except BaseException:
-            self._failed = True  # callbacks of the closing log must not touch work that is broken
-            raise
         finally:
+            # What is under way is done, or the work is broken: callbacks of the closing log must not touch it. They may
+            # come on another thread, and late.
+            self._closing = True
             log.close()
 
     def oldest_seconds(self) -> float:
@@ -195,7 +195,7 @@ class BatchLoop:
         return progress is None or (progress.untouched < share and progress.unfinished < window)
 
     def _assigned(self, partitions: PartitionSet) -> None:
-        if not self._failed:
+        if not self._closing:
             LOG.info("assigned %s", _text(partitions))
             # The client goes on pausing what was paused when it was taken away: the next turn resumes it. Nothing else:
             # to resume what is just being assigned can keep the client from ever fetching it.
@@ -205,7 +205,7 @@ class BatchLoop:
 
     def _revoked(self, partitions: PartitionSet) -> None:
         """Inside a poll or the closing of the log: finish what is under way, store it, forget the rest."""
-        if self._failed:
+        if self._closing:
             return
         LOG.info("giving up %s", _text(partitions))
         self._work.dropped(partitions)

@@ -179,10 +179,13 @@ def check_disk() -> Finding:
 
 
 def check_kafka_server() -> Finding:
-    """A Kafka cluster, when one is configured: one of its servers accepts a connection."""
+    """A Kafka cluster, when one is configured: one of its servers accepts a connection, and a question is answered."""
+    from infra.kafka import KafkaCluster
+    from infra.ports import TryAgain
     from infra.settings import KafkaSettings, load
 
-    servers = load(KafkaSettings).bootstrap_servers
+    settings = load(KafkaSettings)
+    servers = settings.bootstrap_servers
     if servers is None:
         return Finding("kafka server", "ok", "none configured: `inferwatch up` starts the embedded broker")
     problems = []
@@ -192,8 +195,14 @@ def check_kafka_server() -> Finding:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_SECONDS).close()
         except (OSError, ValueError) as error:
             problems.append(f"{server.strip()}: {error}")
-        else:
-            return Finding("kafka server", "ok", f"{server.strip()} accepts connections")
+            continue
+        try:
+            KafkaCluster(settings).wait_ready(CONNECT_TIMEOUT_SECONDS)
+        except TryAgain as error:  # the system accepts connections for a process that stands still, too
+            found = f"{server.strip()} accepts connections, and then: {error}"
+            remedy = "it may be starting or stand still: its log tells; else see the INFERWATCH_KAFKA_ settings for TLS"
+            return Finding("kafka server", "fail", found, remedy, EXIT_TRY_AGAIN)
+        return Finding("kafka server", "ok", f"{server.strip()} answers")
     remedy = "start it, or correct or unset INFERWATCH_KAFKA_BOOTSTRAP_SERVERS"
     return Finding("kafka server", "fail", "; ".join(problems), remedy, EXIT_TRY_AGAIN)
 

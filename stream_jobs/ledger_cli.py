@@ -72,7 +72,8 @@ def run_ledger(settings: JobSettings, kafka: KafkaSettings, metrics_port: int) -
     if metrics_port:
         shown = Exposition(CATALOGUE, {EVERY, JOBS})
         HealthServer(health.address, metrics_port, readiness, shown, clock, process=client_id)
-    KafkaCluster(kafka).wait_ready(START_SECONDS)
+    if not KafkaCluster(kafka).wait_ready(START_SECONDS, stop):
+        return 0
     publisher = KafkaPublisher(kafka, client_id=client_id)
     readiness.loaded()
     follow = UNCOMMITTED_OLDEST_SECONDS.follow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -43,6 +44,10 @@ def client_config(settings: KafkaSettings, client_id: str) -> dict[str, Any]:
         "security.protocol": settings.security_protocol.lower(),
         "reconnect.backoff.ms": 50,
         "reconnect.backoff.max.ms": 1_000,
+        # A connection that died without a word is left after so long, not after a minute: a member of a group can be
+        # well by its connection to the coordinator while the one that it fetches on is dead.
+        "socket.timeout.ms": 20_000,
+        "socket.keepalive.enable": True,
         "topic.metadata.refresh.interval.ms": 10_000,
         "log.connection.close": False,
         "allow.auto.create.topics": False,
@@ -98,6 +103,28 @@ def sorted_error(error: KafkaException, where: str) -> Exception:
     if inner.code() in (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD):
         return InvalidRecord(text)
     return Electing(text) if inner.code() in ELECTING else RetryLater(text)
+
+
+def within(seconds: float, call: Callable[[], object], what: str) -> None:
+    """Make a call of the client that has no limit of its own: it waits for as long as a broker is silent.
+
+    Raises RetryLater when it has not returned in time; it is then left behind on a thread that ends with the process.
+    """
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except BaseException as error:  # whatever it is, it is raised where it was asked for
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name=what, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise RetryLater(f"{what}: no answer within {seconds:g} s")
+    if failures:
+        raise failures[0]
 
 
 def consume(consumer: Consumer, count_max: int, timeout_seconds: float) -> list[Record]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
-from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, consume, sorted_error
+from infra.kafka.connection import LOG, REQUEST_SECONDS, client_config, consume, sorted_error, within
 from infra.ports import Record, RetryLater
 from infra.settings import KafkaSettings
 
@@ -17,6 +17,11 @@ REBALANCE_MS = 30_000
 """After so long without a poll a member is out, and so long a rebalance waits for members that do not come. A broker
 that was killed in a rebalance comes back with members whose clients have other names by now: with librdkafka's five
 minutes nobody was served for so long."""
+
+
+LAST_SECONDS = 5.0
+"""Longest wait for a last commit, and for the broker to be told that a member leaves: both have no limit of their own,
+and a process that is to end would wait for as long as the broker stands still."""
 
 
 class KafkaLog:
@@ -123,7 +128,7 @@ class KafkaLog:
     def commit(self) -> None:
         """See `Log.commit`."""
         try:
-            self._consumer.commit(asynchronous=False)
+            within(LAST_SECONDS, lambda: self._consumer.commit(asynchronous=False), "commit")
         except KafkaException as error:
             if error.args[0].code() != KafkaError._NO_OFFSET:
                 raise sorted_error(error, "commit") from None
@@ -134,4 +139,7 @@ class KafkaLog:
 
     def close(self) -> None:
         """See `Log.close`."""
-        self._consumer.close()
+        try:
+            within(LAST_SECONDS, self._consumer.close, "leaving the group")
+        except RetryLater as error:
+            LOG.warning("the group notices by itself that this member is gone: %s", error)

@@ -37,6 +37,7 @@ class KafkaPublisher:
             "queue.buffering.max.kbytes": PUBLISH_BUFFER_KIB,
             "message.max.bytes": VALUE_BYTES_MAX * 2,
             "delivery.timeout.ms": 120_000,
+            "request.timeout.ms": 15_000,  # below the connection's own limit
         }
         self._producer = Producer(config, logger=LOG)
         self._closing = threading.Event()

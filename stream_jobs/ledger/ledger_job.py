@@ -89,8 +89,8 @@ class LedgerJob:
         try:
             self._run(stop)
         finally:
+            self._close_tail()  # before: leaving calls back, and may do so late and on another thread
             self._members.close()
-            self._close_tail()
 
     def _run(self, stop: threading.Event) -> None:
         tell_at = save_at = facts_at = self._awake_at = self._clock.monotonic()
@@ -227,7 +227,11 @@ class LedgerJob:
         records = self._tail.poll(POLL_RECORDS, POLL_SECONDS)
         self._quiet = 0 if records else self._quiet + 1
         if records:
-            self._fold(records)
+            try:
+                self._fold(records)
+            except RetryLater:
+                self._close_tail()  # it is past these records: the next one begins where the books are
+                raise
             self._pause()
 
     def _fold(self, records: Sequence[Record]) -> None:

@@ -20,7 +20,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from infra.kafka import KafkaCluster, KafkaLog, KafkaPublisher, KafkaTail
 from infra.kafka.connection import REQUEST_SECONDS
 from infra.kafka.group_members import GroupSeen
+from infra.kafka.log import LAST_SECONDS
 from infra.kafka.topic_admin import KafkaTopicAdmin
+from infra.ports import RetryLater
+from infra.settings import KafkaSettings
 from infra.topic_plan import CreateTopic
 from schemas.topics import Topic
 from tests.parts import takes_long
@@ -113,6 +116,31 @@ def answers_again(asking, told, before, after_what):
             since = told.read_bytes()[before:].decode()
             pytest.fail(f"no answer within {ANSWER_SECONDS} s after {after_what}:\n{since}")
         time.sleep(0.05)
+
+
+def test_a_member_leaves_in_time_though_the_broker_stands_still(until, request):
+    takes_long("a broker of its own that stands still")
+    broker = request.getfixturevalue("broker")
+    settings = KafkaSettings(bootstrap_servers=broker.servers)
+    cluster = KafkaCluster(settings)
+    topic = Topic("left", "A topic of this test.", (), "none", retention_ms=3_600_000, retention_bytes=2**20)
+    KafkaTopicAdmin(cluster).carry_out(CreateTopic(topic, 2, 1, topic.config()))
+    publisher = KafkaPublisher(settings, client_id="t")
+    publisher.publish("left", b"x", partition=0)
+    assert publisher.flush(30) == 0
+    log, seen = KafkaLog(settings, group="a-group", topics=["left"], client_id="t"), []
+    until(lambda: seen.extend(log.poll(10, 0.1)) or seen, "the record", 60)
+    os.kill(broker.facts["java_pid"], signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        log.store("left", 0, 1)
+        with pytest.raises(RetryLater, match="commit: no answer"):
+            log.commit()
+        log.close()
+        assert time.monotonic() - began < 4 * LAST_SECONDS
+    finally:
+        os.kill(broker.facts["java_pid"], signal.SIGCONT)
+    publisher.close()
 
 
 def test_members_and_their_partitions_are_told(kafka, unique, until):

@@ -2,11 +2,13 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from infra import diagnosis
 from infra.clickhouse import ClickHouse
 from infra.migrations import read_migrations
 
@@ -55,6 +57,22 @@ def test_tables_are_made_once_and_can_be_asked(environment):
 def test_nothing_is_made_on_this_machine(environment):
     said(environment, "query", "SELECT 1")
     assert not os.path.exists(environment["INFERWATCH_DATA_DIR"])
+
+
+def test_the_doctor_asks_kafka_a_question(kafka, monkeypatch):
+    monkeypatch.setenv("INFERWATCH_KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    found = diagnosis.check_kafka_server()
+    assert (found.verdict, found.found) == ("ok", f"{kafka.bootstrap_servers} answers")
+
+
+def test_the_doctor_is_not_content_with_a_server_that_accepts_connections_and_says_nothing(monkeypatch):
+    monkeypatch.setattr(diagnosis, "CONNECT_TIMEOUT_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("INFERWATCH_KAFKA_BOOTSTRAP_SERVERS", server)
+        found = diagnosis.check_kafka_server()
+    assert (found.verdict, found.exit_code) == ("fail", 75)
+    assert found.found.startswith(f"{server} accepts connections, and then: Kafka does not answer")
 
 
 @pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY"])

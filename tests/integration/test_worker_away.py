@@ -97,8 +97,10 @@ def wait_for_health(port, process):
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_waits_for_kafka_is_stopped_in_order(tmp_path, number):
+@pytest.mark.parametrize(
+    ("process", "number"), [("worker", signal.SIGTERM), ("worker", signal.SIGINT), ("ledger", signal.SIGTERM)]
+)
+def test_who_waits_for_kafka_is_stopped_in_order(tmp_path, process, number):
     port = free_port()
     environment = os.environ | {
         "INFERWATCH_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1",  # nobody listens there
@@ -106,7 +108,8 @@ def test_a_worker_that_waits_for_kafka_is_stopped_in_order(tmp_path, number):
         "INFERWATCH_WORKER_MODEL": str(tmp_path),  # refused at once: nothing is told of it without Kafka
         "INFERWATCH_DATA_DIR": str(tmp_path),
     }
-    command = [sys.executable, "-m", "infra.cli", "worker"]
+    arguments = {"worker": ["worker"], "ledger": ["jobs", "ledger", "--metrics-port", str(port)]}
+    command = [sys.executable, "-m", "infra.cli", *arguments[process]]
     worker = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         wait_for_health(port, worker)

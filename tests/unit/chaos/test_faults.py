@@ -16,7 +16,8 @@ class Process:
     def __init__(self, name):
         self.name, self.alive, self.works, self.wanted = name, True, True, True
         self.facts = {"java_pid": 77} if name == "kafka" else None
-        self.signals = []
+        self.signals, self.stands_still = [], False
+        self.said = "is ended and started again ... assigned"
 
     def kill(self):
         self.alive = False
@@ -31,7 +32,7 @@ class Process:
         self.signals.append((number, pid))
 
     def log(self):
-        return "is ended and started again ... assigned"
+        return self.said
 
 
 class Cluster:
@@ -42,10 +43,13 @@ class Cluster:
         self.workers, self.jobs, self.ledgers = ([Process(f"{kind}-{n}") for n in (1, 2)] for kind in ("w", "j", "l"))
         self.kafka, self.clickhouse = Process("kafka"), Process("clickhouse")
         self.armed, self.given, self.zombies_write = [], {}, True
+        self.takes_over = "taken over at"
 
     def wait(self, seconds):
         for one in [*self.workers, *self.jobs, *self.ledgers]:
             one.start()
+        for one in self.jobs:
+            one.said += f", {self.takes_over}"
 
     def until(self, condition, what, seconds):
         self.wait(seconds)
@@ -53,6 +57,9 @@ class Cluster:
 
     def arm(self, name):
         self.armed.append(name)
+
+    def disarm(self, name):
+        self.armed.remove(name)
 
     def is_marked(self, name):
         return name in self.armed
@@ -105,6 +112,14 @@ def test_a_zombie_that_ends_and_does_not_write_is_over_too(run):
     run.cluster.wait(1.0)
     run.cluster.zombies_write = False
     assert killed(run, f.ZombieBeforeManifest()) == ["every job"] * 2
+
+
+def test_a_zombie_that_nobody_takes_the_place_of_is_continued_all_the_same(run, tmp_path):
+    run.cluster.takes_over = "nothing"
+    with pytest.raises(AssertionError, match="another job owns"):
+        f.ZombieBeforeManifest().start(run)
+    assert (tmp_path / "zombie-wrote").exists()
+    assert run.cluster.armed == []
 
 
 @pytest.mark.parametrize("kind", ["worker", "job", "ledger"])
