@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from inference_workers.worker.fleet import Fleet
     from inference_workers.worker.serving import Outside
     from infra.batch_loop import OpenLog
+    from infra.health import Readiness
     from infra.kafka import KafkaCluster
     from infra.ports import Clock, Publisher
     from infra.settings import KafkaSettings
@@ -205,7 +206,9 @@ def _run(
         raise TryAgain(str(away)) from None
     compute = ComputeThread(clock, delay=_delay(settings, kafka, outside, stop))
     work = new_work(settings, fleet.deployments.table, compute, outside, fleet.models, observer)
-    loop = new_loop(settings, _open_log(settings, kafka, cluster), work, outside, stop, wait=compute.wait)
+    loop = new_loop(
+        settings, _open_log(settings, kafka, cluster, observer.readiness), work, outside, stop, wait=compute.wait
+    )
     observer.ready_to_join()
     start_scaling(observer, cluster, settings, clock, stop)
     made_anew.start()
@@ -227,7 +230,7 @@ def _close(log_topic: logging.Handler | None, publisher: Publisher) -> None:
     publisher.close()
 
 
-def _open_log(settings: WorkerSettings, kafka: KafkaSettings, cluster: KafkaCluster) -> OpenLog:
+def _open_log(settings: WorkerSettings, kafka: KafkaSettings, cluster: KafkaCluster, readiness: Readiness) -> OpenLog:
     """What joins the group for the requests, once it is called."""
     from infra.kafka import KafkaLog
     from schemas.topics import REQUESTS
@@ -239,6 +242,7 @@ def _open_log(settings: WorkerSettings, kafka: KafkaSettings, cluster: KafkaClus
         client_id=settings.name_of_worker(),
         on_assigned=assigned,
         on_revoked=revoked,
+        on_lost=readiness.left,
         topic_id_of=cluster.topic_id,
     )
 

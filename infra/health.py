@@ -137,6 +137,7 @@ class Readiness:
     _turned: float = field(default=0.0, init=False)
     _broken: str | None = field(default=None, init=False)
     _held: int = field(default=0, init=False)
+    _is_out: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self._turned = self.now
@@ -153,7 +154,11 @@ class Readiness:
         """The group has given this process its share, which may be nothing."""
         if self.phase is not Phase.STOPPING:
             self.phase = Phase.SERVING
-        self._turned = now
+        self._turned, self._is_out = now, False
+
+    def left(self) -> None:
+        """The group took this process for gone: what it had is another's, until it has joined again."""
+        self._is_out = True
 
     def stopping(self) -> None:
         """Told to stop: what is held is finished, nothing new is taken."""
@@ -196,6 +201,8 @@ class Readiness:
             return Verdict(False, Code.JOINING, "not serving yet: the model works, the group has given no partitions")
         if self.phase is Phase.STOPPING:
             return Verdict(False, Code.STOPPING, f"stopping: {self.answers.owed} requests are finished first")
+        if self._is_out:
+            return Verdict(False, Code.JOINING, "not serving: the group took this process for gone, it joins again")
         stuck = now - self._turned
         if stuck > min(self.policy.turn_seconds, self.policy.stalled_seconds):
             return Verdict(False, Code.LOOP_STUCK, f"the loop has not come round for {stuck:.0f} s")

@@ -90,7 +90,9 @@ class Producer:
         self._clock: Clock = clock or SystemClock()
         self._random_bytes = random_bytes
         self._pending = Pending(pending_max, PENDING_BYTES_MAX)
-        self._lock = threading.Lock()
+        self._lock, self._connecting = threading.Lock(), threading.Lock()
+        self._refused: tuple[float, str] | None = None
+        """When the last question to Kafka failed, and why."""
         self._publisher, self._topic = publisher, topic
         self._owns_publisher = publisher is None
         self._keyless = 0
@@ -102,16 +104,32 @@ class Producer:
         return self
 
     def _opened(self) -> tuple[Publisher, RequestTopic]:
+        if self._closed:
+            raise RuntimeError("this producer is closed: make another one")
+        if self._topic is None:
+            began = self._clock.monotonic()
+            with self._connecting:  # not the other lock: an answer may take long, and `close` does not wait for it
+                if self._topic is None:
+                    self._topic = self._asked_topic(began)
         with self._lock:
             if self._closed:
                 raise RuntimeError("this producer is closed: make another one")
-            if self._topic is None:
-                self._topic = request_topic(self._settings or load(KafkaSettings))
             if self._publisher is None:
                 from infra.kafka import KafkaPublisher
 
                 self._publisher = KafkaPublisher(self._settings or load(KafkaSettings), client_id=self._source[:64])
             return self._publisher, self._topic
+
+    def _asked_topic(self, began: float) -> RequestTopic:
+        """`began`: since when the caller waits. A question that failed meanwhile is his answer, too: else each of many
+        threads would wait for one of its own, one after the other."""
+        if self._refused is not None and self._refused[0] > began:
+            raise RetryLater(self._refused[1])
+        try:
+            return request_topic(self._settings or load(KafkaSettings))
+        except RetryLater as error:
+            self._refused = self._clock.monotonic(), str(error)
+            raise
 
     def send(
         self,

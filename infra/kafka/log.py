@@ -36,10 +36,13 @@ class KafkaLog:
         client_id: str,
         on_assigned: PartitionsCallback | None = None,
         on_revoked: PartitionsCallback | None = None,
+        on_lost: Callable[[], None] | None = None,
         session_timeout_ms: int | None = None,
         topic_id_of: Callable[[str], str] | None = None,
     ) -> None:
-        """`topic_id_of` tells a topic's id, or raises RetryLater: with it offsets are committed as that topic's. One of
+        """`on_lost` is called after `on_revoked` when the group took this member for gone.
+
+        `topic_id_of` tells a topic's id, or raises RetryLater: with it offsets are committed as that topic's. One of
         a topic that was deleted since, committed by a member that had not seen it, is then no place to begin at."""
         session = session_timeout_ms or settings.session_timeout_ms
         config = client_config(settings, client_id) | {
@@ -67,7 +70,8 @@ class KafkaLog:
         self._ids: dict[tuple[str, int], str] = {}
         self._on_assigned = on_assigned or (lambda partitions: None)
         self._on_revoked = on_revoked or (lambda partitions: None)
-        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._revoked)
+        self._on_lost = on_lost or (lambda: None)
+        self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         new = {(p.topic, p.partition) for p in partitions}
@@ -103,6 +107,10 @@ class KafkaLog:
         gone = {(p.topic, p.partition) for p in partitions}
         self._on_revoked(gone)
         self._owned -= gone
+
+    def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._revoked(consumer, partitions)
+        self._on_lost()
 
     def poll(self, count_max: int, timeout_seconds: float) -> list[Record]:
         """See `Log.poll`."""

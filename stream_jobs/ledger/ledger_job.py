@@ -34,6 +34,9 @@ FACTS_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 START_SECONDS = 10.0
 """Longest wait for a record that says where a book begins."""
+STATE_SECONDS = 20.0
+"""Longest wait for a book's state to be written or read: well below the time after which who watches the thread takes
+it for stuck."""
 QUIET_POLLS = 3
 """So many polls without a record mean that all is read: the end may be a transaction's marker, which never comes."""
 
@@ -58,7 +61,7 @@ class LedgerJob:
         self._cluster = KafkaCluster(kafka, client_id=f"{client_id}-ledger")
         reader = KafkaRangeReader(kafka, clock, client_id=f"{client_id}-ledger-start", silence_seconds=START_SECONDS)
         self._starts = BookStarts(self._cluster, reader)
-        self._store = KafkaStateStore(kafka, publisher, LEDGER_STATE.name, clock)
+        self._store = KafkaStateStore(kafka, publisher, LEDGER_STATE.name, clock, timeout_seconds=STATE_SECONDS)
         # A report must come well within a window, or two of them could not be enough.
         interval = min(settings.ledger_seconds, settings.window_seconds / 8)
         self.unsaved = Unsaved(clock)

@@ -29,6 +29,20 @@ def test_nothing_is_ready_before_the_model_is_checked_and_the_group_joined():
     assert (readiness.ready(502.0).good, readiness.ready(502.0).code) == (True, Code.IDLE)
 
 
+def test_who_is_out_of_the_group_is_not_ready_until_it_has_joined_again():
+    readiness = serving()
+    readiness.left()
+    readiness.turn(70.0)
+    assert (readiness.ready(70.0).good, readiness.ready(70.0).code) == (False, Code.JOINING)
+    assert readiness.live(70.0).good
+    assert not readiness.live(131.0).good, "a loop that is stuck is stuck all the same"
+    readiness.joined(71.0)
+    assert readiness.ready(71.0).good
+    readiness.stopping()
+    readiness.left()
+    assert readiness.ready(71.0).code is Code.STOPPING
+
+
 def test_a_process_of_parts_is_as_well_as_the_worst_of_them():
     one, two = serving(), serving()
     together = Together({"one": one, "two": two})

@@ -10,6 +10,7 @@ import pytest
 
 from infra.ports import InvalidRecord, RetryLater
 from infra.settings import KafkaSettings
+from producers import client
 from producers.client import InvalidRequest, NotDelivered, Producer, RequestTopic
 from producers.partitioning import murmur2, partition_of, partition_of_turn
 from schemas.base import Identity, decode
@@ -220,6 +221,34 @@ def test_threads_may_share_one():
         found = list(pool.map(lambda n: producer.send(f"q{n}", request_id=str(n)).result(10), range(200)))
     assert len({(i.partition, i.offset) for i in found}) == 200
     assert producer.counts.delivered == len(publisher.broker.of(REQUESTS.name)) == 200
+
+
+def test_threads_that_wait_for_an_answer_of_kafka_share_it_and_closing_waits_for_none(monkeypatch, until):
+    asked, free = [], threading.Event()
+
+    def silent(settings):
+        asked.append(threading.get_ident())
+        assert free.wait(60)
+        raise RetryLater("no answer in time")
+
+    monkeypatch.setattr(client, "request_topic", silent)
+    producer = Producer(bootstrap_servers="127.0.0.1:1")
+    began = threading.Barrier(6)
+
+    def send(number):
+        began.wait(60)
+        with pytest.raises(RetryLater, match="no answer in time"):
+            producer.send("a")
+
+    with ThreadPoolExecutor(6) as pool:
+        sending = [pool.submit(send, number) for number in range(6)]
+        until(lambda: asked, "one asks")
+        time.sleep(0.2)  # not for luck: those that come later would ask for themselves, which is right, too
+        assert producer.close(0.0) == 0
+        free.set()
+        for one in sending:
+            one.exception(60)
+    assert 1 <= len(asked) < 6
 
 
 def test_servers_may_be_given_alone_and_nothing_is_opened_before_it_is_used():

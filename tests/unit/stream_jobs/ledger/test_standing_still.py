@@ -69,7 +69,7 @@ class Cluster:
 class Store:
     """A StateStore on a FakeBroker whose appends hang while `free` is not set."""
 
-    def __init__(self, *_):
+    def __init__(self, *_, **__):
         self.broker, self.free, self.hangs = FakeBroker(), threading.Event(), threading.Event()
         self.free.set()
 
