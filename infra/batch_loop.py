@@ -204,7 +204,7 @@ class BatchLoop:
             self._work.assigned(partitions)
 
     def _revoked(self, partitions: PartitionSet) -> None:
-        """Inside a poll or the closing of the log: finish what is under way, store it, forget the rest."""
+        """Inside a poll: finish what is under way, store it, forget the rest. Nothing while the log is closed."""
         if self._closing:
             return
         LOG.info("giving up %s", _text(partitions))

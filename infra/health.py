@@ -157,7 +157,7 @@ class Readiness:
         self._turned, self._is_out = now, False
 
     def left(self) -> None:
-        """The group took this process for gone: what it had is another's, until it has joined again."""
+        """The session is over, by the group or by Kafka's silence: what it had is another's, until it joins again."""
         self._is_out = True
 
     def stopping(self) -> None:
@@ -201,8 +201,6 @@ class Readiness:
             return Verdict(False, Code.JOINING, "not serving yet: the model works, the group has given no partitions")
         if self.phase is Phase.STOPPING:
             return Verdict(False, Code.STOPPING, f"stopping: {self.answers.owed} requests are finished first")
-        if self._is_out:
-            return Verdict(False, Code.JOINING, "not serving: the group took this process for gone, it joins again")
         stuck = now - self._turned
         if stuck > min(self.policy.turn_seconds, self.policy.stalled_seconds):
             return Verdict(False, Code.LOOP_STUCK, f"the loop has not come round for {stuck:.0f} s")
@@ -214,7 +212,11 @@ class Readiness:
                 Code.UNDELIVERED,
                 f"{self.deliveries.owed} records are handed to Kafka and none was delivered for {silent:.0f} s",
             )
-        return self._answering(now)
+        verdict = self._answering(now)
+        if self._is_out and verdict.good:  # else what is wrong is the cause
+            why = "it lost its partitions, as the group or Kafka did not answer in time, and joins again"
+            return Verdict(False, Code.JOINING, f"not serving: {why}")
+        return verdict
 
     def _answering(self, now: float) -> Verdict:
         owed, silent = self.answers.owed, self.answers.silent_seconds(now)

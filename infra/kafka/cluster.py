@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -49,23 +48,27 @@ class KafkaCluster:
     @property
     def cluster_id(self) -> str:
         """The cluster's id. Raises RetryLater."""
-        return str(self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).cluster_id)
+        return str(self.ask(lambda admin: admin.list_topics(timeout=REQUEST_SECONDS)).cluster_id)
 
     def topic_id(self, topic: str) -> str:
         """The topic's id, as Kafka writes it (base64 for URLs, no padding): another one after the topic was deleted
         and made again. Raises RetryLater."""
-        futures = self.admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_SECONDS)
-        found = str(self.ask(lambda: futures[topic].result(REQUEST_SECONDS)).topic_id)
+        asked = TopicCollection([topic])
+
+        def question(admin: AdminClient) -> Any:
+            return admin.describe_topics(asked, request_timeout=REQUEST_SECONDS)[topic].result(REQUEST_SECONDS)
+
+        found = str(self.ask(question).topic_id)
         return found.translate(str.maketrans("+/", "-_")).rstrip("=")
 
     def partitions(self, topic: str) -> int:
         """How many partitions the topic has; 0 when there is no such topic. Raises RetryLater."""
-        found = self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics.get(topic)
+        found = self.ask(lambda admin: admin.list_topics(timeout=REQUEST_SECONDS)).topics.get(topic)
         return 0 if found is None or found.error is not None else len(found.partitions)
 
     def broker_hosts(self) -> list[str]:
         """Host names under which the brokers want to be reached. Raises RetryLater."""
-        found = self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS))
+        found = self.ask(lambda admin: admin.list_topics(timeout=REQUEST_SECONDS))
         return sorted({str(broker.host) for broker in found.brokers.values()})
 
     def ranges(self, topic: str) -> dict[int, tuple[int, int]]:
@@ -118,13 +121,16 @@ class KafkaCluster:
                 time.sleep(ELECTING_PAUSE_SECONDS)
 
     def _listed_now(self, asked: dict[TopicPartition, OffsetSpec]) -> dict[tuple[str, int], int]:
-        futures = self.admin.list_offsets(
-            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
-        )
-        return {
-            (pair.topic, pair.partition): self.ask(partial(future.result, REQUEST_SECONDS)).offset
-            for pair, future in futures.items()
-        }
+        def question(admin: AdminClient) -> dict[tuple[str, int], int]:
+            futures = admin.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_SECONDS
+            )
+            return {
+                (pair.topic, pair.partition): future.result(REQUEST_SECONDS).offset for pair, future in futures.items()
+            }
+
+        found: dict[tuple[str, int], int] = self.ask(question)
+        return found
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
         """The group's committed next offsets on a topic; partitions without one are left out. Raises RetryLater.
@@ -137,7 +143,7 @@ class KafkaCluster:
 
     def committed_all(self, group: str) -> dict[tuple[str, int], int]:
         """The group's committed next offsets on all topics. Raises RetryLater."""
-        topics = self.ask(lambda: self.admin.list_topics(timeout=REQUEST_SECONDS)).topics
+        topics = self.ask(lambda admin: admin.list_topics(timeout=REQUEST_SECONDS)).topics
         pairs = [TopicPartition(name, number) for name, topic in topics.items() for number in topic.partitions]
         return self._committed(group, pairs)
 
@@ -155,7 +161,10 @@ class KafkaCluster:
             return {}
         reader = self._reader_of(group)
         try:
-            found = self.ask(lambda: reader.committed(pairs, timeout=REQUEST_SECONDS))
+            try:
+                found = reader.committed(pairs, timeout=REQUEST_SECONDS)
+            except KafkaException as error:
+                raise sorted_error(error, "cluster") from None
             if failed := next((one.error for one in found if one.error is not None), None):
                 raise RetryLater(f"cluster: {failed.str()}")
         except RetryLater:
@@ -182,7 +191,7 @@ class KafkaCluster:
         By the older call of librdkafka. Its newer one (`describe_consumer_groups`) ends the process with a failed
         assertion (`eonce->refcnt > 0`, librdkafka 2.16) when the answer comes after it was given up.
         """
-        found = self.ask(lambda: self.admin.list_groups(group, timeout=REQUEST_SECONDS))
+        found = self.ask(lambda admin: admin.list_groups(group, timeout=REQUEST_SECONDS))
         if failed := next((one.error for one in found if one.error is not None), None):
             raise RetryLater(f"cluster: {failed.str()}")
         return list(found)
@@ -190,23 +199,27 @@ class KafkaCluster:
     def close(self) -> None:
         """Nothing to release: the client goes with its last reference."""
 
-    def ask(self, question: Callable[[], Any], where: str = "cluster") -> Any:
-        """What `question` gives. It is to ask the `admin` there is then: one that did not answer in time is left.
+    def ask(self, question: Callable[[AdminClient], Any], where: str = "cluster") -> Any:
+        """What `question` gives, which is to use the client that it is given and no other.
 
-        `where` begins an error's text. Raises RetryLater, and what else `sorted_error` tells apart.
+        A client that does not answer in time is replaced: see `_begin_anew`. `where` begins an error's text. Raises
+        RetryLater, and what else `sorted_error` tells apart.
         """
+        admin = self.admin  # held until the answer is there: with its last reference a client ends all open questions
         try:
-            return question()
+            return question(admin)
         except KafkaException as error:
             if error.args[0].code() == KafkaError._TIMED_OUT:
-                self._begin_anew()
+                self._begin_anew(admin)
             raise sorted_error(error, where) from None
         except TimeoutError:  # the future's own: the client never answered
-            self._begin_anew()
+            self._begin_anew(admin)
             raise RetryLater(f"{where}: no answer in time") from None
 
-    def _begin_anew(self) -> None:
-        """The next question is asked on new connections: one that was not answered in time may wait for its answer up
-        to a minute (`socket.timeout.ms`) and keeps all after it waiting, and a client that lived through a broker's
-        restart may never answer again."""
-        self.admin = AdminClient(self._config, logger=LOG)
+    def _begin_anew(self, silent: AdminClient) -> None:
+        """The next question is asked on new connections: an old one may wait for what was not answered for another
+        while (`socket.timeout.ms`) and keep all after it waiting, and a client that lived through a broker's restart
+        may never answer again."""
+        with self._lock:
+            if self.admin is silent:  # else another thread has done it
+                self.admin = AdminClient(self._config, logger=LOG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
@@ -40,7 +41,7 @@ class KafkaLog:
         session_timeout_ms: int | None = None,
         topic_id_of: Callable[[str], str] | None = None,
     ) -> None:
-        """`on_lost` is called after `on_revoked` when the group took this member for gone.
+        """`on_lost` is called before `on_revoked` when the session is over: by the group, or as Kafka did not answer.
 
         `topic_id_of` tells a topic's id, or raises RetryLater: with it offsets are committed as that topic's. One of
         a topic that was deleted since, committed by a member that had not seen it, is then no place to begin at."""
@@ -71,6 +72,8 @@ class KafkaLog:
         self._on_assigned = on_assigned or (lambda partitions: None)
         self._on_revoked = on_revoked or (lambda partitions: None)
         self._on_lost = on_lost or (lambda: None)
+        self._one_call = threading.Lock()
+        """Of a call that was left behind and the closing, which frees what that call still uses."""
         self._consumer.subscribe(list(topics), on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
 
     def _assigned(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -109,8 +112,8 @@ class KafkaLog:
         self._owned -= gone
 
     def _lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._revoked(consumer, partitions)
         self._on_lost()
+        self._revoked(consumer, partitions)
 
     def poll(self, count_max: int, timeout_seconds: float) -> list[Record]:
         """See `Log.poll`."""
@@ -136,10 +139,18 @@ class KafkaLog:
     def commit(self) -> None:
         """See `Log.commit`."""
         try:
-            within(LAST_SECONDS, lambda: self._consumer.commit(asynchronous=False), "commit")
+            within(LAST_SECONDS, self._commit, "commit")
         except KafkaException as error:
             if error.args[0].code() != KafkaError._NO_OFFSET:
                 raise sorted_error(error, "commit") from None
+
+    def _commit(self) -> None:
+        with self._one_call:
+            self._consumer.commit(asynchronous=False)
+
+    def _close(self) -> None:
+        with self._one_call:
+            self._consumer.close()
 
     def assignment(self) -> set[tuple[str, int]]:
         """See `Log.assignment`."""
@@ -148,6 +159,6 @@ class KafkaLog:
     def close(self) -> None:
         """See `Log.close`."""
         try:
-            within(LAST_SECONDS, self._consumer.close, "leaving the group")
+            within(LAST_SECONDS, self._close, "leaving the group")
         except RetryLater as error:
             LOG.warning("the group notices by itself that this member is gone: %s", error)

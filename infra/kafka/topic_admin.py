@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource, ConfigSource
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewPartitions, NewTopic
@@ -24,9 +25,9 @@ class KafkaTopicAdmin:
 
     def existing(self, names: Sequence[str]) -> dict[str, ExistingTopic]:
         """See `TopicAdmin.existing`."""
-        known = self._cluster.ask(lambda: self._cluster.admin.list_topics(timeout=REQUEST_SECONDS), "topics").topics
+        known = self._cluster.ask(lambda admin: admin.list_topics(timeout=REQUEST_SECONDS), "topics").topics
         present = [name for name in names if name in known]
-        configs = self._cluster.ask(lambda: self._configs(present), "topics")
+        configs = self._cluster.ask(lambda admin: self._configs(admin, present), "topics")
         ends = self._cluster.ends({name: len(known[name].partitions) for name in present})
         return {
             name: ExistingTopic(
@@ -37,26 +38,26 @@ class KafkaTopicAdmin:
             for name in present
         }
 
-    def _configs(self, names: Sequence[str]) -> dict[str, dict[str, ConfigEntry]]:
+    def _configs(self, admin: AdminClient, names: Sequence[str]) -> dict[str, dict[str, ConfigEntry]]:
         if not names:
             return {}
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        futures = self._cluster.admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
+        futures = admin.describe_configs(resources, request_timeout=REQUEST_SECONDS)
         return {resource.name: future.result(REQUEST_SECONDS) for resource, future in futures.items()}
 
     def carry_out(self, change: Change) -> None:
         """See `TopicAdmin.carry_out`."""
         if isinstance(change, CreateTopic):
-            self._cluster.ask(lambda: self._create(change), change.topic.name)
+            self._cluster.ask(lambda admin: self._create(admin, change), change.topic.name)
             self._wait(change)
         elif isinstance(change, AddPartitions):
-            self._cluster.ask(lambda: self._add_partitions(change), change.topic.name)
+            self._cluster.ask(lambda admin: self._add_partitions(admin, change), change.topic.name)
             self._wait(change)
             self._wait_led(change)
         else:
-            self._cluster.ask(lambda: self._alter(change), change.topic.name)
+            self._cluster.ask(lambda admin: self._alter(admin, change), change.topic.name)
 
-    def _alter(self, change: AlterConfig) -> None:
+    def _alter(self, admin: AdminClient, change: AlterConfig) -> None:
         entries = [
             ConfigEntry(
                 name,
@@ -67,11 +68,11 @@ class KafkaTopicAdmin:
             for name, (_, new) in change.changes.items()
         ]
         resource = ConfigResource(ResourceType.TOPIC, change.topic.name, incremental_configs=entries)
-        futures = self._cluster.admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS)
+        futures = admin.incremental_alter_configs([resource], request_timeout=REQUEST_SECONDS)
         for future in futures.values():
             future.result(REQUEST_SECONDS)
 
-    def _create(self, change: CreateTopic) -> None:
+    def _create(self, admin: AdminClient, change: CreateTopic) -> None:
         topic = NewTopic(
             change.topic.name,
             num_partitions=change.partitions,
@@ -79,16 +80,16 @@ class KafkaTopicAdmin:
             config=dict(change.config),
         )
         try:
-            futures = self._cluster.admin.create_topics([topic], request_timeout=REQUEST_SECONDS)
+            futures = admin.create_topics([topic], request_timeout=REQUEST_SECONDS)
             futures[change.topic.name].result(REQUEST_SECONDS)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
 
-    def _add_partitions(self, change: AddPartitions) -> None:
+    def _add_partitions(self, admin: AdminClient, change: AddPartitions) -> None:
         name = change.topic.name
         wanted = [NewPartitions(name, change.partitions)]
-        futures = self._cluster.admin.create_partitions(wanted, request_timeout=REQUEST_SECONDS)
+        futures = admin.create_partitions(wanted, request_timeout=REQUEST_SECONDS)
         futures[name].result(REQUEST_SECONDS)
 
     def _wait_led(self, change: AddPartitions) -> None:

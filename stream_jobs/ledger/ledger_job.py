@@ -34,9 +34,8 @@ FACTS_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 START_SECONDS = 10.0
 """Longest wait for a record that says where a book begins."""
-STATE_SECONDS = 20.0
-"""Longest wait for a book's state to be written or read: well below the time after which who watches the thread takes
-it for stuck."""
+STATE_SECONDS = 10.0
+"""Longest wait for the delivery of a book's state, and for the next records of one that is read: as for a question."""
 QUIET_POLLS = 3
 """So many polls without a record mean that all is read: the end may be a transaction's marker, which never comes."""
 

@@ -143,6 +143,33 @@ def test_a_member_leaves_in_time_though_the_broker_stands_still(until, request):
     publisher.close()
 
 
+def test_a_member_is_told_that_its_session_is_over_and_when_it_has_partitions_again(until, request):
+    takes_long("a broker of its own that stands still for a session")
+    broker = request.getfixturevalue("broker")
+    settings = KafkaSettings(bootstrap_servers=broker.servers, session_timeout_ms=6_000)
+    topic = Topic("lost", "A topic of this test.", (), "none", retention_ms=3_600_000, retention_bytes=2**20)
+    KafkaTopicAdmin(KafkaCluster(settings)).carry_out(CreateTopic(topic, 2, 1, topic.config()))
+    said = []
+    log = KafkaLog(
+        settings,
+        group="a-group",
+        topics=["lost"],
+        client_id="t",
+        on_assigned=lambda places: said.append("assigned"),
+        on_revoked=lambda places: said.append("revoked"),
+        on_lost=lambda: said.append("lost"),
+    )
+    until(lambda: log.poll(10, 0.1) or said == ["assigned"], "the partitions", 60)
+    os.kill(broker.facts["java_pid"], signal.SIGSTOP)
+    try:
+        until(lambda: log.poll(10, 0.1) or len(said) > 1, "that they are lost", 60)
+    finally:
+        os.kill(broker.facts["java_pid"], signal.SIGCONT)
+    assert said == ["assigned", "lost", "revoked"]
+    until(lambda: log.poll(10, 0.1) or said[-1] == "assigned", "partitions again", 60)
+    log.close()
+
+
 def test_members_and_their_partitions_are_told(kafka, unique, until):
     cluster, group = KafkaCluster(kafka), f"{unique}-group"
     topic = Topic(unique, "A topic of this test.", (), "none", retention_ms=3_600_000, retention_bytes=2**20)

@@ -36,11 +36,15 @@ def test_who_is_out_of_the_group_is_not_ready_until_it_has_joined_again():
     assert (readiness.ready(70.0).good, readiness.ready(70.0).code) == (False, Code.JOINING)
     assert readiness.live(70.0).good
     assert not readiness.live(131.0).good, "a loop that is stuck is stuck all the same"
-    readiness.joined(71.0)
-    assert readiness.ready(71.0).good
+    readiness.published(3, 0, 100.0)
+    readiness.turn(131.0)
+    assert readiness.ready(131.0).code is Code.UNDELIVERED, "Kafka is away: that is the cause"
+    readiness.published(0, 3, 131.0)
+    readiness.joined(131.0)
+    assert readiness.ready(131.0).good
     readiness.stopping()
     readiness.left()
-    assert readiness.ready(71.0).code is Code.STOPPING
+    assert readiness.ready(131.0).code is Code.STOPPING
 
 
 def test_a_process_of_parts_is_as_well_as_the_worst_of_them():

@@ -88,3 +88,35 @@ def test_a_topic_that_is_not_made_in_time_is_tried_again_later_on_new_connection
     with pytest.raises(RetryLater, match="t: no answer in time"):
         KafkaTopicAdmin(asked).carry_out(CreateTopic(topic, 1, 1, topic.config()))
     assert asked.admin is not silent
+
+
+def test_a_client_that_another_thread_has_replaced_is_not_replaced_again_and_its_open_questions_go_on(monkeypatch):
+    slow, quick = Admin(), Admin(KafkaError._TIMED_OUT)
+    asked = asking(monkeypatch, slow, 60.0)
+
+    def meanwhile(pairs, **more):
+        asked.admin = quick  # another thread was not answered, and has begun anew
+        return Admin().list_offsets(pairs)
+
+    slow.list_offsets = meanwhile
+    assert asked.ends({"t": 1}) == {"t": {0: 7}}
+    assert asked.admin is quick
+    asked.admin = slow
+    slow.list_offsets = lambda pairs, **more: meanwhile(pairs) and Admin(KafkaError._TIMED_OUT).list_offsets(pairs)
+    with pytest.raises(RetryLater):
+        asked.ends({"t": 1})
+    assert asked.admin is quick
+
+
+def test_a_reader_that_is_not_answered_says_nothing_of_the_client(monkeypatch):
+    def silent(pairs, timeout):
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+
+    asked = asking(monkeypatch, admin := Admin(), 60.0)
+    topic = SimpleNamespace(error=None, partitions={0: None})
+    admin.list_topics = lambda timeout: SimpleNamespace(topics={"t": topic})
+    asked._readers["g"] = SimpleNamespace(committed=silent)
+    with pytest.raises(RetryLater, match="_TIMED_OUT"):
+        asked.committed("g", "t")
+    assert asked.admin is admin
+    assert "g" not in asked._readers, "another one finds the coordinator that there is then"

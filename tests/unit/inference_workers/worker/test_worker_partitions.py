@@ -1,6 +1,7 @@
 """Partitions that are taken away from a worker and given back."""
 
 import json
+import threading
 
 from schemas.topics import REQUESTS
 from tests.unit.inference_workers.stand_ins import World
@@ -64,3 +65,27 @@ def test_what_was_computed_when_a_partition_is_taken_away_is_answered_told_and_c
     world.at_poll = {58: hold, 50: revoke}
     world.run()
     assert seen[:2] == [({}, 0, 0), ({1: 3}, 3, 3)]  # before the client is told that it may go
+
+
+def test_what_a_log_says_while_it_closes_touches_nothing_on_whatever_thread_it_comes():
+    """All is done by then; the client may take long to leave, and calls back from where it leaves."""
+    world = World()
+    world.ask(json.dumps({"input": "red shoes"}), partition=0)
+    touched = []
+
+    def told():
+        world.log._on_revoked({(REQUESTS.name, 0)})
+        world.log._on_assigned({(REQUESTS.name, 0)})
+
+    def leaving():
+        for name in ("dropped", "assigned", "step"):
+            setattr(world.work, name, lambda *given, name=name, **more: touched.append(name))
+        thread = threading.Thread(target=told)
+        thread.start()
+        thread.join()
+        left.append(world.committed())
+
+    left = []
+    world.at_poll = {50: lambda: setattr(world.log, "close", leaving)}
+    world.run()
+    assert (left, touched) == ([{0: 1}], [])
