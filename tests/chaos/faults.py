@@ -156,9 +156,8 @@ class ZombieBeforeManifest(Fault):
             cluster.until(lambda: cluster.is_marked(name), name, 60.0)
             told = {job: len(job.log()) for job in cluster.jobs if not job.stands_still}
             cluster.wait(SESSION_MS / 1000 + 6.0)
-            others_own = "taken over at"
             cluster.until(
-                lambda: any(others_own in job.log()[length:] for job, length in told.items()),
+                lambda: any("taken over at" in job.log()[length:] for job, length in told.items()),
                 "another job owns what the zombie did",
                 60.0,
             )
